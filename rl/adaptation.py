@@ -1,0 +1,78 @@
+"""The inner loop: what a task's episodes change.
+
+CAVIA (arXiv 1810.03642) changes the context φ alone, MAML (arXiv 1703.03400) all weights θ. Both take a gradient step
+on the REINFORCE loss of every task at once; the tasks' losses are summed, and since task k's loss depends on nothing
+but φₖ or θₖ, the gradient of the sum holds each task's own.
+"""
+
+from typing import NamedTuple
+
+import torch
+
+
+class Adapted(NamedTuple):
+    """What the policy takes besides observations: weights (with a leading task axis once adapted) and context [K, C]."""
+
+    params: dict
+    context: torch.Tensor | None
+
+
+def unadapted(policy, params, num_tasks):
+    """The start of every task: the shared θ and φ = 0."""
+    return Adapted(params, policy.initial_context(num_tasks, next(iter(params.values()))))
+
+
+def inner_losses(policy, adapted, batch):
+    """Each task's REINFORCE loss −Σ w A log π(a|s): the mean over episodes of the mean over valid steps.
+
+    Returns:
+        [K]
+    """
+    distribution = policy(adapted.params, adapted.context, batch.observations)
+    return -(batch.weights * batch.advantages * batch.log_prob(distribution)).sum(-1)
+
+
+def inner_step(policy, adapted, batch, learning_rate, create_graph=False):
+    """One gradient step of every task on its context (CAVIA) or on all its weights (MAML, a policy without context).
+
+        φₖ ← φₖ − α ∇φ Lₖ(θ, φₖ)        or        θₖ ← θₖ − α ∇θ Lₖ(θₖ)
+
+    Args:
+        policy: `MLPPolicy`.
+        adapted: where the step starts.
+        batch: `Batch` of episodes sampled there.
+        learning_rate: α (`--fast-lr`).
+        create_graph: keep the step differentiable in θ (second order). Without it the gradient is a constant.
+
+    Returns:
+        (the new `Adapted`, inner losses [K] at the start, detached)
+    """
+    num_tasks = batch.weights.shape[0]
+    with torch.enable_grad():
+        if adapted.context is not None:
+            context = adapted.context if adapted.context.requires_grad else adapted.context.requires_grad_()
+            losses = inner_losses(policy, Adapted(adapted.params, context), batch)
+            (gradient,) = torch.autograd.grad(losses.sum(), context, create_graph=create_graph)
+            return Adapted(adapted.params, adapted.context - learning_rate * gradient), losses.detach()
+
+        shapes = policy.shapes
+        own = {
+            name: value if value.dim() > len(shapes[name]) else value.expand(num_tasks, *value.shape)
+            for name, value in adapted.params.items()
+        }
+        own = {name: value if value.requires_grad else value.requires_grad_() for name, value in own.items()}
+        losses = inner_losses(policy, Adapted(own, None), batch)
+        gradients = torch.autograd.grad(
+            losses.sum(), list(own.values()), create_graph=create_graph, allow_unused=True, materialize_grads=True
+        )
+        stepped = {
+            name: value - learning_rate * gradient
+            for (name, value), gradient in zip(own.items(), gradients, strict=True)
+        }
+    return Adapted(stepped, None), losses.detach()
+
+
+def detach(adapted):
+    """The same weights and context outside of any graph."""
+    params = {name: value.detach() for name, value in adapted.params.items()}
+    return Adapted(params, None if adapted.context is None else adapted.context.detach())

@@ -1,0 +1,215 @@
+"""The command line of main.py: every option is declared, documented and checked once, in `Config`."""
+
+import argparse
+import dataclasses
+import json
+import math
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from rl import streams
+from rl.errors import UserError
+
+HERE = Path(__file__).resolve().parent
+NONLINEARITIES = ("relu", "tanh")
+GATES = ("hard", "soft")
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def option(default, help, choices=None, at_least=None, below=None, above=None, flag=None):
+    """A field of `Config` that is an option too.
+
+    Args:
+        default: its default; its type is the option's type (None stands for an optional string).
+        help: what it does, for people.
+        choices: the values allowed.
+        at_least, above, below: the range allowed.
+        flag: its name on the command line where that is not the field's name with dashes.
+    """
+    metadata = {"help": help, "choices": choices, "at_least": at_least, "above": above, "below": below, "flag": flag}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def default_workers():
+    """One worker for each core but one, at least one."""
+    return max(1, (os.cpu_count() or 1) - 1)
+
+
+@dataclass(frozen=True)
+class Config:
+    """Every option of a run. Immutable, and complete: with the same version of the code it is the run."""
+
+    env_name: str = option("2DNavigation-v0", "environment: a built-in id, or package.module:Id for one of your own")
+    env_config_path: str = option("", "the environment's own configuration file (CT-graph: JSON)")
+    gamma: float = option(0.95, "discount factor", at_least=0.0, below=1.0 + 1e-9)
+    tau: float = option(1.0, "λ of generalised advantage estimation (named tau as published)", at_least=0.0, below=1.0 + 1e-9)
+    first_order: bool = option(False, "ignore second derivatives of the inner update, in the outer gradient too")
+    num_context_params: int = option(2, "C, number of context parameters (ignored with --maml)", at_least=1)
+    neuromodulation: bool = option(False, "gate every hidden layer by a neuromodulatory network")
+    nm_size: int = option(10, "M, modulators of a layer (with --neuromodulation)", at_least=1)
+    nm_gate: str = option("hard", "gate of the modulated layers: sign (hard) or tanh (soft)", choices=GATES)
+    maml: bool = option(False, "adapt all weights (MAML) instead of context parameters (CAVIA)")
+    hidden_size: int = option(100, "H, units of each hidden layer", at_least=1)
+    num_layers: int = option(2, "number of hidden layers", at_least=1)
+    nonlinearity: str = option("relu", "nonlinearity of the hidden layers", choices=NONLINEARITIES)
+    test_freq: int = option(10, "iterations between evaluations on the test tasks", at_least=1)
+    num_test_steps: int = option(5, "inner updates in an evaluation", at_least=1, below=streams.MAX_UPDATES + 1)
+    test_batch_size: int = option(40, "number of test tasks in an evaluation", at_least=1)
+    halve_test_lr: bool = option(False, "halve the inner learning rate after the first update of an evaluation")
+    fast_batch_size: int = option(20, "E, episodes of a task before and after each inner update", at_least=1)
+    fast_lr: float = option(1.0, "learning rate of the inner update", above=0.0)
+    num_batches: int = option(500, "number of meta-training iterations", at_least=1)
+    meta_batch_size: int = option(20, "K, tasks of an iteration", at_least=1)
+    max_kl: float = option(1e-2, "trust region: bound on the mean KL divergence of an outer step", above=0.0)
+    cg_iters: int = option(10, "conjugate-gradient iterations of an outer step", at_least=1)
+    cg_damping: float = option(1e-5, "damping added to the curvature", at_least=0.0)
+    ls_max_steps: int = option(15, "the most steps that the line search tries", at_least=1)
+    ls_backtrack_ratio: float = option(0.8, "factor from one step of the line search to the next", above=0.0, below=1.0)
+    num_workers: int = option(default_workers(), "sampling processes; changes speed, never results", at_least=1)
+    tasks_per_group: int = option(
+        5, "tasks that a worker computes side by side; changes speed, and results in the last digits", at_least=1
+    )
+    seed: int = option(42, "seed of everything random", at_least=0, below=streams.MAX_SEED + 1)
+    make_deterministic: bool = option(
+        False, "accepted as published; runs are deterministic without it", flag="--make_deterministic"
+    )
+    expname: str = option("", "name appended to the run's folder")
+    device: str = option("auto", "device of the outer step; sampling stays on the CPU", choices=DEVICES)
+    save_freq: int = option(1, "iterations between saved policies (the last one is always saved)", at_least=1)
+    logdir: str = option(str(HERE / "logs"), "folder for logs")
+    savedir: str = option(str(HERE / "saves"), "folder for policies")
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            check(field, getattr(self, field.name))
+        if any(character in self.expname for character in "/\\\0"):
+            raise UserError(f"--expname: expected a name without slashes, got {self.expname!r}")
+
+    @property
+    def method(self):
+        """The folder name of the method: cavia, nm_cavia, maml or nm_maml."""
+        return ("nm_" if self.neuromodulation else "") + ("maml" if self.maml else "cavia")
+
+
+def flag_of(field):
+    """The name of a field on the command line."""
+    return field.metadata["flag"] or "--" + field.name.replace("_", "-")
+
+
+def check(field, value):
+    """Hold a value against its field's type and range.
+
+    Raises:
+        UserError: naming the option, the value and what was expected.
+    """
+    rules, name = field.metadata, flag_of(field)
+    if isinstance(value, bool) is not (field.type is bool) or not isinstance(
+        value, (int, float) if field.type is float else field.type
+    ):
+        raise UserError(f"{name}: expected {field.type.__name__}, got {value!r}")
+    if rules["choices"] is not None and value not in rules["choices"]:
+        raise UserError(f"{name}: expected one of {', '.join(rules['choices'])}, got {value!r}")
+    if field.type is float and not math.isfinite(value):
+        raise UserError(f"{name}: expected a finite number, got {value!r}")
+    if rules["at_least"] is not None and value < rules["at_least"]:
+        raise UserError(f"{name}: expected at least {rules['at_least']}, got {value}")
+    if rules["above"] is not None and value <= rules["above"]:
+        raise UserError(f"{name}: expected more than {rules['above']}, got {value}")
+    if rules["below"] is not None and value >= rules["below"]:
+        raise UserError(f"{name}: expected {_bound(rules['below'])}, got {value}")
+
+
+def _bound(below):
+    """An upper bound in words; closed bounds are declared with a margin."""
+    if isinstance(below, int):
+        return f"at most {below - 1}"
+    return f"less than {below:g}" if float(f"{below:g}") == below else f"at most {below:g}"
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose complaints are one line."""
+
+    def error(self, message):
+        """One line and exit status 2."""
+        raise UserError(f"{message} (--help lists all options)")
+
+
+def parser():
+    """The command line of main.py, made from the fields of `Config`."""
+    result = Parser(
+        prog="main.py",
+        description="Meta-train a policy with (neuromodulated) CAVIA or MAML.",
+        allow_abbrev=False,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    for field in dataclasses.fields(Config):
+        if field.type is bool:
+            result.add_argument(flag_of(field), dest=field.name, action="store_true", help=field.metadata["help"])
+        else:
+            result.add_argument(
+                flag_of(field),
+                dest=field.name,
+                type=field.type,
+                default=field.default,
+                metavar="|".join(field.metadata["choices"] or ()) or field.type.__name__.upper(),
+                help=field.metadata["help"],
+            )
+    return result
+
+
+def parse(arguments=None):
+    """Parse a command line (default: the process's own) into a `Config`.
+
+    Raises:
+        UserError: an unknown option or an impossible value.
+    """
+    return Config(**vars(parser().parse_args(arguments)))
+
+
+# What an evaluation cannot do without; other options missing from an older file take their defaults.
+REQUIRED = (
+    "env_name", "gamma", "tau", "num_context_params", "neuromodulation", "nm_size", "maml", "hidden_size", "num_layers",
+    "nonlinearity", "fast_batch_size", "fast_lr",
+)  # fmt: skip
+# What a run writes beside its options.
+DESCRIPTION = ("input_size", "output_size", "versions", "git_commit")
+
+
+def load_json(path):
+    """Read a JSON object.
+
+    Raises:
+        UserError: no such file, or it holds something else.
+    """
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: expected a JSON file: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a JSON object, found a {type(content).__name__}")
+    return content
+
+
+def load(path):
+    """Read a run's config.json.
+
+    Returns:
+        (`Config`, the file's description of the run: those of `DESCRIPTION` that it has)
+
+    Raises:
+        UserError: keys missing or unknown, or impossible values.
+    """
+    content = load_json(path)
+    description = {name: content.pop(name) for name in DESCRIPTION if name in content}
+    missing = [name for name in REQUIRED if name not in content]
+    if missing:
+        raise UserError(f"{path}: lacks the keys {', '.join(missing)}")
+    fields = {field.name for field in dataclasses.fields(Config)}
+    unknown = sorted(set(content) - fields)
+    if unknown:
+        raise UserError(f"{path}: unknown keys {', '.join(unknown)}")
+    try:
+        return Config(**content), description
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None

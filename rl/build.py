@@ -1,0 +1,102 @@
+"""From a `Config` to the parts of a run. main and test share it."""
+
+import torch
+
+from rl import envs, metalearner, streams
+from rl.errors import UserError
+from rl.policies import Architecture, make_policy
+from rl.rollout import Origin, Sampling
+from rl.sampler import Sampler, Setting
+
+
+class Parts:
+    """The parts of a run, built once.
+
+    Attributes:
+        config: the `Config`.
+        env: a `TaskVectorEnv` with one episode, which draws tasks and knows the sizes.
+        policy: `MLPPolicy`.
+        setting: what the workers are told.
+    """
+
+    def __init__(self, config, env_config_path=None):
+        self.config = config
+        options = envs.options(config.env_name, (env_config_path or config.env_config_path) or None)
+        self.env = envs.make(config.env_name, 1, **options)
+        self.policy = make_policy(architecture(config, self.env))
+        self.setting = Setting(config.env_name, options, self.policy.architecture)
+
+    def sampler(self):
+        """Start the workers."""
+        return Sampler(self.setting, self.config.num_workers, self.config.tasks_per_group)
+
+    def learner(self):
+        """The outer step on the device asked for."""
+        config = self.config
+        options = metalearner.Options(
+            gamma=config.gamma,
+            gae_lambda=config.tau,
+            fast_lr=config.fast_lr,
+            first_order=config.first_order,
+            max_kl=config.max_kl,
+            cg_iters=config.cg_iters,
+            cg_damping=config.cg_damping,
+            ls_max_steps=config.ls_max_steps,
+            ls_backtrack_ratio=config.ls_backtrack_ratio,
+        )
+        return metalearner.MetaLearner(self.policy, options, device=device(config.device))
+
+    def initial_params(self):
+        """θ before training, from the seed."""
+        return self.policy.initial_params(streams.generator(streams.key(self.config.seed, purpose=streams.PARAMETERS)))
+
+    def tasks(self, num_tasks, split, iteration, phase):
+        """Draw an iteration's tasks."""
+        key = streams.key(self.config.seed, iteration, phase, purpose=streams.TASKS)
+        return self.env.sample_tasks(num_tasks, split, streams.generator(key))
+
+    def origin(self, iteration, phase):
+        """Where an iteration's random streams begin."""
+        return Origin(self.config.seed, iteration, phase, first_task=0)
+
+    def training(self):
+        """How to sample while meta-training: one update."""
+        return self._sampling((self.config.fast_lr,))
+
+    def evaluation(self):
+        """How to sample in an evaluation: `--num-test-steps` updates."""
+        config = self.config
+        later = config.fast_lr / 2 if config.halve_test_lr else config.fast_lr
+        return self._sampling((config.fast_lr,) + (later,) * (config.num_test_steps - 1))
+
+    def _sampling(self, learning_rates):
+        config = self.config
+        return Sampling(config.fast_batch_size, learning_rates, config.gamma, config.tau)
+
+
+def architecture(config, env):
+    """The policy's `Architecture`: the action space decides the head, the options decide the rest."""
+    discrete = hasattr(env.single_action_space, "n")
+    return Architecture(
+        observation_size=env.single_observation_space.shape[0],
+        action_size=int(env.single_action_space.n) if discrete else env.single_action_space.shape[0],
+        discrete=discrete,
+        num_context_params=0 if config.maml else config.num_context_params,
+        hidden_sizes=(config.hidden_size,) * config.num_layers,
+        nonlinearity=config.nonlinearity,
+        nm_gate=config.nm_gate if config.neuromodulation else None,
+        nm_size=config.nm_size,
+    )
+
+
+def device(name):
+    """The torch device of `--device`.
+
+    Raises:
+        UserError: cuda asked for and not there.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("--device cuda: no CUDA device is available to this PyTorch; expected cpu or auto")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)

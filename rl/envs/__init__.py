@@ -1,0 +1,97 @@
+"""The environments by name; importing this package registers the built-in ones with gymnasium.
+
+Nothing heavy is imported before an environment is asked for, so one whose physics engine is not installed hurts nobody
+else.
+"""
+
+import importlib
+
+import gymnasium
+
+from rl.envs import adapter
+from rl.envs.base import ScalarEnv
+from rl.errors import UserError
+
+# id -> (module:class of a TaskVectorEnv, fixed keyword arguments). A new environment is one more line.
+_BUILT_IN = {
+    "2DNavigation-v0": ("rl.envs.navigation:Navigation", {}),
+    "CTgraphEnvGoalChange-v0": ("rl.envs.ctgraph:CTGraph", {}),
+    "Bandit-K5-v0": ("rl.envs.bandit:BernoulliBandit", {"num_arms": 5}),
+    "Bandit-K10-v0": ("rl.envs.bandit:BernoulliBandit", {"num_arms": 10}),
+    "Bandit-K50-v0": ("rl.envs.bandit:BernoulliBandit", {"num_arms": 50}),
+    "TabularMDP-v0": ("rl.envs.tabular_mdp:TabularMDP", {}),
+}
+
+
+def known():
+    """The ids of the built-in environments, a list of str."""
+    return list(_BUILT_IN)
+
+
+def options(name, config_path=None):
+    """Read and check, in the parent process, what `make` needs beyond the name and the number of episodes.
+
+    Args:
+        name: a built-in id, or package.module:Id for a user's own environment.
+        config_path: the environment's configuration file, or None.
+
+    Returns:
+        A picklable dict of keyword arguments for `make`.
+
+    Raises:
+        UserError: an unknown environment, a configuration file that is missing, wrong, or not wanted.
+    """
+    if ":" in name:
+        if config_path is not None:
+            raise UserError(f"environment {name} takes no configuration file, got {config_path}")
+        adapter.check(name)
+        return {}
+    return _load(name)[0].read_options(name, config_path)
+
+
+def make(name, num_envs, **options):
+    """The environment `name` with `num_envs` episodes side by side, a `TaskVectorEnv`; `options` as from `options()`.
+
+    Raises:
+        UserError: an unknown environment.
+    """
+    if ":" in name:
+        return adapter.make(name, num_envs)
+    constructor, fixed = _load(name)
+    return constructor(num_envs, **fixed, **options)
+
+
+def make_scalar(name, **options):
+    """The same environment with one episode, as a `gymnasium.Env`."""
+    return ScalarEnv(make(name, 1, **options))
+
+
+def _load(name):
+    """The class and the fixed arguments of a built-in environment."""
+    if name not in _BUILT_IN:
+        raise UserError(
+            f"unknown environment {name!r}; known: {', '.join(known())}, or package.module:Id for one of your own"
+        )
+    path, fixed = _BUILT_IN[name]
+    module, _, attribute = path.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute), fixed
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] == "rl":
+            raise
+        raise UserError(
+            f"environment {name} needs the package {error.name}, which is not installed: "
+            "pip install -r rl/requirements.txt"
+        ) from error
+
+
+def _register():
+    for name in _BUILT_IN:
+        # A second import of this package under a reloader must not warn.
+        if name not in gymnasium.registry:
+            gymnasium.register(
+                name, entry_point="rl.envs:make_scalar", vector_entry_point="rl.envs:make", kwargs={"name": name}
+            )
+
+
+_register()

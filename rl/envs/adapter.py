@@ -1,0 +1,195 @@
+"""Environments of the user's own: `--env-name package.module:Id`.
+
+The module is imported, which lets it register `Id` with gymnasium. If that registration has a `vector_entry_point`
+whose environment can sample and set tasks, it is used as it is; otherwise ordinary environments, one an episode, are
+stepped in a loop.
+"""
+
+import importlib
+import json
+import os
+import sys
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Discrete
+from gymnasium.vector import AutoresetMode
+
+from rl.envs.base import TaskVectorEnv
+from rl.errors import UserError
+
+_WHAT_TO_ADD = (
+    "add sample_tasks(num_tasks, split, rng), which returns a list of dicts that JSON can hold, "
+    "and set_tasks(tasks), which takes a list of one such dict for each episode"
+)
+
+
+def check(name):
+    """Find out, in the parent process, whether `make` will succeed.
+
+    Raises:
+        UserError: whatever is missing or wrong, and what to do about it.
+    """
+    make(name, 1).close()
+
+
+def make(name, num_envs):
+    """The user's environment `name`, "package.module:Id", with `num_envs` episodes side by side.
+
+    Raises:
+        UserError: module or id not found, no horizon, no tasks, or spaces that no policy here fits.
+    """
+    spec = _find(name)
+    if spec.vector_entry_point is not None:
+        env = gymnasium.make_vec(spec, num_envs, vectorization_mode="vector_entry_point")
+        if _has_tasks(env):
+            return _checked_vector(name, env, spec)
+        env.close()
+    if spec.entry_point is None:
+        raise UserError(f"environment {name} cannot change its task: {_WHAT_TO_ADD}")
+    if spec.max_episode_steps is None:
+        raise UserError(_no_horizon(name))
+    return AdaptedEnv(name, spec, num_envs)
+
+
+class AdaptedEnv(TaskVectorEnv):
+    """N ordinary gymnasium environments of the user's, stepped one by one, as a `TaskVectorEnv`.
+
+    Observations of any shape are flattened to float32; actions are given back their shape and type. The environments'
+    own seeds come from the episodes' streams. Their `info` is dropped.
+
+    Args:
+        name: "package.module:Id", for messages.
+        spec: the registration.
+        num_envs: N.
+    """
+
+    def __init__(self, name, spec, num_envs):
+        # Unwrapped: a TimeLimit wrapper would hide sample_tasks and count the steps once more.
+        self.envs = [gymnasium.make(spec, disable_env_checker=True).unwrapped for _ in range(num_envs)]
+        self.name = name
+        first = self.envs[0]
+        if not _has_tasks(first):
+            raise UserError(f"environment {name} cannot change its task: {_WHAT_TO_ADD}")
+        self.inner_action_space = first.action_space
+        super().__init__(
+            num_envs, _flat_observations(name, first), _flat_actions(name, first), horizon=spec.max_episode_steps
+        )
+        self.observations = np.zeros(self.observation_space.shape, np.float32)
+
+    def sample_tasks(self, num_tasks, split, rng):
+        """The user's tasks.
+
+        Raises:
+            UserError: not a list of `num_tasks` dicts that JSON can hold.
+        """
+        tasks = self.envs[0].sample_tasks(num_tasks, split, rng)
+        wanted = f"environment {self.name}: sample_tasks must return a list of {num_tasks} dicts that JSON can hold"
+        if not isinstance(tasks, list) or len(tasks) != num_tasks or not all(isinstance(task, dict) for task in tasks):
+            raise UserError(wanted)
+        try:
+            json.dumps(tasks)
+        except (TypeError, ValueError) as error:
+            raise UserError(f"{wanted}: {error}") from error
+        return tasks
+
+    def assign(self, tasks):
+        """Hand every environment its task."""
+        for env, task in zip(self.envs, tasks, strict=True):
+            env.set_tasks([task])
+
+    def begin(self, which):
+        """Reset the environments."""
+        for i in which:
+            observation, _ = self.envs[i].reset(seed=int(self.generators[i].integers(2**31)))
+            self.observations[i] = np.asarray(observation).ravel()
+
+    def advance(self, actions):
+        """Step the environments that run."""
+        rewards, terminated = np.zeros(self.num_envs), np.zeros(self.num_envs, bool)
+        for i in np.flatnonzero(self.running):
+            observation, rewards[i], terminated[i], truncated, _ = self.envs[i].step(self._inner_action(actions[i]))
+            self.observations[i] = np.asarray(observation).ravel()
+            self.truncated[i] = truncated and not terminated[i]
+        return rewards, terminated, {}
+
+    def observe(self):
+        """The flattened observations [N, O]."""
+        return self.observations.copy()
+
+    def close_extras(self, **kwargs):
+        """Close the environments."""
+        for env in self.envs:
+            env.close()
+
+    def _inner_action(self, action):
+        space = self.inner_action_space
+        if isinstance(space, Discrete):
+            return space.start + action
+        return np.asarray(action, space.dtype).reshape(space.shape)
+
+
+def _find(name):
+    """The gymnasium registration of package.module:Id."""
+    module, _, env_id = name.partition(":")
+    if not env_id or not all(part.isidentifier() for part in module.split(".")):
+        raise UserError(f"environment {name!r} is not of the form package.module:Id")
+    if os.getcwd() not in sys.path:
+        # Last, so that a file here hides no installed package.
+        sys.path.append(os.getcwd())
+    try:
+        importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        # A missing import inside the user's module is the module's own error, to be seen with its traceback.
+        if error.name is None or not (module + ".").startswith(error.name + "."):
+            raise
+        raise UserError(f"environment {name}: there is no module {error.name}") from error
+    try:
+        return gymnasium.spec(env_id)
+    except gymnasium.error.Error as error:
+        raise UserError(
+            f"environment {name}: importing {module} registers no gymnasium environment {env_id}"
+        ) from error
+
+
+def _has_tasks(env):
+    return all(callable(getattr(env, method, None)) for method in ("sample_tasks", "set_tasks"))
+
+
+def _no_horizon(name):
+    return f"environment {name} has no horizon: give max_episode_steps to gymnasium.register"
+
+
+def _checked_vector(name, env, spec):
+    """The user's own vector environment, once it is what the sampler takes it for."""
+    space = env.single_observation_space
+    if not isinstance(space, Box) or len(space.shape) != 1 or space.dtype != np.float32:
+        raise UserError(
+            f"environment {name}: a vector environment needs one-dimensional float32 observations, got {space}"
+        )
+    _flat_actions(name, env, prefix="single_")
+    if env.metadata.get("autoreset_mode") != AutoresetMode.DISABLED:
+        raise UserError(f"environment {name}: a vector environment needs metadata['autoreset_mode'] = DISABLED")
+    if not hasattr(env, "horizon"):
+        if spec.max_episode_steps is None:
+            raise UserError(_no_horizon(name))
+        env.horizon = spec.max_episode_steps
+    return env
+
+
+def _flat_observations(name, env):
+    """The environment's observation space as a float32 vector."""
+    space = env.observation_space
+    if not isinstance(space, Box):
+        raise UserError(f"environment {name}: observations must be a Box, got {space}")
+    return Box(space.low.ravel().astype(np.float32), space.high.ravel().astype(np.float32), dtype=np.float32)
+
+
+def _flat_actions(name, env, prefix=""):
+    """The environment's action space as the policies know it: a float32 vector, or integers from 0."""
+    space = getattr(env, prefix + "action_space")
+    if isinstance(space, Discrete):
+        return Discrete(int(space.n))
+    if isinstance(space, Box) and np.issubdtype(space.dtype, np.floating):
+        return Box(space.low.ravel().astype(np.float32), space.high.ravel().astype(np.float32), dtype=np.float32)
+    raise UserError(f"environment {name}: actions must be Discrete or a Box of floats, got {space}")

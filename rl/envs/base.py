@@ -1,0 +1,240 @@
+"""What every environment of the project is: independent episodes side by side, each with a task of its own."""
+
+from abc import abstractmethod
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Discrete
+from gymnasium.vector import AutoresetMode, VectorEnv
+from gymnasium.vector.utils import batch_space
+
+from rl import streams
+from rl.errors import UserError
+
+
+class TaskVectorEnv(VectorEnv):
+    """`num_envs` independent episodes, each with its own task and its own stream of random numbers, no autoreset.
+
+    A subclass gives `sample_tasks` and the four hooks `assign`, `begin`, `advance`, `observe`; this class keeps the
+    random streams, counts steps, truncates at the horizon and knows which episodes run. Stepping an episode that has
+    ended changes nothing, earns 0 and reports the end again.
+
+    Axes: N = num_envs, O = size of an observation, A = size of an action.
+
+    Attributes:
+        generators: generators[i] is the stream of episode i, a `numpy.random.Generator`.
+        running: bool [N], the episodes that have begun and not ended.
+        elapsed: int64 [N], steps taken in the present episode.
+        tasks: the present tasks, one an episode; None before the first `set_tasks` or `reset`.
+
+    Args:
+        num_envs: N, at least 1.
+        single_observation_space: a one-dimensional float32 `Box` of shape [O].
+        single_action_space: a float32 `Box` of shape [A], or `Discrete` counted from 0.
+        horizon: the most steps that an episode takes.
+    """
+
+    metadata = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": []}
+
+    def __init__(self, num_envs, single_observation_space, single_action_space, horizon):
+        if num_envs < 1:
+            raise ValueError(f"{type(self).__name__}: num_envs must be at least 1, got {num_envs}")
+        self.num_envs = num_envs
+        self.horizon = horizon
+        self.single_observation_space = single_observation_space
+        self.single_action_space = single_action_space
+        self.observation_space = batch_space(single_observation_space, num_envs)
+        self.action_space = batch_space(single_action_space, num_envs)
+        self._num_actions = int(single_action_space.n) if isinstance(single_action_space, Discrete) else 0
+        self.generators = _Streams(num_envs)
+        self.running = np.zeros(num_envs, bool)
+        self.terminated = np.zeros(num_envs, bool)
+        self.truncated = np.zeros(num_envs, bool)
+        self.elapsed = np.zeros(num_envs, np.int64)
+        self.tasks = None
+
+    @classmethod
+    def read_options(cls, name, config_path):
+        """What the constructor needs beyond `num_envs`: a picklable dict of keyword arguments.
+
+        Args:
+            name: the environment's id, for messages.
+            config_path: the user's configuration file, or None.
+
+        Raises:
+            UserError: a configuration file for an environment that takes none.
+        """
+        if config_path is not None:
+            raise UserError(f"environment {name} takes no configuration file, got {config_path}")
+        return {}
+
+    @abstractmethod
+    def sample_tasks(self, num_tasks, split, rng):
+        """Draw tasks.
+
+        Args:
+            num_tasks: how many.
+            split: "train" or "test"; the same distribution unless the environment has disjoint sets.
+            rng: a `numpy.random.Generator`.
+
+        Returns:
+            A list of `num_tasks` dicts that JSON can hold.
+        """
+
+    @abstractmethod
+    def assign(self, tasks):
+        """Take over one task an episode (a list of N dicts); takes effect at once.
+
+        Raises:
+            ValueError: a task that this environment does not have.
+        """
+
+    @abstractmethod
+    def begin(self, which):
+        """Start new episodes in the places `which` (an index array), drawing from `self.generators[i]` alone."""
+
+    @abstractmethod
+    def advance(self, actions):
+        """One step of the episodes marked in `self.running`; all others stay as they are.
+
+        Args:
+            actions: [N, A] or, for discrete actions, integers [N]; those of ended episodes mean nothing.
+
+        Returns:
+            (rewards [N], terminated [N] bool, infos: a dict of fresh [N] arrays); the caller ignores rewards and ends
+            of episodes that do not run.
+        """
+
+    @abstractmethod
+    def observe(self):
+        """The present observations, float32 [N, O], in an array that the caller may keep."""
+
+    def set_tasks(self, tasks):
+        """Give episode i the task tasks[i].
+
+        Raises:
+            ValueError: not exactly one task an episode, or a task that this environment does not have.
+        """
+        tasks = list(tasks)
+        if len(tasks) != self.num_envs:
+            raise ValueError(f"{type(self).__name__}: expected {self.num_envs} tasks, one an episode, got {len(tasks)}")
+        self.assign(tasks)
+        self.tasks = tasks
+
+    def reset(self, *, seed=None, options=None):
+        """Start new episodes.
+
+        Where no tasks were set, every episode draws its first task from its own stream and keeps it.
+
+        Args:
+            seed: one integer for each episode (up to 128 bits: a key of `rl.streams`; None goes on with that episode's
+                present stream), or one integer s, which stands for s, s+1, …, or None to go on with all of them.
+            options: {"reset_mask": bool [N]} restarts the marked episodes alone, as gymnasium defines it.
+
+        Returns:
+            (observations [N, O] float32, infos)
+        """
+        if seed is None or np.isscalar(seed):
+            seeds = [None if seed is None else seed + i for i in range(self.num_envs)]
+        else:
+            seeds = list(seed)
+        mask = np.ones(self.num_envs, bool)
+        if options and "reset_mask" in options:
+            mask = np.asarray(options["reset_mask"], bool)
+        if len(seeds) != self.num_envs or mask.shape != (self.num_envs,):
+            raise ValueError(
+                f"{type(self).__name__}: expected {self.num_envs} seeds and a mask of shape ({self.num_envs},), "
+                f"got {len(seeds)} and {mask.shape}"
+            )
+        which = np.flatnonzero(mask)
+        for i in which:
+            if seeds[i] is not None:
+                self.generators.name(i, int(seeds[i]))
+        if self.tasks is None:
+            self.set_tasks([self.sample_tasks(1, "train", self.generators[i])[0] for i in range(self.num_envs)])
+        self.running[which] = True
+        self.terminated[which] = False
+        self.truncated[which] = False
+        self.elapsed[which] = 0
+        self.begin(which)
+        return self.observe(), {}
+
+    def step(self, actions):
+        """One step of every episode that has not ended.
+
+        Args:
+            actions: [N, A], or integers [N] for discrete actions.
+
+        Returns:
+            (observations [N, O], rewards float64 [N], terminated [N], truncated [N], infos)
+
+        Raises:
+            ValueError: actions of another shape, or discrete ones that the space does not have.
+        """
+        actions = np.asarray(actions)
+        if actions.shape != self.action_space.shape:
+            raise ValueError(
+                f"{type(self).__name__}: expected actions of shape {self.action_space.shape}, got {actions.shape}"
+            )
+        if self._num_actions and not ((actions >= 0) & (actions < self._num_actions)).all():
+            raise ValueError(f"{type(self).__name__}: actions go from 0 to {self._num_actions - 1}, got {actions}")
+        running = self.running
+        rewards, terminated, infos = self.advance(actions)
+        self.elapsed += running
+        self.terminated |= running & terminated
+        self.truncated |= running & ~self.terminated & (self.elapsed >= self.horizon)
+        self.running = ~(self.terminated | self.truncated)
+        return self.observe(), np.where(running, rewards, 0.0), self.terminated.copy(), self.truncated.copy(), infos
+
+
+class _Streams:
+    """One random stream an episode, built when it is first read: many environments draw nothing at all."""
+
+    def __init__(self, count):
+        self._streams = [None] * count
+
+    def name(self, i, key):
+        """Episode i draws from the beginning of the stream `key` from now on."""
+        self._streams[i] = key
+
+    def __getitem__(self, i):
+        stream = self._streams[i]
+        if not isinstance(stream, np.random.Generator):
+            stream = np.random.default_rng() if stream is None else streams.generator(stream)
+            self._streams[i] = stream
+        return stream
+
+
+class ScalarEnv(gymnasium.Env):
+    """The ordinary gymnasium face of a `TaskVectorEnv`: the same dynamics with one episode."""
+
+    metadata = {"render_modes": []}
+
+    def __init__(self, vector_env):
+        self.vector_env = vector_env
+        self.observation_space = vector_env.single_observation_space
+        self.action_space = vector_env.single_action_space
+
+    def sample_tasks(self, num_tasks, split, rng):
+        """As `TaskVectorEnv.sample_tasks`."""
+        return self.vector_env.sample_tasks(num_tasks, split, rng)
+
+    def set_tasks(self, tasks):
+        """As `TaskVectorEnv.set_tasks`, with exactly one task."""
+        self.vector_env.set_tasks(tasks)
+
+    def reset(self, *, seed=None, options=None):
+        """Start a new episode: (observation [O], info)."""
+        super().reset(seed=seed)
+        observations, _ = self.vector_env.reset(seed=None if seed is None else [seed])
+        return observations[0], {}
+
+    def step(self, action):
+        """One step: (observation [O], reward, terminated, truncated, info)."""
+        observations, rewards, terminated, truncated, infos = self.vector_env.step(np.asarray(action)[None])
+        info = {name: values[0] for name, values in infos.items()}
+        return observations[0], float(rewards[0]), bool(terminated[0]), bool(truncated[0]), info
+
+    def close(self):
+        """Close the vector environment."""
+        self.vector_env.close()

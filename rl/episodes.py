@@ -1,0 +1,56 @@
+"""Episodes of a group of tasks: immutable arrays with a mask."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Episodes:
+    """What one phase of sampling saw.
+
+    Axes: K tasks, T steps (the horizon), E episodes of a task, O observation size, A action size. Everything is zero
+    after an episode's end.
+
+    Attributes:
+        observations: float32 [K, T, E, O], before the action.
+        actions: float32 [K, T, E, A], or int64 [K, T, E] where they are discrete.
+        rewards: float64 [K, T, E]
+        mask: float32 [K, T, E], 1 at the steps that were taken.
+    """
+
+    observations: np.ndarray
+    actions: np.ndarray
+    rewards: np.ndarray
+    mask: np.ndarray
+
+    def __post_init__(self):
+        shape = self.mask.shape
+        if len(shape) != 3 or self.rewards.shape != shape or self.observations.shape[:3] != shape:
+            raise ValueError(
+                f"Episodes: observations {self.observations.shape}, rewards {self.rewards.shape} and mask {shape} "
+                "do not share [K, T, E]"
+            )
+
+    @property
+    def returns(self):
+        """Undiscounted returns [K, E]."""
+        return self.rewards.sum(axis=1)
+
+    @property
+    def steps(self):
+        """How many environment steps were taken in all."""
+        return int(self.mask.sum())
+
+    def tasks(self, start, stop):
+        """The episodes of tasks start to stop, without copying."""
+        return Episodes(*(array[start:stop] for array in self.arrays()))
+
+    def arrays(self):
+        """The four arrays in the order of the fields."""
+        return self.observations, self.actions, self.rewards, self.mask
+
+    @staticmethod
+    def concatenate(parts):
+        """Join groups of tasks along K."""
+        return Episodes(*(np.concatenate(arrays) for arrays in zip(*(part.arrays() for part in parts), strict=True)))

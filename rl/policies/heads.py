@@ -1,0 +1,156 @@
+"""Output distributions: their parameters, log-probabilities, divergences and Fisher metrics.
+
+A head turns the last hidden layer into the parameters of a distribution over actions, a tuple of tensors. Axes: K
+tasks, N observations, A action size or number of actions.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+
+from rl.policies.layers import affine, plain_shapes
+
+MIN_LOG_STD = math.log(1e-6)
+_HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
+
+
+class Normal(NamedTuple):
+    """Independent normal distributions: mean [K, N, A], log_std [K, 1, A] or [1, 1, A]."""
+
+    mean: torch.Tensor
+    log_std: torch.Tensor
+
+    def log_prob(self, actions):
+        """log π(a) summed over action dimensions: actions [K, N, A] -> [K, N]."""
+        scaled = (actions - self.mean) * torch.exp(-self.log_std)
+        return (-0.5 * scaled.square() - self.log_std - _HALF_LOG_TWO_PI).sum(-1)
+
+    def kl(self, other):
+        """KL(self ‖ other), averaged (as published) over action dimensions: [K, N]."""
+        ratio = torch.exp(2 * (self.log_std - other.log_std))
+        shift = (self.mean - other.mean) * torch.exp(-other.log_std)
+        return (0.5 * (ratio + shift.square() - 1) + other.log_std - self.log_std).mean(-1)
+
+    def metric(self, tangents, weights):
+        """Second derivative of Σ w·kl at equality, times a tangent.
+
+        ∂²KL/∂μ² = 1/σ² and ∂²KL/∂(log σ)² = 2, each divided by A since `kl` averages over dimensions.
+
+        Args:
+            tangents: of (mean, log_std), in their shapes.
+            weights: w [K, N]
+
+        Returns:
+            A tuple of cotangents in the same shapes.
+        """
+        mean, log_std = tangents
+        size = self.mean.shape[-1]
+        # A log_std shared by all tasks gathers the weights of all of them.
+        total = weights.sum(1) if self.log_std.shape[0] == weights.shape[0] else weights.sum().reshape(1)
+        return (
+            weights[..., None] * torch.exp(-2 * self.log_std) * mean / size,
+            total[:, None, None] * 2.0 * log_std / size,
+        )
+
+    def gather(self, index):
+        """The distribution at rows index [K, N] of distinct observations."""
+        return Normal(gather_rows(self.mean, index), self.log_std)
+
+    def sample(self, noise):
+        """Actions [K, N, A] from standard normal noise of that shape."""
+        return self.mean + torch.exp(self.log_std) * noise
+
+    def detach(self):
+        """The same distribution outside of any graph."""
+        return Normal(self.mean.detach(), self.log_std.detach())
+
+
+class Categorical(NamedTuple):
+    """A choice among A actions: log_probs [K, N, A]."""
+
+    log_probs: torch.Tensor
+
+    def log_prob(self, actions):
+        """log π(a): actions [K, N] int64 -> [K, N]."""
+        return self.log_probs.gather(-1, actions[..., None]).squeeze(-1)
+
+    def kl(self, other):
+        """KL(self ‖ other): [K, N]."""
+        return (self.log_probs.exp() * (self.log_probs - other.log_probs)).sum(-1)
+
+    def metric(self, tangents, weights):
+        """Second derivative of Σ w·kl at equality, times a tangent: diag(p) in terms of log-probabilities.
+
+        Args:
+            tangents: of (log_probs,).
+            weights: w [K, N]
+
+        Returns:
+            A tuple of cotangents in the same shapes.
+        """
+        return (weights[..., None] * self.log_probs.exp() * tangents[0],)
+
+    def gather(self, index):
+        """The distribution at rows index [K, N] of distinct observations."""
+        return Categorical(gather_rows(self.log_probs, index))
+
+    def sample(self, noise):
+        """Actions [K, N] from uniform noise [K, N] by inversion of the cumulative distribution."""
+        cumulative = self.log_probs.exp().cumsum(-1)
+        # Rounding can leave the last cumulative probability a little below 1: the last action is never skipped.
+        return (noise[..., None] >= cumulative[..., :-1]).sum(-1)
+
+    def detach(self):
+        """The same distribution outside of any graph."""
+        return Categorical(self.log_probs.detach())
+
+
+def gather_rows(values, index):
+    """values [K, U, A] at index [K, N] -> [K, N, A]."""
+    return values.gather(1, index[..., None].expand(-1, -1, values.shape[-1]))
+
+
+class NormalHead:
+    """A mean that depends on the observation and a learnt log-standard-deviation that does not."""
+
+    discrete = False
+
+    def __init__(self, size):
+        self.size = size
+
+    def leading_shapes(self):
+        """Parameters that stand before the layers' in the published order."""
+        return {"sigma": (self.size,)}
+
+    def trailing_shapes(self, inputs, last_layer):
+        """Parameters that stand after the layers'."""
+        return plain_shapes("mu", inputs, self.size)
+
+    def __call__(self, params, hidden, last_layer):
+        """hidden [K, N, H] -> Normal."""
+        sigma = params["sigma"]
+        log_std = torch.clamp(sigma, min=MIN_LOG_STD).reshape(-1, 1, self.size)
+        return Normal(affine(hidden, params["mu.weight"], params["mu.bias"]), log_std)
+
+
+class CategoricalHead:
+    """Logits, held as normalised log-probabilities."""
+
+    discrete = True
+
+    def __init__(self, size):
+        self.size = size
+
+    def leading_shapes(self):
+        """None: all its parameters stand last."""
+        return {}
+
+    def trailing_shapes(self, inputs, last_layer):
+        """The layer after the last hidden one."""
+        return plain_shapes(last_layer, inputs, self.size)
+
+    def __call__(self, params, hidden, last_layer):
+        """hidden [K, N, H] -> Categorical."""
+        logits = affine(hidden, params[f"{last_layer}.weight"], params[f"{last_layer}.bias"])
+        return Categorical(torch.log_softmax(logits, dim=-1))

@@ -1,0 +1,80 @@
+"""Hidden layers: plain, or gated unit by unit by a small neuromodulatory network (arXiv 2111.00134, section 4)."""
+
+import torch
+from torch.nn import functional
+
+
+def affine(inputs, weight, bias, context=None):
+    """W [x, φ] + b, with any leading task axis on weights and context.
+
+    The context is the same for all rows of a task, so its share of the product is made once a task and the
+    concatenation [x, φ] never exists.
+
+    Args:
+        inputs: x [K, N, I]
+        weight: W [out, I + C] or, a matrix a task, [K, out, I + C]
+        bias: b [out] or [K, out]
+        context: φ [K, C] or None (C = 0)
+
+    Returns:
+        [K, N, out]
+    """
+    if context is not None:
+        split = inputs.shape[-1]
+        bias = affine(context[:, None, :], weight[..., split:], bias).squeeze(1)
+        weight = weight[..., :split]
+    if weight.dim() == 2:
+        if bias.dim() == 1:
+            return functional.linear(inputs, weight, bias)
+        return functional.linear(inputs, weight) + bias[:, None, :]
+    return torch.baddbmm(bias[:, None, :], inputs, weight.mT)
+
+
+def plain(params, name, inputs, context, record):
+    """W x + b (the caller applies the nonlinearity)."""
+    return affine(inputs, params[f"{name}.weight"], params[f"{name}.bias"], context)
+
+
+def soft_gate(logits):
+    """tanh: a gate scales and may flip its unit."""
+    return torch.tanh(logits)
+
+
+def hard_gate(logits):
+    """sign, with sign(0) = +1: a gate may flip its unit. Its derivative is zero wherever it exists."""
+    return torch.where(logits.detach() >= 0, 1.0, -1.0).to(logits.dtype)
+
+
+GATES = {"soft": soft_gate, "hard": hard_gate}
+
+
+def modulated(gate):
+    """A neuromodulated layer with the given gate: (W x + b) ∘ g,  g = gate(W_o relu(W_i x + b_i) + b_o)."""
+
+    def layer(params, name, inputs, context, record):
+        # The hard gate passes no gradient, so nothing of its network needs a graph.
+        with torch.set_grad_enabled(torch.is_grad_enabled() and gate is not hard_gate):
+            modulators = torch.relu(
+                affine(inputs, params[f"{name}.in_nm.weight"], params[f"{name}.in_nm.bias"], context)
+            )
+            gates = gate(affine(modulators, params[f"{name}.out_nm.weight"], params[f"{name}.out_nm.bias"]))
+        if record is not None:
+            record[f"{name}.modulators"] = modulators
+            record[f"{name}.gates"] = gates
+        return affine(inputs, params[f"{name}.std.weight"], params[f"{name}.std.bias"], context) * gates
+
+    return layer
+
+
+def plain_shapes(name, inputs, outputs):
+    """Names and shapes of a plain layer's parameters, in the published order."""
+    return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
+
+
+def modulated_shapes(name, inputs, outputs, modulators):
+    """Names and shapes of a neuromodulated layer's parameters, in the published order."""
+    return {
+        **plain_shapes(f"{name}.std", inputs, outputs),
+        **plain_shapes(f"{name}.in_nm", inputs, modulators),
+        **plain_shapes(f"{name}.out_nm", modulators, outputs),
+    }

@@ -1,0 +1,107 @@
+"""The policy network: a pure function of weights, context and observations."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from rl.policies import heads, layers
+
+NONLINEARITIES = {"relu": torch.relu, "tanh": torch.tanh}
+
+
+class Architecture(NamedTuple):
+    """The three independent choices (head, layer, adaptation) and the sizes that make a policy.
+
+    `num_context_params` is 0 for MAML, whose policy has no context; `nm_gate` is None for plain layers.
+    """
+
+    observation_size: int
+    action_size: int
+    discrete: bool
+    num_context_params: int
+    hidden_sizes: tuple[int, ...]
+    nonlinearity: str = "relu"
+    nm_gate: str | None = None
+    nm_size: int = 0
+
+
+class MLPPolicy:
+    """π(a | o; φ, θ): θ and φ are arguments, never state.
+
+    Axes: K tasks, N observations a task, O observation size, C context parameters.
+    """
+
+    def __init__(self, architecture):
+        self.architecture = architecture
+        head = heads.CategoricalHead if architecture.discrete else heads.NormalHead
+        self.head = head(architecture.action_size)
+        self.layer = layers.modulated(layers.GATES[architecture.nm_gate]) if architecture.nm_gate else layers.plain
+        self.activate = NONLINEARITIES[architecture.nonlinearity]
+        self.layer_names = [f"layer{i}" for i in range(1, len(architecture.hidden_sizes) + 1)]
+        self.output_name = f"layer{len(architecture.hidden_sizes) + 1}"
+
+    @property
+    def shapes(self):
+        """Names and shapes of θ in the published order (DESIGN of state dicts), which flat vectors follow."""
+        sizes = self.architecture
+        shapes = self.head.leading_shapes()
+        inputs = sizes.observation_size + sizes.num_context_params
+        for name, outputs in zip(self.layer_names, sizes.hidden_sizes, strict=True):
+            if sizes.nm_gate:
+                shapes |= layers.modulated_shapes(name, inputs, outputs, sizes.nm_size)
+            else:
+                shapes |= layers.plain_shapes(name, inputs, outputs)
+            inputs = outputs
+        return shapes | self.head.trailing_shapes(inputs, self.output_name)
+
+    def initial_params(self, rng):
+        """Draw θ: Xavier-uniform weights, zero biases and zero log-std.
+
+        Args:
+            rng: a `numpy.random.Generator`.
+
+        Returns:
+            dict name -> float32 tensor
+        """
+        params = {}
+        for name, shape in self.shapes.items():
+            if name.endswith(".weight"):
+                bound = np.sqrt(6.0 / sum(shape))
+                params[name] = torch.from_numpy(rng.uniform(-bound, bound, shape).astype(np.float32))
+            else:
+                params[name] = torch.zeros(shape)
+        return params
+
+    def initial_context(self, num_tasks, like):
+        """φ at the start of a task: zeros [K, C] of the dtype and device of `like`, or None where C = 0."""
+        size = self.architecture.num_context_params
+        return like.new_zeros(num_tasks, size) if size else None
+
+    def __call__(
+        self,
+        params: Mapping[str, torch.Tensor],
+        context: torch.Tensor | None,
+        observations: torch.Tensor,
+        record: dict[str, Any] | None = None,
+    ):
+        """The distribution over actions.
+
+        Args:
+            params: θ; each tensor may carry a leading task axis [K, ...].
+            context: φ [K, C], or None.
+            observations: [K, N, O]
+            record: if given, gains every layer's activations: `layer{i}.output` [K, N, H] and, where modulated,
+                `layer{i}.modulators` [K, N, M] and `layer{i}.gates` [K, N, H].
+
+        Returns:
+            A `heads.Normal` or `heads.Categorical`.
+        """
+        hidden = observations
+        for name in self.layer_names:
+            hidden = self.activate(self.layer(params, name, hidden, context, record))
+            context = None
+            if record is not None:
+                record[f"{name}.output"] = hidden
+        return self.head(params, hidden, self.output_name)

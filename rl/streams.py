@@ -1,0 +1,39 @@
+"""Every random number of a run comes from a stream named by where it is used.
+
+A stream is a Philox generator whose 128-bit key spells out (seed, iteration, phase, task, episode, purpose). Two
+streams share a number only if they share their name, and a name needs no memory of what was drawn before it: any
+process can redraw any part of a run.
+"""
+
+import numpy as np
+
+# Field widths in bits; together the 128 bits of a Philox key.
+_WIDTHS = {"seed": 32, "iteration": 32, "phase": 8, "task": 24, "episode": 24, "purpose": 8}
+MAX_SEED = 2 ** _WIDTHS["seed"] - 1
+
+# Phases: training and evaluation draw from streams of their own. The field holds a phase's number plus the number of
+# updates made so far.
+TRAIN, EVALUATE = 0, 128
+MAX_UPDATES = 127
+
+# Purposes.
+ENVIRONMENT, ACTIONS, TASKS, PARAMETERS = range(4)
+
+
+def key(seed, iteration=0, phase=0, task=0, episode=0, purpose=0):
+    """Pack the name of a stream into an integer below 2**128.
+
+    Raises:
+        ValueError: a field is negative or too large for its width.
+    """
+    packed = 0
+    for (name, width), value in zip(_WIDTHS.items(), (seed, iteration, phase, task, episode, purpose), strict=True):
+        if not 0 <= value < 2**width:
+            raise ValueError(f"random stream: {name} must lie in [0, 2**{width}), got {value}")
+        packed = packed << width | int(value)
+    return packed
+
+
+def generator(packed):
+    """The stream of a key, from its beginning."""
+    return np.random.Generator(np.random.Philox(key=packed))

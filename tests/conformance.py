@@ -1,0 +1,172 @@
+"""Compare the outer step with golden figures of the published algorithm.
+
+    python -m tests.conformance tests/golden/*.npz
+
+prints each figure's deviation, relative to its largest entry, and exits with status 1 where one exceeds its bound:
+1e-9, or 1e-4 for the whole TRPO step. All in float64.
+
+Ten conjugate-gradient iterations amplify rounding. By how much is measured: the step is repeated with products
+perturbed by 1e-14, about what two right float64 programs differ by. Where that alone moves a figure of the step by more
+than 1e-4, no program could be held to 1e-4, and the largest movement seen is the bound. Of the golden files this
+concerns normal-maml alone (its movements reach several 1e-4; those of the other eleven stay below 1e-8).
+"""
+
+import json
+import sys
+from unittest import mock
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+
+from rl import adaptation, baseline, returns
+from rl.episodes import Episodes
+from rl.errors import UserError
+from rl.metalearner import Chunk, MetaLearner, Options, flatten
+from rl.policies import Architecture, make_policy
+
+EXACT, STEP = 1e-9, 1e-4
+ROUNDING, REPEATS = 1e-14, 8
+
+
+def main(paths):
+    """Check every file; returns the exit status."""
+    worst = 0
+    for path in paths:
+        print(path)
+        for name, deviation, bound in deviations(path):
+            verdict = "ok" if deviation <= bound else "TOO LARGE"
+            worst |= deviation > bound
+            print(f"  {name:<32}{deviation:10.2e}  (bound {bound:.0e})  {verdict}")
+    return int(worst)
+
+
+def deviations(path):
+    """[(figure's name, deviation relative to its largest entry, its bound)] of a golden file."""
+    try:
+        golden = np.load(path, allow_pickle=False)
+        config = json.loads(str(golden["config"]))
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
+        raise UserError(f"{path}: expected a golden npz file: {error}") from None
+    policy = make_policy(architecture(config))
+    params = {name: torch.from_numpy(golden[f"param/{name}"]) for name in policy.shapes}
+    before, after = (episodes(golden, config, phase) for phase in ("train", "valid"))
+    options = Options(
+        gamma=config["gamma"],
+        gae_lambda=config["tau"],
+        fast_lr=config["fast_lr"],
+        **{name: config[name] for name in ("max_kl", "cg_iters", "cg_damping", "ls_max_steps", "ls_backtrack_ratio")},
+    )
+    computed = figures(policy, params, before, after, options, torch.from_numpy(golden["input/hvp_vector"]))
+    noise = step_noise(policy, params, before, after, options)
+    rows = []
+    for name, value in computed.items():
+        bound = max(STEP, noise[name]) if name in noise else EXACT
+        rows.append((name, deviation(value, golden[f"expected/{name}"]), bound))
+    missing = {name for name in golden.files if name.startswith("expected/")} - {f"expected/{name}" for name in computed}
+    if missing:
+        raise UserError(f"{path}: figures that this check does not compute: {sorted(missing)}")
+    return rows
+
+
+def deviation(value, expected):
+    """The largest difference, relative to the largest expected entry."""
+    scale = max(np.abs(np.asarray(expected)).max(), np.finfo(np.float64).tiny)
+    return float(np.abs(np.asarray(value) - np.asarray(expected)).max() / scale)
+
+
+def architecture(config):
+    """The policy of a golden file's configuration."""
+    return Architecture(
+        observation_size=config["observation_size"],
+        action_size=config["action_size"],
+        discrete=config["discrete"],
+        num_context_params=0 if config["maml"] else config["num_context_params"],
+        hidden_sizes=tuple(config["hidden_sizes"]),
+        nonlinearity=config["nonlinearity"],
+        nm_gate=config["nm_gate"] if config["neuromodulation"] else None,
+        nm_size=config["nm_size"],
+    )
+
+
+def episodes(golden, config, phase):
+    """The `Episodes` of a phase, with all arrays in float64."""
+
+    def stacked(name):
+        return np.stack([golden[f"task{k}/{phase}/{name}"] for k in range(config["num_tasks"])])
+
+    actions = stacked("actions")
+    if config["discrete"]:
+        actions = actions.astype(np.int64)
+    return Episodes(stacked("observations"), actions, stacked("rewards"), stacked("mask"))
+
+
+def figures(policy, params, before, after, options, vector):
+    """Every figure of a golden file, computed by the project's own code."""
+    result = {}
+    observations, rewards, mask = (torch.from_numpy(a) for a in (before.observations, before.rewards, before.mask))
+    design = baseline.features(observations, mask)
+    coefficients, _ = baseline.fit(design, returns.discounted_returns(rewards, options.gamma) * mask)
+    chunk = Chunk(policy, before, after, options, torch.float64, "cpu")
+    adapted, inner_losses = chunk.adapt(params)
+    everything = torch.from_numpy(after.observations).flatten(1, 2)
+    with torch.no_grad():
+        distribution = policy(adapted.params, adapted.context, everything)
+        # The golden files hold zeros where masked.
+        outputs = distribution[0].unflatten(1, after.mask.shape[1:]) * torch.from_numpy(after.mask)[..., None]
+    for k, values in enumerate(baseline.values(design, coefficients)):
+        task = f"task{k}"
+        result[f"{task}/baseline_train"] = values
+        result[f"{task}/advantages_train"] = chunk.before.advantages[k].reshape(values.shape)
+        result[f"{task}/advantages_valid"] = chunk.after.advantages[k].reshape(values.shape)
+        result[f"{task}/inner_loss"] = inner_losses[k]
+        if adapted.context is not None:
+            result[f"{task}/adapted/context"] = adapted.context[k].detach()
+        else:
+            for name, value in adapted.params.items():
+                result[f"{task}/adapted/{name}"] = value[k].detach()
+        result[f"{task}/{'adapted_logits' if policy.head.discrete else 'adapted_mean'}"] = outputs[k]
+
+    num_tasks = before.mask.shape[0]
+    loss, gradient, _ = chunk.linearize(flatten(params))
+    result["surrogate_loss"] = loss / num_tasks
+    result["surrogate_gradient"] = gradient / num_tasks
+    result["kl_hessian_vector_product"] = chunk.product(vector) / num_tasks + options.cg_damping * vector
+
+    return result | step_figures(policy, params, before, after, options)
+
+
+def step_figures(policy, params, before, after, options):
+    """The figures of one whole TRPO step."""
+    stepped, report = MetaLearner(policy, options, dtype=torch.float64).step(params, before, after)
+    return {
+        "step_improve": report.surrogate_after - report.surrogate_before,
+        "step_kl": report.kl,
+        "step_step_size": report.step_size,
+    } | {f"after_step/{name}": value for name, value in stepped.items()}
+
+
+def step_noise(policy, params, before, after, options):
+    """By how much rounding in the curvature products moves each figure of the step: name -> largest deviation seen."""
+    exact = step_figures(policy, params, before, after, options)
+    moved = dict.fromkeys(exact, 0.0)
+    generator = torch.Generator().manual_seed(0)
+    product = Chunk.product
+
+    def rounded(chunk, vector):
+        value = product(chunk, vector)
+        return value * (1 + ROUNDING * torch.randn(value.shape, generator=generator, dtype=value.dtype))
+
+    with mock.patch.object(Chunk, "product", rounded):
+        for _ in range(REPEATS):
+            for name, value in step_figures(policy, params, before, after, options).items():
+                moved[name] = max(moved[name], deviation(value, exact[name]))
+    return moved
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except UserError as error:
+        print(f"conformance: {error}", file=sys.stderr)
+        sys.exit(2)
