@@ -11,7 +11,7 @@ import torch
 
 
 class Adapted(NamedTuple):
-    """What the policy takes besides observations: weights (with a leading task axis once adapted) and context [K, C]."""
+    """What the policy takes besides observations: weights (by task [K, ...] once adapted) and context [K, C]."""
 
     params: dict
     context: torch.Tensor | None

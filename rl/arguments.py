@@ -43,7 +43,9 @@ class Config:
     env_name: str = option("2DNavigation-v0", "environment: a built-in id, or package.module:Id for one of your own")
     env_config_path: str = option("", "the environment's own configuration file (CT-graph: JSON)")
     gamma: float = option(0.95, "discount factor", at_least=0.0, below=1.0 + 1e-9)
-    tau: float = option(1.0, "λ of generalised advantage estimation (named tau as published)", at_least=0.0, below=1.0 + 1e-9)
+    tau: float = option(
+        1.0, "λ of generalised advantage estimation (named tau as published)", at_least=0.0, below=1.0 + 1e-9
+    )
     first_order: bool = option(False, "ignore second derivatives of the inner update, in the outer gradient too")
     num_context_params: int = option(2, "C, number of context parameters (ignored with --maml)", at_least=1)
     neuromodulation: bool = option(False, "gate every hidden layer by a neuromodulatory network")

@@ -2,4 +2,4 @@
 
 
 class UserError(Exception):
-    """Bad input: its text is one line that says what, where, and what was expected. main and test exit with status 2."""
+    """Bad input. Its text is one line: what, where, and what was expected. main and test exit with status 2."""

@@ -32,7 +32,7 @@ def summarize(returns):
     return Summary(float(values.mean()), float(stats.t.ppf(0.975, values.size - 1) * error))
 
 
-def evaluate(parts, sampler, params, iteration, num_tasks, split="test", tasks=None):
+def evaluate(parts, sampler, params, iteration, num_tasks, split="test"):
     """Adapt to tasks step by step, each on fresh episodes of the current policy.
 
     Args:
@@ -40,13 +40,12 @@ def evaluate(parts, sampler, params, iteration, num_tasks, split="test", tasks=N
         sampler: `rl.sampler.Sampler`.
         params: θ.
         iteration: names the random streams.
-        num_tasks, split: which tasks to draw, unless `tasks` gives them.
+        num_tasks, split: which tasks to draw.
 
     Returns:
         (tasks, `rl.rollout.Phases` with U + 1 phases)
     """
-    if tasks is None:
-        tasks = parts.tasks(num_tasks, split, iteration, streams.EVALUATE)
+    tasks = parts.tasks(num_tasks, split, iteration, streams.EVALUATE)
     phases = sampler.sample(params, tasks, parts.evaluation(), parts.origin(iteration, streams.EVALUATE))
     return tasks, phases
 

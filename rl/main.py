@@ -1,16 +1,11 @@
 """Meta-train a policy: sample, adapt, sample, step, log, save.
 
-    python main.py --env-name 2DNavigation-v0 --neuromodulation --nm-size 4 ...
+python main.py --env-name 2DNavigation-v0 --neuromodulation --nm-size 4 ...
 """
 
-import os
 import sys
 import time
 from pathlib import Path
-
-# Workers and the learner's threads each compute alone; set before torch is imported, and inherited by the workers.
-for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-    os.environ.setdefault(variable, "1")
 
 if not __package__:  # run as `python main.py`: the package stands one folder up
     sys.path[0] = str(Path(__file__).resolve().parents[1])

@@ -220,6 +220,4 @@ def unflatten(policy, vector):
     """The parameters of a policy as views of a vector [P]."""
     sizes = [torch.Size(shape).numel() for shape in policy.shapes.values()]
     parts = torch.split(vector, sizes)
-    return {
-        name: part.reshape(shape) for (name, shape), part in zip(policy.shapes.items(), parts, strict=True)
-    }
+    return {name: part.reshape(shape) for (name, shape), part in zip(policy.shapes.items(), parts, strict=True)}

@@ -48,6 +48,11 @@ class Phases(NamedTuple):
     inner_losses: np.ndarray
     ridge_retries: int
 
+    def tasks(self, start, stop):
+        """What tasks start to stop saw."""
+        episodes = tuple(phase.tasks(start, stop) for phase in self.episodes)
+        return Phases(episodes, self.inner_losses[:, start:stop], self.ridge_retries)
+
     @staticmethod
     def concatenate(parts):
         """Join groups along K."""
@@ -142,9 +147,7 @@ def action_noise(head, keys, horizon, shape):
     if head.discrete:
         drawn = np.stack([generator.random(horizon, np.float32) for generator in generators], axis=1)
         return torch.from_numpy(drawn).view(horizon, *shape)
-    drawn = np.stack(
-        [generator.standard_normal((horizon, head.size), np.float32) for generator in generators], axis=1
-    )
+    drawn = np.stack([generator.standard_normal((horizon, head.size), np.float32) for generator in generators], axis=1)
     return torch.from_numpy(drawn).view(horizon, *shape, head.size)
 
 

@@ -1,8 +1,8 @@
 """A pool of worker processes that compute groups of tasks.
 
-The unit of work is one group, a pure function of its arguments (`rl.rollout.meta_rollout`); the size of a group is fixed
-by the configuration. So the results do not depend on the number of workers, and the group of a worker that died is
-simply computed again.
+The unit of work is one group, a pure function of its arguments (`rl.rollout.meta_rollout`); the size of a group is
+fixed by the configuration. So the results do not depend on the number of workers, and the group of a worker that died
+is simply computed again.
 """
 
 import contextlib
@@ -21,7 +21,6 @@ from rl.policies import make_policy
 from rl.rollout import Phases, meta_rollout
 
 MAX_ATTEMPTS = 3
-_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 class WorkerError(Exception):
@@ -58,8 +57,6 @@ class Sampler:
         self.setting = setting
         self.tasks_per_group = tasks_per_group
         self.restarts = 0
-        for variable in _THREAD_VARIABLES:
-            os.environ.setdefault(variable, "1")
         # The fork server is a process of its own that has imported torch but never run it: forking it is safe and
         # quick, and its workers share the pages of the libraries.
         self._context = multiprocessing.get_context("forkserver")

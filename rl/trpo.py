@@ -1,4 +1,4 @@
-"""Numerics of trust-region policy optimisation (arXiv 1502.05477). They know vectors and functions, nothing of policies."""
+"""Numerics of trust-region policy optimisation (arXiv 1502.05477): they know vectors and functions alone."""
 
 from typing import NamedTuple
 

@@ -19,7 +19,7 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 
-from rl import adaptation, baseline, returns
+from rl import baseline, returns
 from rl.episodes import Episodes
 from rl.errors import UserError
 from rl.metalearner import Chunk, MetaLearner, Options, flatten
@@ -63,7 +63,9 @@ def deviations(path):
     for name, value in computed.items():
         bound = max(STEP, noise[name]) if name in noise else EXACT
         rows.append((name, deviation(value, golden[f"expected/{name}"]), bound))
-    missing = {name for name in golden.files if name.startswith("expected/")} - {f"expected/{name}" for name in computed}
+    missing = {name for name in golden.files if name.startswith("expected/")} - {
+        f"expected/{name}" for name in computed
+    }
     if missing:
         raise UserError(f"{path}: figures that this check does not compute: {sorted(missing)}")
     return rows

@@ -20,6 +20,11 @@ _BUILT_IN = {
     "Bandit-K10-v0": ("rl.envs.bandit:BernoulliBandit", {"num_arms": 10}),
     "Bandit-K50-v0": ("rl.envs.bandit:BernoulliBandit", {"num_arms": 50}),
     "TabularMDP-v0": ("rl.envs.tabular_mdp:TabularMDP", {}),
+    "HalfCheetahDir-v1": ("rl.envs.half_cheetah:HalfCheetahDir", {}),
+    "HalfCheetahVel-v1": ("rl.envs.half_cheetah:HalfCheetahVel", {}),
+    "AntDir-v1": ("rl.envs.ant:AntDir", {}),
+    "AntVel-v1": ("rl.envs.ant:AntVel", {}),
+    "AntPos-v0": ("rl.envs.ant:AntPos", {}),
 }
 
 

@@ -65,16 +65,15 @@ class AdaptedEnv(TaskVectorEnv):
     """
 
     def __init__(self, name, spec, num_envs):
-        # Unwrapped: a TimeLimit wrapper would hide sample_tasks and count the steps once more.
-        self.envs = [gymnasium.make(spec, disable_env_checker=True).unwrapped for _ in range(num_envs)]
         self.name = name
-        first = self.envs[0]
+        first = _make_scalar(spec)
         if not _has_tasks(first):
             raise UserError(f"environment {name} cannot change its task: {_WHAT_TO_ADD}")
         self.inner_action_space = first.action_space
         super().__init__(
             num_envs, _flat_observations(name, first), _flat_actions(name, first), horizon=spec.max_episode_steps
         )
+        self.envs = [first, *(_make_scalar(spec) for _ in range(num_envs - 1))]
         self.observations = np.zeros(self.observation_space.shape, np.float32)
 
     def sample_tasks(self, num_tasks, split, rng):
@@ -150,6 +149,11 @@ def _find(name):
         raise UserError(
             f"environment {name}: importing {module} registers no gymnasium environment {env_id}"
         ) from error
+
+
+def _make_scalar(spec):
+    # Unwrapped: a TimeLimit wrapper would hide sample_tasks and count the steps once more.
+    return gymnasium.make(spec, disable_env_checker=True).unwrapped
 
 
 def _has_tasks(env):

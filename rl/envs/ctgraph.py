@@ -153,7 +153,7 @@ class CTGraph(TaskVectorEnv):
         painted = np.flatnonzero(self.state_types == LEAF)
         if painted.size:
             pixels[painted[:, None], self.cue_pixels] = self.cues[painted, None]
-        return ctgraph_images.LEVELS[pixels]
+        return ctgraph_images.LEVELS.take(pixels)
 
     def _make_room_for_draws(self):
         """One array for every kind of randomness that the configuration has, None for the others."""

@@ -7,7 +7,7 @@ constraint solver would start its next call, so the solver begins every environm
 without a warm start. That costs no measurable time and leaves no hidden state.
 
 MuJoCo resets a simulation that it finds unstable. Such an episode terminates with the state that it had before the
-step (its velocity in that step counts as zero) and is marked in `infos["unstable"]`.
+step (its velocity in that step counts as zero) and is marked in `infos["unstable"]` of this step alone.
 """
 
 from abc import abstractmethod
@@ -52,9 +52,10 @@ class LocomotionEnv(TaskVectorEnv):
 
     def __init__(self, num_envs, observation_size):
         self.model = mujoco.MjModel.from_xml_path(str(MODELS / self.model_file))
+        bound = mujoco.mjMAXVAL  # a state with an entry beyond this is unstable
         super().__init__(
             num_envs,
-            single_observation_space=Box(-np.inf, np.inf, (observation_size,), np.float32),
+            single_observation_space=Box(-bound, bound, (observation_size,), np.float32),
             single_action_space=Box(-1.0, 1.0, (self.model.nu,), np.float32),
             horizon=HORIZON,
         )
@@ -128,7 +129,8 @@ class LocomotionEnv(TaskVectorEnv):
         self.refresh(which, np.zeros((len(which), self.model.nu)))
 
     def advance(self, actions):
-        """As `TaskVectorEnv.advance`, with actions clipped to [−1, 1]; infos: "unstable", bool [N].
+        """As `TaskVectorEnv.advance`, with actions clipped to [−1, 1]; infos: "unstable", bool [N], the episodes
+        that MuJoCo found unstable in this step.
 
         Raises:
             UserError: an action of a running episode is not finite.

@@ -14,10 +14,10 @@ from scipy.spatial.transform import Rotation as ScipyRotation
 
 
 def norm(x, ord=None):
-    """The Euclidean norm of a float64 vector: `numpy.linalg.norm` of one argument, or with order 2."""
-    if ord not in (None, 2):
-        return np.linalg.norm(x, ord)
-    return np.float64(math.sqrt(x.dot(x)))
+    """`numpy.linalg.norm`, quick for the Euclidean norm of a float64 vector."""
+    if type(x) is np.ndarray and x.ndim == 1 and ord in (None, 2):
+        return np.float64(math.sqrt(x.dot(x)))
+    return np.linalg.norm(x, ord)
 
 
 def clip(x, low, high):

@@ -1,0 +1,48 @@
+# make demo: train a little, evaluate, show.    make test: the whole suite.    make lint: style.
+# make bench: what is fast, against its limit.  make test-slow: the longer checks alone.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(abspath $(VENV))/bin
+
+NAVIGATION := --env-name 2DNavigation-v0 --num-context-params 5 --hidden-size 100 --nonlinearity relu \
+	--fast-batch-size 20 --fast-lr 0.5 --meta-batch-size 20 --test-batch-size 40 --num-test-steps 4 --num-workers 4 \
+	--test-freq 10 --seed 42 --expname cavia --neuromodulation --nm-size 4
+
+.PHONY: demo test test-slow lint bench clean
+
+demo: $(VENV)/installed
+	cd rl && $(BIN)/python main.py $(NAVIGATION) --num-batches 20 --logdir ../demo/logs --savedir ../demo/saves
+	cd rl && run=$$(ls -td ../demo/logs/2DNavigation-v0/nm_cavia/*/ | head -n 1) && \
+	saves=../demo/saves/2DNavigation-v0/nm_cavia/$$(basename $$run) && \
+	$(BIN)/python test.py $$run/config.json $$saves/policy-19.pt --logdir ../demo/logs && \
+	echo "TensorBoard: $(BIN)/tensorboard --logdir $(abspath demo/logs)" && \
+	echo "policy:      $$(realpath $$saves/policy-19.pt)"
+
+test: $(VENV)/tests-installed lint
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: $(VENV)/tests-installed
+	$(BIN)/python -m pytest -m slow
+
+lint: $(VENV)/tests-installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+bench: $(VENV)/installed
+	$(BIN)/python benchmarks/bench.py
+
+clean:
+	rm -rf $(VENV) demo
+
+$(VENV)/installed: rl/requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r rl/requirements.txt
+	touch $@
+
+# gym-CTgraph is the definition that the CT-graph is held against. Its own requirements are not needed, and it is not
+# needed by anything but that test.
+$(VENV)/tests-installed: $(VENV)/installed tests/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps gym-CTgraph==1.0
+	touch $@
