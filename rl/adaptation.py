@@ -28,7 +28,11 @@ def inner_losses(policy, adapted, batch):
     Returns:
         [K]
     """
-    distribution = policy(adapted.params, adapted.context, batch.observations)
+    return reinforce(policy(adapted.params, adapted.context, batch.observations), batch)
+
+
+def reinforce(distribution, batch):
+    """`inner_losses` from the distribution at the batch's observations."""
     return -(batch.weights * batch.advantages * batch.log_prob(distribution)).sum(-1)
 
 

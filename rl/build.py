@@ -2,7 +2,7 @@
 
 import torch
 
-from rl import envs, metalearner, streams
+from rl import chunks, envs, metalearner, streams
 from rl.errors import UserError
 from rl.policies import Architecture, make_policy
 from rl.rollout import Origin, Sampling
@@ -33,7 +33,7 @@ class Parts:
     def learner(self):
         """The outer step on the device asked for."""
         config = self.config
-        options = metalearner.Options(
+        options = chunks.Options(
             gamma=config.gamma,
             gae_lambda=config.tau,
             fast_lr=config.fast_lr,

@@ -11,22 +11,8 @@ from typing import NamedTuple
 
 import torch
 
-from rl import adaptation, trpo
-from rl.batch import prepare
-
-
-class Options(NamedTuple):
-    """Hyper-parameters of the outer step, named as on the command line (`gae_lambda` is `--tau`)."""
-
-    gamma: float = 0.95
-    gae_lambda: float = 1.0
-    fast_lr: float = 1.0
-    first_order: bool = False
-    max_kl: float = 1e-2
-    cg_iters: int = 10
-    cg_damping: float = 1e-5
-    ls_max_steps: int = 15
-    ls_backtrack_ratio: float = 0.8
+from rl import trpo
+from rl.chunks import flatten, make_chunk, unflatten
 
 
 class StepReport(NamedTuple):
@@ -44,83 +30,12 @@ class StepReport(NamedTuple):
     accepted: bool
 
 
-class Chunk:
-    """A few tasks' share of the outer step. Losses are sums over its tasks; the learner divides by all of them.
-
-    Args:
-        policy: `MLPPolicy`.
-        before, after: `Episodes` of the same tasks before and after the inner update.
-        options: `Options`.
-        dtype, device: of all tensors.
-    """
-
-    def __init__(self, policy, before, after, options, dtype, device):
-        self.policy = policy
-        self.options = options
-        (self.before, self.after), self.ridge_retries = prepare(
-            before, [before, after], options.gamma, options.gae_lambda, dtype, device
-        )
-        self.observation_weights = self.after.observation_weights
-
-    def adapt(self, params, create_graph=False):
-        """The inner update from φ = 0 on the pre-update episodes: (`Adapted`, inner losses [K])."""
-        start = adaptation.unadapted(self.policy, params, self.before.weights.shape[0])
-        return adaptation.inner_step(self.policy, start, self.before, self.options.fast_lr, create_graph)
-
-    def linearize(self, vector):
-        """Build the graphs at θ_old: the surrogate's gradient now, curvature products later.
-
-        With ratio exp(log π − log π_old), surrogate −Σ w A ratio at θ = θ_old.
-
-        Args:
-            vector: θ_old, flat [P].
-
-        Returns:
-            (surrogate loss, its gradient [P], inner losses [K])
-        """
-        self.vector = vector.detach().clone().requires_grad_()
-        params = unflatten(self.policy, self.vector)
-        adapted, inner_losses = self.adapt(params, create_graph=not self.options.first_order)
-        outputs = self.policy(adapted.params, adapted.context, self.after.observations)
-        self.old = outputs.detach()
-        self.old_log_prob = self.after.log_prob(self.old)
-        ratio = torch.exp(self.after.log_prob(outputs) - self.old_log_prob)
-        surrogate = -(self.after.weights * self.after.advantages * ratio).sum()
-        (gradient,) = torch.autograd.grad(surrogate, self.vector, retain_graph=True)
-
-        # A dummy cotangent w makes the reverse-mode product Jᵀw a function of w whose own reverse mode is J v: both
-        # directions then run on kept graphs, and nothing of the primal computation is ever repeated.
-        self.outputs = tuple(outputs)
-        self.cotangents = tuple(torch.zeros_like(output).requires_grad_() for output in self.outputs)
-        (self.pullback,) = torch.autograd.grad(self.outputs, self.vector, self.cotangents, create_graph=True)
-        return surrogate.detach(), gradient, inner_losses
-
-    def product(self, vector):
-        """Jᵀ M J v [P], the Gauss-Newton (exact at θ_old) Hessian of the summed KL divergence times v."""
-        tangents = torch.autograd.grad(self.pullback, self.cotangents, vector, retain_graph=True)
-        metric = self.old.metric(tangents, self.observation_weights)
-        return torch.autograd.grad(self.outputs, self.vector, metric, retain_graph=True)[0]
-
-    def release(self):
-        """Drop the graphs."""
-        del self.outputs, self.cotangents, self.pullback
-
-    def evaluate(self, vector):
-        """(surrogate loss, KL(π_θ ‖ π_old)) at another θ, summed over the chunk's tasks."""
-        adapted, _ = self.adapt(unflatten(self.policy, vector))
-        with torch.no_grad():
-            distribution = self.policy(adapted.params, adapted.context, self.after.observations)
-            ratio = torch.exp(self.after.log_prob(distribution) - self.old_log_prob)
-            surrogate = -(self.after.weights * self.after.advantages * ratio).sum()
-            return surrogate, (self.observation_weights * distribution.kl(self.old)).sum()
-
-
 class MetaLearner:
     """Meta-learns θ by TRPO.
 
     Args:
         policy: `MLPPolicy`.
-        options: `Options`.
+        options: `rl.chunks.Options`.
         rows: how many network rows (tasks × distinct observations) make a chunk; decides the last bits of the results.
         threads: how many chunks are worked on at once; decides nothing but speed. Default: all cores.
         dtype, device: of the computation.
@@ -190,13 +105,13 @@ class MetaLearner:
         return params, report
 
     def chunks(self, before, after):
-        """Cut the tasks into `Chunk`s of about `rows` rows each."""
+        """Cut the tasks into chunks of about `rows` rows each."""
         num_tasks, horizon, num_episodes = before.mask.shape
         size = max(1, self.rows // (horizon * num_episodes))
 
         def make(start):
             stop = min(start + size, num_tasks)
-            return Chunk(
+            return make_chunk(
                 self.policy,
                 before.tasks(start, stop),
                 after.tasks(start, stop),
@@ -209,15 +124,3 @@ class MetaLearner:
 
     def _map(self, function, items):
         return list(self.pool.map(function, items))
-
-
-def flatten(params):
-    """θ as one vector [P], in the order of the dict."""
-    return torch.cat([value.reshape(-1) for value in params.values()])
-
-
-def unflatten(policy, vector):
-    """The parameters of a policy as views of a vector [P]."""
-    sizes = [torch.Size(shape).numel() for shape in policy.shapes.values()]
-    parts = torch.split(vector, sizes)
-    return {name: part.reshape(shape) for (name, shape), part in zip(policy.shapes.items(), parts, strict=True)}

@@ -216,7 +216,12 @@ class EnvironmentContract:
         assert pickle.loads(pickle.dumps(options)) == options
 
     def test_gymnasium_checks_pass(self):
-        check_env(gymnasium.make(self.name, **self.options()).unwrapped, skip_render_check=True)
+        env = gymnasium.make(self.name, **self.options())
+        check_env(env.unwrapped, skip_render_check=True)
+        # Gymnasium's wrappers check a first step, too.
+        env.reset(seed=1)
+        env.step(env.action_space.sample())
+        env.close()
 
     def test_gymnasium_makes_the_vector(self):
         env = gymnasium.make_vec(self.name, 3, **self.options())

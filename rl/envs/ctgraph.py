@@ -125,7 +125,7 @@ class CTGraph(TaskVectorEnv):
         following = self.next_states[state_types, at_bottom.view(np.int8), turns.view(np.int8)]
         if self.delays is not None:
             level = np.searchsorted(self.level_ends, nodes, side="right")
-            held = running & (state_types == WAIT) & ~turns & (self.delays[self.rows, level] > 0)
+            held = (state_types == WAIT) & ~turns & (self.delays[self.rows, level] > 0)
             self.delays[self.rows, level] -= held
             following[held] = WAIT
         chose = running & (state_types == DECISION) & turns

@@ -15,89 +15,31 @@ import pickle
 import types
 from typing import NamedTuple
 
-import metaworld
 import mujoco
 import numpy as np
-from metaworld import env_dict
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 from metaworld.sawyer_xyz_env import SawyerXYZEnv
 from metaworld.types import Task
 
 from rl.envs.metaworld_math import hamacher_product, norm, rebound, tolerance
+from rl.envs.metaworld_tasks import stock_env
 
-REWARD_FUNCTION_VERSION = "v2"
 OBSERVATION_SIZE, FRAME_SIZE = 39, 18
 ACTION_SCALE = 1.0 / 100  # metres
+MAX_VALUE = mujoco.mjMAXVAL  # no state of a simulation goes beyond this
 # All that the next step depends on: positions, velocities, warm start of the solver, mocap pose, controls.
 _STATE = int(mujoco.mjtState.mjSTATE_INTEGRATION)
 
 
-def observation_bounds():
-    """The bounds of observations that hide the goal: (lowest, highest), float64 [39]."""
+def _observation_bounds():
+    """What observations that hide the goal are clipped to: (lowest, highest), float64 [39]."""
     hand = SawyerXYZEnv._HAND_SPACE
     objects = np.full(FRAME_SIZE - 4, np.inf)
     low, high = np.concatenate((hand.low, [-1.0], -objects)), np.concatenate((hand.high, [1.0], objects))
     return np.concatenate((low, low, np.zeros(3))), np.concatenate((high, high, np.zeros(3)))
 
 
-_LOW, _HIGH = observation_bounds()
-
-
-class _Untextured:
-    """A mixin that loads a model without its textures: a third of its memory, which only pictures need."""
-
-    def _initialize_simulation(self):
-        spec = mujoco.MjSpec.from_file(self.fullpath)
-        for material in spec.materials:
-            material.textures = [""] * len(material.textures)
-        for texture in list(spec.textures):
-            texture.delete()
-        model = spec.compile()
-        return model, mujoco.MjData(model)
-
-
-def stock_env(env_name):
-    """Meta-World's own environment, without textures."""
-    cls = ALL_V3_ENVIRONMENTS[env_name]
-    return type(cls.__name__, (_Untextured, cls), {})(reward_function_version=REWARD_FUNCTION_VERSION)
-
-
-def _still_env(env_name):
-    """An environment whose hand does not move on a reset: the parameters that a reset draws do not depend on that."""
-    env = stock_env(env_name)
-    env.do_simulation = lambda control, n_frames: mujoco.mj_kinematics(env.model, env.data)
-    return env
-
-
-def draw_task_sets(benchmark, seed):
-    """The task sets of `metaworld.ML1(benchmark, seed)`, `metaworld.ML10(seed)` or `metaworld.ML45(seed)`.
-
-    The benchmarks' constructors simulate 500 environment steps for each of their tasks and throw the result away; the
-    function that they call draws the same tasks without that, ten times as fast for ML45.
-
-    Args:
-        benchmark: "ML10", "ML45" or an environment's name.
-        seed: an integer from 0 to 2³² − 2.
-
-    Returns:
-        {"train" or "test": {env_name: 50 frozen parameter vectors, lists of floats}}
-    """
-    if benchmark in ALL_V3_ENVIRONMENTS:
-        names = {split: [benchmark] for split in ("train", "test")}
-        seeds = {"train": seed, "test": seed + 1}
-    else:
-        names = getattr(env_dict, f"{benchmark}_V3")
-        seeds = {"train": seed, "test": seed}
-    return {split: _draw_tasks(names[split], seeds[split]) for split in ("train", "test")}
-
-
-def _draw_tasks(env_names, seed):
-    classes = {name: functools.partial(_still_env, name) for name in env_names}
-    arguments = {name: env_dict.ML1_ARGS_KWARGS[name] for name in env_names}
-    vectors = {name: [] for name in env_names}
-    for task in metaworld._make_tasks(classes, arguments, metaworld._ML_OVERRIDE, seed):
-        vectors[task.env_name].append(pickle.loads(task.data)["rand_vec"].tolist())
-    return vectors
+_LOW, _HIGH = _observation_bounds()
 
 
 class Start(NamedTuple):

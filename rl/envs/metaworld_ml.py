@@ -6,6 +6,8 @@ their reward function "v2". An episode has 200 steps, as in the paper; the bench
 Only the task decides an episode: nothing in Meta-World is random once the frozen parameters are known.
 """
 
+import importlib
+
 import numpy as np
 from gymnasium.spaces import Box
 
@@ -13,19 +15,16 @@ from rl.envs.base import TaskVectorEnv
 from rl.errors import UserError
 
 HORIZON, MAX_HORIZON = 200, 500  # environment steps of 12.5 ms
-SPLITS = ("train", "test")
 
-_ENV_NAMES = tuple(
-    f"{name}-v3"
-    for name in """
+_TASKS = """
     assembly basketball bin-picking box-close button-press-topdown button-press-topdown-wall button-press
     button-press-wall coffee-button coffee-pull coffee-push dial-turn disassemble door-close door-lock door-open
     door-unlock hand-insert drawer-close drawer-open faucet-open faucet-close hammer handle-press-side handle-press
     handle-pull-side handle-pull lever-pull pick-place-wall pick-out-of-hole pick-place plate-slide plate-slide-side
     plate-slide-back plate-slide-back-side peg-insert-side peg-unplug-side soccer stick-push stick-pull push push-wall
     push-back reach reach-wall shelf-place sweep-into sweep window-open window-close
-    """.split()
-)
+"""
+_ENV_NAMES = [f"{task}-v3" for task in _TASKS.split()]
 # id -> what Meta-World calls it: ML1Push-v2 -> push-v3.
 IDS = {f"ML1{name.removesuffix('-v3').title().replace('-', '')}-v2": name for name in _ENV_NAMES} | {
     "ML10-v2": "ML10",
@@ -53,10 +52,10 @@ class MetaWorldML(TaskVectorEnv):
     """
 
     def __init__(self, num_envs, name, task_sets=None, horizon=HORIZON):
-        fast = _load()
+        fast = _load("fast")
         super().__init__(
             num_envs,
-            single_observation_space=Box(*(bound.astype(np.float32) for bound in fast.observation_bounds())),
+            single_observation_space=Box(-fast.MAX_VALUE, fast.MAX_VALUE, (fast.OBSERVATION_SIZE,), np.float32),
             single_action_space=Box(-1.0, 1.0, (4,), np.float32),
             horizon=_checked_horizon(name, horizon),
         )
@@ -84,7 +83,7 @@ class MetaWorldML(TaskVectorEnv):
         if not 0 <= seed < 2**32 - 1:
             raise UserError(f"{name}: expected a seed from 0 to {2**32 - 2}, got {seed}")
         horizon = _checked_horizon(name, horizon)
-        return options | {"task_sets": _load().draw_task_sets(IDS[name], seed), "horizon": horizon}
+        return options | {"task_sets": _load("tasks").draw_task_sets(IDS[name], seed), "horizon": horizon}
 
     def sample_tasks(self, num_tasks, split, rng):
         """Draw equally from all classes of the split, in turn, and for each class without replacement while it lasts.
@@ -173,8 +172,10 @@ def _task(env_name, rand_vec):
 
 def _choices(items, count, rng):
     """`count` of the items, all equally often as far as it goes, in random order."""
-    turns = [rng.permutation(len(items)) for _ in range(-(-count // len(items)))]
-    return [items[i] for i in np.concatenate([*turns, []])[:count].astype(int)]
+    order = []
+    while len(order) < count:
+        order.extend(rng.permutation(len(items)))
+    return [items[i] for i in order[:count]]
 
 
 def _checked_horizon(name, horizon):
@@ -183,10 +184,10 @@ def _checked_horizon(name, horizon):
     return horizon
 
 
-def _load():
-    """What needs the package metaworld, which no other environment shall need."""
+def _load(module):
+    """A module that needs the package metaworld, which no other environment shall need."""
     try:
-        from rl.envs import metaworld_fast
+        return importlib.import_module(f"rl.envs.metaworld_{module}")
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "rl":
             raise
@@ -194,4 +195,3 @@ def _load():
             f"Meta-World environments need the package {error.name}, which is not installed: "
             "pip install metaworld==3.1.1"
         ) from error
-    return metaworld_fast

@@ -111,46 +111,54 @@ def gather_rows(values, index):
     return values.gather(1, index[..., None].expand(-1, -1, values.shape[-1]))
 
 
-class NormalHead:
-    """A mean that depends on the observation and a learnt log-standard-deviation that does not."""
-
-    discrete = False
+class Head:
+    """What both heads share: the distribution's parameters are an affine map of the last hidden layer."""
 
     def __init__(self, size):
         self.size = size
+
+    def trailing_shapes(self, inputs, last_layer):
+        """Parameters that stand after the layers', in the published order."""
+        return plain_shapes(self.output_name(last_layer), inputs, self.size)
+
+    def __call__(self, params, hidden, last_layer):
+        """hidden [K, N, H] -> a distribution."""
+        name = self.output_name(last_layer)
+        return self.distribution(affine(hidden, params[f"{name}.weight"], params[f"{name}.bias"]), params)
+
+
+class NormalHead(Head):
+    """A mean that depends on the observation and a learnt log-standard-deviation that does not."""
+
+    discrete = False
 
     def leading_shapes(self):
         """Parameters that stand before the layers' in the published order."""
         return {"sigma": (self.size,)}
 
-    def trailing_shapes(self, inputs, last_layer):
-        """Parameters that stand after the layers'."""
-        return plain_shapes("mu", inputs, self.size)
+    def output_name(self, last_layer):
+        """The name of the affine map that makes the outputs."""
+        return "mu"
 
-    def __call__(self, params, hidden, last_layer):
-        """hidden [K, N, H] -> Normal."""
-        sigma = params["sigma"]
-        log_std = torch.clamp(sigma, min=MIN_LOG_STD).reshape(-1, 1, self.size)
-        return Normal(affine(hidden, params["mu.weight"], params["mu.bias"]), log_std)
+    def distribution(self, outputs, params):
+        """outputs [K, N, A], the means -> Normal."""
+        log_std = torch.clamp(params["sigma"], min=MIN_LOG_STD)
+        return Normal(outputs, log_std.reshape(-1, 1, self.size))
 
 
-class CategoricalHead:
+class CategoricalHead(Head):
     """Logits, held as normalised log-probabilities."""
 
     discrete = True
-
-    def __init__(self, size):
-        self.size = size
 
     def leading_shapes(self):
         """None: all its parameters stand last."""
         return {}
 
-    def trailing_shapes(self, inputs, last_layer):
-        """The layer after the last hidden one."""
-        return plain_shapes(last_layer, inputs, self.size)
+    def output_name(self, last_layer):
+        """The name of the affine map that makes the outputs."""
+        return last_layer
 
-    def __call__(self, params, hidden, last_layer):
-        """hidden [K, N, H] -> Categorical."""
-        logits = affine(hidden, params[f"{last_layer}.weight"], params[f"{last_layer}.bias"])
-        return Categorical(torch.log_softmax(logits, dim=-1))
+    def distribution(self, outputs, params):
+        """outputs [K, N, A], the logits up to a constant -> Categorical."""
+        return Categorical(torch.log_softmax(outputs, dim=-1))

@@ -8,7 +8,7 @@ import torch
 
 from rl.policies import heads, layers
 
-NONLINEARITIES = {"relu": torch.relu, "tanh": torch.tanh}
+NONLINEARITIES = {"relu": layers.relu, "tanh": torch.tanh}
 
 
 class Architecture(NamedTuple):

@@ -1,0 +1,63 @@
+"""Environments that misbehave on request, for tests of the sampler: `tests.broken_env:Obstinate-v0`."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box
+
+HORIZON = 4
+
+
+class Obstinate(gymnasium.Env):
+    """Rewards are noise from the episode's own stream; a task says what else happens in a step.
+
+    {"dies": path, "times": n}: kills its own process, n times in all (counted by the size of the file at path).
+    {"raises": text}: an exception.
+    {"sleeps": path}: writes its process id to path and sleeps.
+    """
+
+    def __init__(self):
+        self.observation_space = Box(-10.0, 10.0, (2,), np.float32)
+        self.action_space = Box(-1.0, 1.0, (1,), np.float32)
+        self.task = {}
+
+    def sample_tasks(self, num_tasks, split, rng):
+        raises = os.environ.get("OBSTINATE_RAISES")
+        return [{"raises": raises} if raises else {} for _ in range(num_tasks)]
+
+    def set_tasks(self, tasks):
+        (self.task,) = tasks
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        return self.np_random.normal(size=2).astype(np.float32), {}
+
+    def step(self, action):
+        if "dies" in self.task:
+            path = Path(self.task["dies"])
+            deaths = path.stat().st_size if path.exists() else 0
+            if deaths < self.task["times"]:
+                path.write_text("x" * (deaths + 1))
+                os.kill(os.getpid(), signal.SIGKILL)
+        if self.task.get("raises"):
+            raise ArithmeticError(self.task["raises"])
+        if "sleeps" in self.task:
+            Path(self.task["sleeps"]).write_text(str(os.getpid()))
+            time.sleep(60)
+        observation = self.np_random.normal(size=2).astype(np.float32)
+        return observation, float(self.np_random.normal() + action[0]), False, False, {}
+
+
+class Taskless(gymnasium.Env):
+    """Cannot change its task."""
+
+    observation_space = Box(-1.0, 1.0, (2,), np.float32)
+    action_space = Box(-1.0, 1.0, (1,), np.float32)
+
+
+gymnasium.register("Obstinate-v0", entry_point=Obstinate, max_episode_steps=HORIZON)
+gymnasium.register("Taskless-v0", entry_point=Taskless, max_episode_steps=HORIZON)

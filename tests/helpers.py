@@ -1,0 +1,129 @@
+"""Small made-up policies and episodes, and the plain twins that several tests hold the project's code against."""
+
+import itertools
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rl.episodes import Episodes
+from rl.policies import Architecture, make_policy
+
+ROOT = Path(__file__).resolve().parents[1]
+COMBINATIONS = list(itertools.product(("normal", "categorical"), ("plain", "hard", "soft"), ("cavia", "maml")))
+FAST = {"gamma": 0.9, "gae_lambda": 0.95}
+
+
+def small_policy(head="normal", layer="plain", adaptation="cavia", **sizes):
+    """A policy of 3 observations, 2 actions, 2 context parameters, hidden layers of 5 and 4 units, 3 modulators."""
+    return make_policy(
+        Architecture(
+            **{
+                "observation_size": 3,
+                "action_size": 2,
+                "discrete": head == "categorical",
+                "num_context_params": 2 if adaptation == "cavia" else 0,
+                "hidden_sizes": (5, 4),
+                "nonlinearity": "tanh",
+                "nm_gate": None if layer == "plain" else layer,
+                "nm_size": 0 if layer == "plain" else 3,
+            }
+            | sizes
+        )
+    )
+
+
+def random_params(policy, seed=0, dtype=torch.float64, num_tasks=None):
+    """θ with no entry at zero; with a leading task axis if `num_tasks` is given."""
+    generator = torch.Generator().manual_seed(seed)
+    leading = () if num_tasks is None else (num_tasks,)
+    return {
+        name: 0.5 * torch.randn(*leading, *shape, generator=generator, dtype=dtype)
+        for name, shape in policy.shapes.items()
+    }
+
+
+def made_up_episodes(policy, num_tasks=3, horizon=6, num_episodes=4, seed=0, distinct=None):
+    """Random float64 `Episodes` of unequal lengths; observations from a set of `distinct` ones if that is given."""
+    rng = np.random.default_rng(seed)
+    sizes = policy.architecture
+    shape = (num_tasks, horizon, num_episodes)
+    lengths = rng.integers(1, horizon + 1, (num_tasks, 1, num_episodes))
+    lengths[:, :, 0] = horizon
+    mask = (np.arange(horizon)[:, None] < lengths).astype(np.float64)
+    observations = rng.normal(size=(*shape, sizes.observation_size))
+    if distinct is not None:
+        observations = rng.normal(size=(distinct, sizes.observation_size))[rng.integers(distinct, size=shape)]
+    if sizes.discrete:
+        actions = rng.integers(sizes.action_size, size=shape) * mask.astype(np.int64)
+    else:
+        actions = rng.normal(size=(*shape, sizes.action_size)) * mask[..., None]
+    return Episodes(observations * mask[..., None], actions, rng.normal(size=shape) * mask, mask)
+
+
+def literal_forward(architecture, params, context, observations):
+    """The equations of DESIGN section 1 for one task, with [obs, φ] concatenated.
+
+    Args:
+        params: θ of this task, without a task axis.
+        context: φ [C], or None.
+        observations: [N, O]
+
+    Returns:
+        means or logits [N, A]
+    """
+    x = observations
+    if context is not None:
+        x = torch.cat([observations, context.expand(len(observations), -1)], dim=1)
+    activate = {"relu": torch.relu, "tanh": torch.tanh}[architecture.nonlinearity]
+    count = len(architecture.hidden_sizes)
+    for i in range(1, count + 1):
+        if architecture.nm_gate is None:
+            x = activate(x @ params[f"layer{i}.weight"].T + params[f"layer{i}.bias"])
+            continue
+        modulators = torch.relu(x @ params[f"layer{i}.in_nm.weight"].T + params[f"layer{i}.in_nm.bias"])
+        logits = modulators @ params[f"layer{i}.out_nm.weight"].T + params[f"layer{i}.out_nm.bias"]
+        gates = torch.tanh(logits) if architecture.nm_gate == "soft" else 2.0 * (logits >= 0).to(logits.dtype) - 1
+        x = activate((x @ params[f"layer{i}.std.weight"].T + params[f"layer{i}.std.bias"]) * gates)
+    last = f"layer{count + 1}" if architecture.discrete else "mu"
+    return x @ params[f"{last}.weight"].T + params[f"{last}.bias"]
+
+
+def literal_distribution(architecture, params, context, observations):
+    """The same as a torch distribution over the actions of each row."""
+    outputs = literal_forward(architecture, params, context, observations)
+    if architecture.discrete:
+        return torch.distributions.Categorical(logits=outputs)
+    return torch.distributions.Normal(outputs, params["sigma"].exp().expand_as(outputs))
+
+
+def literal_log_prob(distribution, actions):
+    """log π(a) [N], summed over action dimensions."""
+    log_prob = distribution.log_prob(actions)
+    return log_prob if log_prob.dim() == 1 else log_prob.sum(1)
+
+
+def alive(marker):
+    """Process ids of all processes whose environment holds the text `marker`, zombies left out."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit() or int(folder.name) == os.getpid():
+            continue
+        try:
+            if marker.encode() in (folder / "environ").read_bytes():
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return found
+
+
+def becomes(condition, seconds):
+    """Poll until condition() holds, at most `seconds`; whether it came to hold."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True

@@ -1,0 +1,324 @@
+import numpy as np
+import pytest
+import torch
+
+from rl import trpo
+from rl.metalearner import Chunk, MetaLearner, Options, flatten, unflatten
+from tests.helpers import (
+    COMBINATIONS,
+    FAST,
+    literal_distribution,
+    literal_log_prob,
+    made_up_episodes,
+    random_params,
+    small_policy,
+)
+
+EVERY = pytest.mark.parametrize("head, layer, adaptation", COMBINATIONS)
+OPTIONS = Options(fast_lr=0.3, cg_damping=1e-3, **FAST)
+DOUBLE = torch.float64
+
+
+def made_up(head="normal", layer="soft", adaptation="cavia", num_tasks=3, **sizes):
+    policy = small_policy(head, layer, adaptation, **sizes)
+    before, after = (made_up_episodes(policy, num_tasks, seed=seed) for seed in (0, 1))
+    return policy, random_params(policy), before, after
+
+
+def chunk_of(policy, before, after, options=OPTIONS):
+    return Chunk(policy, before, after, options, DOUBLE, "cpu")
+
+
+class Twin:
+    """Surrogate and KL divergence of one outer step, written out task by task and episode by episode."""
+
+    def __init__(self, policy, before, after, chunk, old, first_order=False):
+        self.policy, self.before, self.after, self.chunk = policy, before, after, chunk
+        self.first_order = first_order
+        self.old = [
+            literal_distribution(policy.architecture, *self.adapted(old, k), self.observations(after, k))
+            for k in range(before.mask.shape[0])
+        ]
+
+    def observations(self, episodes, k):
+        return torch.from_numpy(episodes.observations[k]).flatten(0, 1)
+
+    def mean(self, episodes, k, values):
+        """Mean over episodes of the mean over valid steps of values [T·E]."""
+        mask = torch.from_numpy(episodes.mask[k])
+        values = values.reshape(mask.shape)
+        lengths = mask.sum(0).int()
+        return torch.stack([values[: lengths[e], e].mean() for e in range(mask.shape[1])]).mean()
+
+    def adapted(self, vector, k):
+        """(θ, φ') or (θ', None) of task k."""
+        params = unflatten(self.policy, vector)
+        params = {name: value if value.requires_grad else value.clone().requires_grad_() for name, value in params.items()}
+        size = self.policy.architecture.num_context_params
+        context = torch.zeros(size, dtype=DOUBLE, requires_grad=True) if size else None
+        distribution = literal_distribution(
+            self.policy.architecture, params, context, self.observations(self.before, k)
+        )
+        log_prob = literal_log_prob(distribution, torch.from_numpy(self.before.actions[k]).flatten(0, 1))
+        loss = -self.mean(self.before, k, self.chunk.before.advantages[k] * log_prob)
+        variables = [context] if size else list(params.values())
+        gradients = torch.autograd.grad(
+            loss, variables, create_graph=not self.first_order, allow_unused=True, materialize_grads=True
+        )
+        stepped = [v - OPTIONS.fast_lr * g for v, g in zip(variables, gradients, strict=True)]
+        return (params, stepped[0]) if size else (dict(zip(params, stepped, strict=True)), None)
+
+    def __call__(self, vector):
+        """(surrogate loss, KL divergence), means over tasks."""
+        losses, divergences = [], []
+        for k, old in enumerate(self.old):
+            new = literal_distribution(
+                self.policy.architecture, *self.adapted(vector, k), self.observations(self.after, k)
+            )
+            actions = torch.from_numpy(self.after.actions[k]).flatten(0, 1)
+            old_log_prob = literal_log_prob(old, actions).detach()
+            ratio = torch.exp(literal_log_prob(new, actions) - old_log_prob)
+            losses.append(-self.mean(self.after, k, self.chunk.after.advantages[k] * ratio))
+            old = self.detached(old)
+            divergence = torch.distributions.kl_divergence(new, old)
+            divergence = divergence if divergence.dim() == 1 else divergence.mean(1)
+            divergences.append(self.mean(self.after, k, divergence))
+        return torch.stack(losses).mean(), torch.stack(divergences).mean()
+
+    def detached(self, distribution):
+        if self.policy.head.discrete:
+            return torch.distributions.Categorical(logits=distribution.logits.detach())
+        return torch.distributions.Normal(distribution.loc.detach(), distribution.scale.detach())
+
+
+@EVERY
+def test_gradient_and_curvature_equal_double_backpropagation_of_a_plain_twin(head, layer, adaptation):
+    policy, params, before, after = made_up(head, layer, adaptation)
+    chunk = chunk_of(policy, before, after)
+    vector = flatten(params)
+    loss, gradient, _ = chunk.linearize(vector)
+    direction = flatten(random_params(policy, seed=9))
+    product = chunk.product(direction)
+
+    own = vector.clone().requires_grad_()
+    surrogate, divergence = Twin(policy, before, after, chunk, vector)(own)
+    torch.testing.assert_close(loss / 3, surrogate.detach(), rtol=0, atol=1e-12)
+    assert abs(float(divergence.detach())) < 1e-14
+    (expected,) = torch.autograd.grad(surrogate, own, retain_graph=True)
+    torch.testing.assert_close(gradient / 3, expected, rtol=1e-10, atol=1e-12)
+    (first,) = torch.autograd.grad(divergence, own, create_graph=True)
+    assert float(first.detach().abs().max()) < 1e-12
+    (second,) = torch.autograd.grad(first @ direction, own)
+    torch.testing.assert_close(product / 3, second, rtol=1e-9, atol=1e-11)
+
+
+@EVERY
+def test_the_gradient_equals_finite_differences(head, layer, adaptation):
+    policy, params, before, after = made_up(head, layer, adaptation)
+    chunk = chunk_of(policy, before, after)
+    vector = flatten(params)
+    _, gradient, _ = chunk.linearize(vector)
+    h = 1e-5
+    for seed in (2, 3, 4):
+        direction = flatten(random_params(policy, seed=seed))
+        above, below = (chunk.evaluate(vector + s * direction)[0] for s in (h, -h))
+        assert float(gradient @ direction) == pytest.approx(float((above - below) / (2 * h)), rel=1e-6, abs=1e-8)
+
+
+@pytest.mark.parametrize("adaptation", ["cavia", "maml"])
+def test_evaluate_equals_the_plain_twin_away_from_the_old_weights(adaptation):
+    policy, params, before, after = made_up(adaptation=adaptation)
+    chunk = chunk_of(policy, before, after)
+    vector = flatten(params)
+    chunk.linearize(vector)
+    elsewhere = vector + 0.1 * flatten(random_params(policy, seed=4))
+    found = chunk.evaluate(elsewhere)
+    expected = Twin(policy, before, after, chunk, vector)(elsewhere)
+    assert expected[1] > 1e-3
+    for value, literal in zip(found, expected, strict=True):
+        torch.testing.assert_close(value / 3, literal.detach(), rtol=1e-11, atol=1e-12)
+
+
+@EVERY
+def test_the_curvature_is_symmetric_and_positive(head, layer, adaptation):
+    policy, params, before, after = made_up(head, layer, adaptation)
+    chunk = chunk_of(policy, before, after)
+    chunk.linearize(flatten(params))
+    u, v = (flatten(random_params(policy, seed=seed)) for seed in (5, 6))
+    assert float(u @ chunk.product(v)) == pytest.approx(float(v @ chunk.product(u)), rel=1e-10)
+    assert u @ chunk.product(u) > 0
+    torch.testing.assert_close(chunk.product(2 * u + v), 2 * chunk.product(u) + chunk.product(v), rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("adaptation", ["cavia", "maml"])
+def test_first_order_drops_second_derivatives_from_the_gradient(adaptation):
+    policy, params, before, after = made_up(adaptation=adaptation)
+    chunk = chunk_of(policy, before, after)
+    vector = flatten(params)
+    _, second_order, _ = chunk.linearize(vector)
+    _, first_order, _ = chunk_of(policy, before, after, OPTIONS._replace(first_order=True)).linearize(vector)
+    assert float((first_order - second_order).norm() / second_order.norm()) > 1e-3
+    own = vector.clone().requires_grad_()
+    surrogate, _ = Twin(policy, before, after, chunk, vector, first_order=True)(own)
+    (expected,) = torch.autograd.grad(surrogate, own)
+    torch.testing.assert_close(first_order / 3, expected, rtol=1e-10, atol=1e-12)
+
+
+@EVERY
+def test_an_accepted_step_improves_within_the_trust_region(head, layer, adaptation):
+    policy, params, before, after = made_up(head, layer, adaptation)
+    new, report = MetaLearner(policy, OPTIONS, dtype=DOUBLE).step(params, before, after)
+    assert report.accepted and list(new) == list(params)
+    chunk = chunk_of(policy, before, after)
+    twin = Twin(policy, before, after, chunk, flatten(params))
+    (loss_before, _), (loss, divergence) = twin(flatten(params)), twin(flatten(new))
+    assert report.surrogate_before == pytest.approx(float(loss_before), rel=1e-9)
+    assert report.surrogate_after == pytest.approx(float(loss), rel=1e-9)
+    assert report.kl == pytest.approx(float(divergence), rel=1e-9)
+    assert loss < loss_before and 0 < divergence < OPTIONS.max_kl
+    assert report.step_size == pytest.approx(0.8**report.backtracks)
+    if layer == "hard":
+        # No gradient reaches the modulators of hard gates: they stay as they were drawn.
+        assert all(torch.equal(new[name], params[name]) for name in params if "_nm" in name)
+    assert not torch.equal(flatten(new), flatten(params))
+
+
+def test_the_step_is_the_natural_gradient():
+    policy, params, before, after = made_up(num_tasks=2, layer="plain")
+    options = OPTIONS._replace(cg_iters=400, cg_damping=0.1)
+    new, report = MetaLearner(policy, options, dtype=DOUBLE).step(params, before, after)
+    chunk = chunk_of(policy, before, after)
+    vector = flatten(params)
+    _, gradient, _ = chunk.linearize(vector)
+    hessian = torch.stack([chunk.product(row) for row in torch.eye(vector.numel(), dtype=DOUBLE)]) / 2
+    hessian += options.cg_damping * torch.eye(vector.numel(), dtype=DOUBLE)
+    x = torch.linalg.solve(hessian, gradient / 2)
+    full = x / torch.sqrt(0.5 * x @ hessian @ x / options.max_kl)
+    # Conjugate gradient stops at a residual of 1e-5, and no eigenvalue lies below the damping: x is known to 1e-4.
+    error = (vector - flatten(new) - report.step_size * full).norm() / (report.step_size * full).norm()
+    assert error < 2 * 1e-4 / x.norm() < 1e-3
+    assert report.gradient_norm == pytest.approx(float(gradient.norm() / 2))
+
+
+def test_threads_change_no_bit_and_rows_only_the_last_ones():
+    policy = small_policy("normal", "soft")
+    params = random_params(policy, dtype=torch.float32)
+    before, after = (made_up_episodes(policy, num_tasks=7, seed=seed) for seed in (0, 1))
+
+    def step(**options):
+        return MetaLearner(policy, OPTIONS, **options).step(params, before, after)
+
+    # 6 · 4 steps a task: chunks of one task, of two, of all seven.
+    reference, report = step(rows=24, threads=1)
+    for threads in (2, 3):
+        new, other = step(rows=24, threads=threads)
+        assert other == report
+        assert all(torch.equal(new[name], reference[name]) for name in params)
+    doubles = {name: value.double() for name, value in params.items()}
+    # Three iterations of conjugate gradient hardly amplify rounding; ten would.
+    options = OPTIONS._replace(cg_iters=3)
+    steps = [
+        flatten(MetaLearner(policy, options, rows=rows, threads=2, dtype=DOUBLE).step(doubles, before, after)[0])
+        for rows in (24, 48, 168)
+    ]
+    assert not torch.equal(steps[0], flatten(doubles))
+    for other in steps[1:]:
+        torch.testing.assert_close(other, steps[0], rtol=0, atol=1e-12)
+
+
+def test_chunks_cover_the_tasks_in_order():
+    policy, _, before, after = made_up(num_tasks=7)
+    for rows, sizes in ((1, [1] * 7), (48, [2, 2, 2, 1]), (10**6, [7])):
+        chunks = MetaLearner(policy, OPTIONS, rows=rows, dtype=DOUBLE).chunks(before, after)
+        assert [chunk.before.weights.shape[0] for chunk in chunks] == sizes
+        found = torch.cat([chunk.after.actions for chunk in chunks])
+        assert torch.equal(found, torch.from_numpy(after.actions).flatten(1, 2))
+
+
+def test_the_result_keeps_the_parameters_type():
+    policy, params, before, after = made_up()
+    singles = {name: value.float() for name, value in params.items()}
+    new, _ = MetaLearner(policy, OPTIONS, dtype=DOUBLE).step(singles, before, after)
+    assert {value.dtype for value in new.values()} == {torch.float32}
+    assert all(value.grad_fn is None and not value.requires_grad for value in new.values())
+
+
+def refused(monkeypatch, options=OPTIONS, product=None, evaluate=None):
+    policy, params, before, after = made_up()
+    if product is not None:
+        monkeypatch.setattr(Chunk, "product", product)
+    if evaluate is not None:
+        monkeypatch.setattr(Chunk, "evaluate", evaluate)
+    new, report = MetaLearner(policy, options, dtype=DOUBLE).step(params, before, after)
+    assert not report.accepted and report.step_size == 0.0 and report.kl == 0.0
+    assert report.surrogate_after == report.surrogate_before
+    assert all(torch.equal(new[name], params[name]) for name in params)
+    return report
+
+
+def test_no_step_where_the_line_search_finds_none(monkeypatch):
+    worse = torch.tensor(1e6, dtype=DOUBLE)
+    report = refused(monkeypatch, evaluate=lambda chunk, vector: (worse, 0 * worse))
+    assert report.backtracks == 15
+
+
+def test_no_step_where_the_divergence_is_too_large(monkeypatch):
+    better, far = torch.tensor(-1e6, dtype=DOUBLE), torch.tensor(1.0, dtype=DOUBLE)
+    report = refused(monkeypatch, OPTIONS._replace(ls_max_steps=3), evaluate=lambda chunk, vector: (better, far))
+    assert report.backtracks == 3
+
+
+def test_no_step_where_the_curvature_is_not_positive(monkeypatch):
+    report = refused(monkeypatch, product=lambda chunk, vector: -vector)
+    assert report.backtracks == 0
+
+
+def test_no_step_where_the_curvature_is_not_finite(monkeypatch):
+    report = refused(monkeypatch, product=lambda chunk, vector: vector * float("nan"))
+    assert report.backtracks == 0
+
+
+def test_no_step_where_the_loss_is_not_finite(monkeypatch):
+    nan = torch.tensor(float("nan"), dtype=DOUBLE)
+    refused(monkeypatch, evaluate=lambda chunk, vector: (nan, nan))
+
+
+def test_no_step_without_rewards():
+    # All advantages are zero, so is the gradient: conjugate gradient stops at x = 0, which has no curvature.
+    policy, params, before, after = made_up()
+    empty = [type(e)(e.observations, e.actions, np.zeros_like(e.rewards), e.mask) for e in (before, after)]
+    new, report = MetaLearner(policy, OPTIONS, dtype=DOUBLE).step(params, *empty)
+    assert not report.accepted and report.gradient_norm == 0.0 and report.ridge_retries == 0
+    assert all(torch.equal(new[name], params[name]) for name in params)
+
+
+def test_rewards_that_are_not_finite_are_an_error():
+    policy, params, before, after = made_up()
+    before.rewards[1, 0, 0] = np.inf
+    with pytest.raises(FloatingPointError, match="not finite"):
+        MetaLearner(policy, OPTIONS, dtype=DOUBLE).step(params, before, after)
+
+
+def test_flat_vectors_follow_the_published_order():
+    policy = small_policy("normal", "hard")
+    params = random_params(policy)
+    vector = flatten(params)
+    assert vector.numel() == sum(value.numel() for value in params.values())
+    assert torch.equal(vector[:2], params["sigma"])
+    again = unflatten(policy, vector)
+    assert list(again) == list(params) and all(torch.equal(again[name], params[name]) for name in params)
+
+
+def test_line_search_starts_at_the_border_of_the_trust_region(monkeypatch):
+    # For a quadratic model the full step's divergence is δ; with a small δ the model is nearly exact.
+    policy, params, before, after = made_up(layer="plain")
+    seen = []
+    search = trpo.line_search
+
+    def spy(evaluate, *arguments):
+        seen.append(evaluate(1.0)[1])
+        return search(evaluate, *arguments)
+
+    monkeypatch.setattr(trpo, "line_search", spy)
+    MetaLearner(policy, OPTIONS._replace(max_kl=1e-6, cg_damping=0.0), dtype=DOUBLE).step(params, before, after)
+    assert seen[0] == pytest.approx(1e-6, rel=0.02)
