@@ -36,15 +36,18 @@ class Folders:
         for attempt in range(1, 1000):
             run = group / (name if attempt == 1 else f"{name}-{attempt}")
             self.logs, self.saves = Path(config.logdir) / run, Path(config.savedir) / run
+            wanted = [self.logs] if suffix else dict.fromkeys([self.logs.resolve(), self.saves.resolve()])
+            made = []
             try:
-                self.logs.mkdir(parents=True)
-                if not suffix:
-                    self.saves.mkdir(parents=True)
+                for folder in wanted:
+                    folder.mkdir(parents=True)
+                    made.append(folder)
                 return
-            except FileExistsError:
-                continue
             except OSError as error:
-                raise UserError(f"{error.filename}: cannot make the run's folder: {error.strerror}") from None
+                for folder in made:
+                    folder.rmdir()
+                if not isinstance(error, FileExistsError):
+                    raise UserError(f"{error.filename}: cannot make the run's folder: {error.strerror}") from None
 
     def policy(self, iteration):
         """The file of the policy after an iteration."""

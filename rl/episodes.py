@@ -1,6 +1,6 @@
 """Episodes of a group of tasks: immutable arrays with a mask."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -17,12 +17,14 @@ class Episodes:
         actions: float32 [K, T, E, A], or int64 [K, T, E] where they are discrete.
         rewards: float64 [K, T, E]
         mask: float32 [K, T, E], 1 at the steps that were taken.
+        infos: what the environment told of each step besides: name -> [K, T, E].
     """
 
     observations: np.ndarray
     actions: np.ndarray
     rewards: np.ndarray
     mask: np.ndarray
+    infos: dict[str, np.ndarray] = field(default_factory=dict)
 
     def __post_init__(self):
         shape = self.mask.shape
@@ -44,13 +46,16 @@ class Episodes:
 
     def tasks(self, start, stop):
         """The episodes of tasks start to stop, without copying."""
-        return Episodes(*(array[start:stop] for array in self.arrays()))
+        infos = {name: values[start:stop] for name, values in self.infos.items()}
+        return Episodes(*(array[start:stop] for array in self.arrays()), infos)
 
     def arrays(self):
-        """The four arrays in the order of the fields."""
+        """The arrays that every environment has, in the order of the fields."""
         return self.observations, self.actions, self.rewards, self.mask
 
     @staticmethod
     def concatenate(parts):
         """Join groups of tasks along K."""
-        return Episodes(*(np.concatenate(arrays) for arrays in zip(*(part.arrays() for part in parts), strict=True)))
+        infos = {name: np.concatenate([part.infos[name] for part in parts]) for name in parts[0].infos}
+        arrays = (np.concatenate(same) for same in zip(*(part.arrays() for part in parts), strict=True))
+        return Episodes(*arrays, infos)

@@ -37,8 +37,11 @@ class Logger:
         for name in ("kl", "step_size", "backtracks", "cg_residual", "gradient_norm"):
             self.scalar(f"trpo/{name}", getattr(report, name), iteration)
         self.scalar("trpo/improvement", report.surrogate_before - report.surrogate_after, iteration)
-        self.scalar("baseline/ridge_retries", phases.ridge_retries + report.ridge_retries, iteration)
+        self.scalar("baseline/ridge_retries", report.ridge_retries, iteration)
         self.scalar("sampler/worker_restarts", restarts, iteration)
+        if "unstable" in before.infos:
+            unstable = sum(int(episodes.infos["unstable"].sum()) for episodes in phases.episodes)
+            self.scalar("env/unstable_episodes", unstable, iteration)
         for name, seconds in times.items():
             self.scalar(f"time/{name}", seconds, iteration)
         steps = before.steps + after.steps

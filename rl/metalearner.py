@@ -1,4 +1,4 @@
-"""The outer step: TRPO on the post-update episodes, as a function of θ through the inner update (DESIGN of section 1).
+"""The outer step: TRPO on the post-update episodes, as a function of θ through the inner update.
 
 Work is walked in chunks of tasks. A chunk's constants (advantages, old distribution) are made once, its graphs are kept
 for all conjugate-gradient products, and chunks are spread over a pool of threads with one torch thread each. Results

@@ -120,6 +120,7 @@ def rollout(env, policy, adapted, num_episodes, origin):
     actions = np.zeros((horizon, num_envs, *env.single_action_space.shape), env.single_action_space.dtype)
     rewards = np.zeros((horizon, num_envs))
     mask = np.zeros((horizon, num_envs), np.float32)
+    infos = {}
 
     current, _ = env.reset(seed=[streams.key(*name, streams.ENVIRONMENT) for name in names])
     running = np.ones(num_envs, bool)
@@ -128,13 +129,18 @@ def rollout(env, policy, adapted, num_episodes, origin):
             distribution = policy(adapted.params, adapted.context, torch.from_numpy(current).view(*shape, -1))
             chosen = distribution.sample(noise[t]).numpy().reshape(actions.shape[1:])
             observations[t], actions[t], mask[t] = current, chosen, running
-            current, rewards[t], terminated, truncated, _ = env.step(chosen)
+            current, rewards[t], terminated, truncated, told = env.step(chosen)
+            for name, values in told.items():
+                if name not in infos:
+                    infos[name] = np.zeros((horizon, num_envs), values.dtype)
+                infos[name][t, running] = values[running]
             running = ~(terminated | truncated)
             if not running.any():
                 break
     observations *= mask[..., None]
     actions *= mask.reshape(mask.shape + (1,) * (actions.ndim - 2)).astype(actions.dtype)
-    return Episodes(*(by_task(array, shape) for array in (observations, actions, rewards, mask)))
+    arrays = (by_task(array, shape) for array in (observations, actions, rewards, mask))
+    return Episodes(*arrays, {name: by_task(values, shape) for name, values in infos.items()})
 
 
 def action_noise(head, keys, horizon, shape):

@@ -74,44 +74,51 @@ def test(options):
     print(f"activations.npy: {episodes} episodes a task, {4 * math.prod(shape) / GIGABYTE:.2f} GB", flush=True)
 
     folder = checkpoint.Folders(config, suffix="_test").logs
-    started = time.perf_counter()
     try:
+        started = time.perf_counter()
         with parts.sampler() as sampler:
             tasks, phases = evaluate(parts, sampler, params, 0, config.test_batch_size, options.split)
-    except WorkerError as error:
+        seconds = time.perf_counter() - started
+        summaries = [summarize(phase.returns) for phase in phases.episodes]
+        checkpoint.write_config(folder, config, parts.policy, env_config_path)
+        checkpoint.save_policy(folder / "policy.pt", params)
+        checkpoint.write_text(folder / "tasks.json", json.dumps(tasks) + "\n")
+        np.save(folder / "rewards.npy", np.stack([episodes.rewards for episodes in phases.episodes], axis=-1))
+        activations.write(folder, parts, params, phases, episodes)
+        results = describe(options, parts, phases, summaries)
+        checkpoint.write_text(folder / "results.json", json.dumps(results, indent=2) + "\n")
+        logger = Logger(folder)
+        logger.evaluation(0, phases, seconds)
+        logger.close()
+        adaptation(folder / "adaptation.png", [phase.returns for phase in phases.episodes], config)
+    except BaseException as error:
         shutil.rmtree(folder)
+        if not isinstance(error, WorkerError):
+            raise
         print(f"test.py: {error}", file=sys.stderr)
         return 1
-    seconds = time.perf_counter() - started
 
-    summaries = [summarize(phase.returns) for phase in phases.episodes]
-    checkpoint.write_config(folder, config, parts.policy, env_config_path)
-    checkpoint.save_policy(folder / "policy.pt", params)
-    np.save(folder / "rewards.npy", np.stack([episodes.rewards for episodes in phases.episodes], axis=-1))
-    activations.write(folder, parts, params, phases, episodes)
-    checkpoint.write_text(folder / "tasks.json", json.dumps(tasks) + "\n")
-    results = {
+    print(table(summaries, config))
+    print(f"evaluation:  {folder.resolve()}\npicture:     {(folder / 'adaptation.png').resolve()}")
+    return 0
+
+
+def describe(options, parts, phases, summaries):
+    """What results.json says."""
+    config = parts.config
+    return {
         "policy": str(options.policy),
         "split": options.split,
         "seed": config.seed,
-        "num_tasks": len(tasks),
+        "num_tasks": config.test_batch_size,
         "episodes_per_task": config.fast_batch_size,
         "fast_lr": list(parts.evaluation().learning_rates),
         "returns": [
             {"updates": updates, "mean": mean, "half_width_95": half_width}
             for updates, (mean, half_width) in enumerate(summaries)
         ],
-        "returns_per_task": [phase.returns.mean(axis=1).tolist() for phase in phases.episodes],
+        "returns_per_task": [episodes.returns.mean(axis=1).tolist() for episodes in phases.episodes],
     }
-    checkpoint.write_text(folder / "results.json", json.dumps(results, indent=2) + "\n")
-    logger = Logger(folder)
-    logger.evaluation(0, phases, seconds)
-    logger.close()
-    adaptation(folder / "adaptation.png", [phase.returns for phase in phases.episodes], config)
-
-    print(table(summaries, len(tasks), config.fast_batch_size))
-    print(f"evaluation: {folder}\npicture:    {folder / 'adaptation.png'}")
-    return 0
 
 
 def environment_file(options, config):
@@ -161,9 +168,12 @@ def check_sizes(path, description, policy):
             raise UserError(f"{path}: {name}: expected {size} for this environment, found {description[name]}")
 
 
-def table(summaries, num_tasks, num_episodes):
+def table(summaries, config):
     """The returns as text."""
-    lines = [f"return on {num_tasks} tasks × {num_episodes} episodes", "updates      mean    95% interval"]
+    lines = [
+        f"return on {config.test_batch_size} tasks × {config.fast_batch_size} episodes",
+        "updates      mean    95% interval",
+    ]
     for updates, (mean, half_width) in enumerate(summaries):
         lines.append(f"{updates:7d}{mean:10.3f}    ±{half_width:.3f}")
     return "\n".join(lines)

@@ -17,7 +17,7 @@ class Obstinate(gymnasium.Env):
 
     {"dies": path, "times": n}: kills its own process, n times in all (counted by the size of the file at path).
     {"raises": text}: an exception.
-    {"sleeps": path}: writes its process id to path and sleeps.
+    {"waits": path}: writes its process id to path and waits until there is a file named path.go.
     """
 
     def __init__(self):
@@ -45,9 +45,11 @@ class Obstinate(gymnasium.Env):
                 os.kill(os.getpid(), signal.SIGKILL)
         if self.task.get("raises"):
             raise ArithmeticError(self.task["raises"])
-        if "sleeps" in self.task:
-            Path(self.task["sleeps"]).write_text(str(os.getpid()))
-            time.sleep(60)
+        if "waits" in self.task:
+            path = Path(self.task["waits"])
+            path.write_text(str(os.getpid()))
+            while not path.with_suffix(".go").exists():
+                time.sleep(0.01)
         observation = self.np_random.normal(size=2).astype(np.float32)
         return observation, float(self.np_random.normal() + action[0]), False, False, {}
 

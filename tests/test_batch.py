@@ -5,7 +5,7 @@ import torch
 import rl.batch
 from rl import baseline, returns
 from rl.batch import distinct_rows, prepare
-from rl.metalearner import Chunk, Options, flatten
+from rl.chunks import Options, flatten, make_chunk
 from tests.helpers import FAST, made_up_episodes, random_params, small_policy
 
 
@@ -103,7 +103,7 @@ def test_distinct_observations_give_the_same_figures(monkeypatch, head, adaptati
     direction = flatten(random_params(policy, seed=5))
 
     def figures():
-        chunk = Chunk(policy, before, after, Options(fast_lr=0.3, **FAST), torch.float64, "cpu")
+        chunk = make_chunk(policy, before, after, Options(fast_lr=0.3, **FAST), torch.float64, "cpu")
         loss, gradient, inner_losses = chunk.linearize(vector)
         product = chunk.product(direction)
         return chunk.before.index is None, (loss, gradient, inner_losses, product, *chunk.evaluate(vector + 0.01))

@@ -64,7 +64,7 @@ def test_a_file_that_lacks_something_is_bad_input(tmp_path, lacking):
     del content[lacking.replace("__", "/")]
     path = tmp_path / "lacking.npz"
     np.savez(path, **content)
-    with pytest.raises(UserError, match="lacking.npz"):
+    with pytest.raises(UserError, match=r"lacking.npz"):
         conformance.main([str(path)])
 
 
@@ -72,7 +72,7 @@ def test_a_file_that_lacks_something_is_bad_input(tmp_path, lacking):
 def test_a_file_of_another_kind_is_bad_input(tmp_path, content):
     path = tmp_path / "wrong.npz"
     path.write_bytes(content)
-    with pytest.raises(UserError, match="wrong.npz"):
+    with pytest.raises(UserError, match=r"wrong.npz"):
         conformance.main([str(path)])
 
 
@@ -97,6 +97,6 @@ class Payload:
 def test_pickles_are_refused(tmp_path, member):
     trap = tmp_path / "trapped"
     path, _ = changed(tmp_path, **{member: np.array([Payload(str(trap))], dtype=object)})
-    with pytest.raises(UserError, match="changed.npz"):
+    with pytest.raises(UserError, match=r"changed.npz"):
         conformance.main([path])
     assert not trap.exists()

@@ -14,7 +14,6 @@ from tests.env_contract import EnvironmentContract, assert_same, keys, roll
 pytest.importorskip("metaworld")
 
 import metaworld
-import mujoco
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS, ML10_V3, ML45_V3
 from metaworld.policies import ENV_POLICY_MAP
 
@@ -176,7 +175,7 @@ def test_a_scene_can_be_drawn_without_disturbing_the_episode():
         np.testing.assert_array_equal(observations, expected)
         for i in (1, 0):
             model, data = watched.scene(i)
-            assert isinstance(model, mujoco.MjModel)
+            assert model.ntex > 0
             np.testing.assert_allclose(data.body("hand").xpos, observations[i, :3], rtol=0, atol=1e-7)
 
 

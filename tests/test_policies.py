@@ -193,7 +193,7 @@ def test_log_std_is_clamped_from_below():
     params["sigma"] = torch.tensor([-50.0, 0.5], dtype=DOUBLE)
     observations, context = observations_and_context(policy)
     assert policy(params, context, observations).log_std.flatten().tolist() == [MIN_LOG_STD, 0.5]
-    assert MIN_LOG_STD == pytest.approx(np.log(1e-6))
+    assert pytest.approx(np.log(1e-6)) == MIN_LOG_STD
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["one log_std", "a log_std a task"])
@@ -278,7 +278,7 @@ def test_recording_changes_nothing_and_shows_what_the_forward_used(head, layer, 
     recorded = policy(params, context, observations, record)
     for value, expected in zip(recorded, policy(params, context, observations), strict=True):
         assert torch.equal(value, expected)
-    per_layer = ["output"] if layer == "plain" else ["modulators", "gates", "output"]
+    per_layer = ["output"] if layer == "plain" else ["modulators", "gates", "preactivation", "output"]
     assert list(record) == [f"layer{i}.{part}" for i in (1, 2) for part in per_layer]
     assert record["layer1.output"].shape == (3, 7, 5) and record["layer2.output"].shape == (3, 7, 4)
 

@@ -29,10 +29,153 @@ def commands(program):
     return [shlex.split(line)[2:] for line in lines if line.startswith(f"python {program} ")]
 
 
-TRAINING = {value_of: arguments for arguments in commands("main.py") for value_of in [" ".join(arguments)]}
-
-
 def training_command(*words):
     """README's only main.py command that has all of `words`."""
     (found,) = (arguments for arguments in commands("main.py") if set(words) <= set(arguments))
     return found
+
+
+def variants():
+    """README's table of variants but for the unchanged one: (name, folder, the changed 2D navigation command)."""
+    navigation = training_command("2DNavigation-v0")
+    for name, change, folder in re.findall(r"^\| (.*?(?:CAVIA|MAML).*?) \| (.*?) \| `(\w+)` \|$", README, re.MULTILINE):
+        text = " ".join(navigation)
+        if change == "none":
+            continue
+        for options in re.findall(r"leave out `(.*?)`", change):
+            assert text.count(options) == 1
+            text = text.replace(options, "")
+        for options in re.findall(r"add `(.*?)`", change):
+            text += " " + options
+        yield name, folder, text.split()
+
+
+def run(program, arguments, **environment):
+    """Run a program of rl/ as the README says, in rl/."""
+    done = subprocess.run(
+        [sys.executable, program, *arguments],
+        cwd=ROOT / "rl", env={**os.environ, **environment}, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, f"{program} {shlex.join(arguments)}\n{done.stdout}\n{done.stderr}"
+    assert "Traceback" not in done.stderr
+    return done.stdout
+
+
+def train(arguments, folder, shorter, **environment):
+    """Run main.py, logs and policies below `folder`: (its log folder, its folder of policies)."""
+    run("main.py", [*arguments, *shorter, "--logdir", f"{folder}/logs", "--savedir", f"{folder}/saves"], **environment)
+    return tuple(next((folder / tree).glob("*/*/*")) for tree in ("logs", "saves"))
+
+
+def evaluate(arguments, logs, saves, folder):
+    """Run a test.py command of the README on a run: (its output, the folder of the evaluation)."""
+    placeholders = {
+        "logs/<env>/<method>/<run>": str(logs),
+        "saves/<env>/<method>/<run>": str(saves),
+        "<iteration>": "0",
+    }
+    for placeholder, value in placeholders.items():
+        arguments = [argument.replace(placeholder, value) for argument in arguments]
+    output = run("test.py", [*arguments, "--num-tasks", "2", "--num-workers", "1", "--logdir", f"{folder}/logs"])
+    return output, next((folder / "logs").glob("*/*_test/*"))
+
+
+def files_of_a(folder):
+    """The files that README lists for a folder: names, with * where they vary."""
+    (listed,) = re.findall(rf"^{re.escape(folder)}\n((?: +.*\n)+)", README, re.MULTILINE)
+    return {line.split()[0].replace("<iteration>", "*") for line in listed.splitlines()}
+
+
+def check_files(folder, listed, environment_file):
+    """`folder` holds what `listed` names and nothing else; the environment's file where there is one."""
+    if not environment_file:
+        listed = listed - {"ctgraph_d2.json"}
+    found = {pattern: set(folder.glob(pattern)) for pattern in listed}
+    assert all(found.values()), found
+    assert set().union(*found.values()) == set(folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def navigation(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("navigation")
+    return train(training_command("2DNavigation-v0"), folder, FEWER_BATCHES)
+
+
+@pytest.fixture(scope="module")
+def ctgraph(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ctgraph")
+    return train(training_command("./envs/ctgraph/ctgraph_d2.json"), folder, FEWER_BATCHES)
+
+
+@pytest.mark.parametrize("name, environment_file", [("navigation", False), ("ctgraph", True)])
+def test_training_writes_the_files_listed(name, environment_file, request):
+    logs, saves = request.getfixturevalue(name)
+    assert logs.parent.name == saves.parent.name == "nm_cavia"
+    check_files(logs, files_of_a("logs/<env>/<method>/<run>/"), environment_file)
+    check_files(saves, files_of_a("saves/<env>/<method>/<run>/"), environment_file)
+
+
+@pytest.mark.parametrize("number, name, environment_file", [(0, "navigation", False), (1, "ctgraph", True)])
+def test_evaluation_prints_the_table_and_writes_the_files_listed(number, name, environment_file, request, tmp_path):
+    output, folder = evaluate(commands("test.py")[number], *request.getfixturevalue(name), tmp_path)
+    check_files(folder, files_of_a("logs/<env>/<method>_test/<run>/"), environment_file)
+    (sample,) = (block for block in code_blocks("text") if block.startswith("return on"))
+    # The same lines as the README shows, number for number.
+    assert shape_of(output.partition("return on")[2]) == shape_of(sample.partition("return on")[2])
+
+
+def shape_of(table):
+    """A printed table with its numbers and its paths made equal."""
+    lines = [line for line in table.splitlines() if not line.startswith(("TensorBoard", "policy"))]
+    return [re.sub(r"[-±]?[\d.]+|(/|…).*", "#", line).split() for line in lines]
+
+
+@pytest.mark.parametrize(
+    "folder, arguments", [pytest.param(folder, arguments, id=name) for name, folder, arguments in variants()]
+)
+def test_variants(folder, arguments, tmp_path):
+    logs, _ = train(arguments, tmp_path, SMALL)
+    assert logs.parent.name == folder
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        "./envs/ctgraph/ctgraph_d3.json",
+        "./envs/ctgraph/ctgraph_d4.json",
+        "HalfCheetahDir-v1",
+        pytest.param("HalfCheetahVel-v1", marks=pytest.mark.slow),
+        "AntVel-v1",
+        pytest.param("AntDir-v1", marks=pytest.mark.slow),
+        pytest.param("AntPos-v0", marks=pytest.mark.slow),
+    ],
+)
+def test_the_larger_commands(word, tmp_path):
+    # The README gives AntDir-v1 and AntPos-v0 the options of AntVel-v1.
+    like = word if word in README.split() else "AntVel-v1"
+    arguments = [word if argument == "AntVel-v1" else argument for argument in training_command(like)]
+    train(arguments, tmp_path, SMALL)
+
+
+def test_an_environment_of_ones_own(tmp_path):
+    (source,) = code_blocks("python")
+    (tmp_path / "line.py").write_text(source, encoding="utf-8")
+    logs, saves = train(training_command("line:Line-v0"), tmp_path, SMALL, PYTHONPATH=str(tmp_path))
+    assert logs.parts[-3] == "line_Line-v0"
+    assert (saves / "policy-0.pt").is_file()
+
+
+def test_every_training_command_is_run():
+    """A command added to the README needs a test here."""
+    run_here = [
+        "2DNavigation-v0",
+        "d2.json",
+        "d3.json",
+        "d4.json",
+        "HalfCheetahDir",
+        "HalfCheetahVel",
+        "AntVel",
+        "line:",
+    ]
+    assert len(commands("main.py")) == len(run_here)
+    assert len(commands("test.py")) == 2

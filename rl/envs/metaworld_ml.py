@@ -150,7 +150,7 @@ class MetaWorldML(TaskVectorEnv):
         return self._observations.copy()
 
     def scene(self, i):
-        """(`MjModel`, `MjData`) with episode i's present state, for `mujoco.Renderer`; valid until the next step."""
+        """(`MjModel`, `MjData`) with episode i's present state, for `mujoco.Renderer`; valid until the next call."""
         return self._episodes[i].scene()
 
     def _simulation(self, env_name):

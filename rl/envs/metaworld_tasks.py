@@ -11,11 +11,23 @@ from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 REWARD_FUNCTION_VERSION = "v2"
 
 
-class _Untextured:
-    """A mixin that loads a model without its textures: a third of its memory, which only pictures need."""
+class _Lean:
+    """A mixin that loads a model without what only pictures need: textures, and the shapes that touch nothing.
+
+    That is six sevenths of the memory and a fifth of the time of a physics step: the engine takes such shapes into
+    account when it looks for bodies that may touch. Their masses stand in the model files, so the motion is the same.
+    """
 
     def _initialize_simulation(self):
         spec = mujoco.MjSpec.from_file(self.fullpath)
+        for geom in list(spec.geoms):
+            # Meta-World finds geoms by name.
+            if not (geom.contype or geom.conaffinity or geom.name):
+                geom.delete()
+        meshes = {geom.meshname for geom in spec.geoms}
+        for mesh in list(spec.meshes):
+            if mesh.name not in meshes:
+                mesh.delete()
         for material in spec.materials:
             material.textures = [""] * len(material.textures)
         for texture in list(spec.textures):
@@ -25,9 +37,9 @@ class _Untextured:
 
 
 def stock_env(env_name):
-    """Meta-World's own environment of this name, without textures."""
+    """Meta-World's own environment of this name, without what only pictures need."""
     cls = ALL_V3_ENVIRONMENTS[env_name]
-    return type(cls.__name__, (_Untextured, cls), {})(reward_function_version=REWARD_FUNCTION_VERSION)
+    return type(cls.__name__, (_Lean, cls), {})(reward_function_version=REWARD_FUNCTION_VERSION)
 
 
 def _still_env(env_name):
@@ -40,8 +52,8 @@ def _still_env(env_name):
 def draw_task_sets(benchmark, seed):
     """The task sets of `metaworld.ML1(benchmark, seed)`, `metaworld.ML10(seed)` or `metaworld.ML45(seed)`.
 
-    The benchmarks' constructors simulate 500 environment steps for each of their tasks and throw the result away; the
-    function that they call draws the same tasks without that, ten times as fast for ML45.
+    The constructors simulate 100 environment steps for each of their tasks and throw the result away; the
+    function that they call draws the same tasks without that, in a third of the time for ML45.
 
     Args:
         benchmark: "ML10", "ML45" or an environment's name.

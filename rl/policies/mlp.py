@@ -44,7 +44,7 @@ class MLPPolicy:
 
     @property
     def shapes(self):
-        """Names and shapes of θ in the published order (DESIGN of state dicts), which flat vectors follow."""
+        """Names and shapes of θ as in published checkpoints and in their order, which flat vectors follow."""
         sizes = self.architecture
         shapes = self.head.leading_shapes()
         inputs = sizes.observation_size + sizes.num_context_params

@@ -1,0 +1,260 @@
+"""How fast is an iteration, and how far from what the machine allows?
+
+    python benchmarks/bench.py [--cases navigation ctgraph_d2 ...] [--iterations 5] [--scaling]
+
+For each command of README: seconds an iteration (median over the counted ones), split into sampling and learning;
+environment steps a second; the share of the learning time that its matrix multiplications alone would take at this
+machine's float32 rate, measured in the same run; for MuJoCo the share of bare `mujoco.rollout`; and the peak memory of
+the process tree. These machines are shared: quote the ratios.
+"""
+
+import argparse
+import os
+import statistics
+import sys
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path[0] = str(ROOT)
+
+import rl  # noqa: F401  (sets the thread counts before torch is imported)
+
+# isort: split
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from rl import arguments, streams
+from rl.build import Parts
+
+CTGRAPH = ROOT / "rl/envs/ctgraph"
+COMMON = "--nonlinearity relu --test-batch-size 40 --num-test-steps 4 --num-workers 4 --neuromodulation"
+LOCOMOTION = (
+    "--num-context-params 50 --hidden-size 200 --fast-batch-size 20 --fast-lr 10.0 --meta-batch-size 40 --nm-size 32 "
+    "--nm-gate soft"
+)
+# name -> (options besides the common ones, iterations before the counted ones). CT-graph episodes are short until the
+# policy has learnt to walk on, so those cases learn for a while first.
+CASES = {
+    "navigation": (
+        "--env-name 2DNavigation-v0 --num-context-params 5 --hidden-size 100 --fast-batch-size 20 --fast-lr 0.5 "
+        "--meta-batch-size 20 --nm-size 4 --seed 42",
+        2,
+    ),
+    "ctgraph_d2": (
+        f"--env-name CTgraphEnvGoalChange-v0 --env-config-path {CTGRAPH}/ctgraph_d2.json --num-context-params 5 "
+        "--hidden-size 200 --fast-batch-size 20 --fast-lr 0.5 --meta-batch-size 20 --nm-size 8 --seed 42",
+        60,
+    ),
+    "ctgraph_d3": (
+        f"--env-name CTgraphEnvGoalChange-v0 --env-config-path {CTGRAPH}/ctgraph_d3.json --num-context-params 10 "
+        "--hidden-size 300 --fast-batch-size 25 --fast-lr 0.5 --meta-batch-size 40 --nm-size 16 --seed 42",
+        60,
+    ),
+    "ctgraph_d4": (
+        f"--env-name CTgraphEnvGoalChange-v0 --env-config-path {CTGRAPH}/ctgraph_d4.json --num-context-params 20 "
+        "--hidden-size 600 --fast-batch-size 60 --fast-lr 0.5 --meta-batch-size 20 --nm-size 32 --seed 42",
+        60,
+    ),
+    "half_cheetah_dir": (f"--env-name HalfCheetahDir-v1 {LOCOMOTION} --seed 378", 1),
+    "half_cheetah_vel": (f"--env-name HalfCheetahVel-v1 {LOCOMOTION} --seed 42", 1),
+}
+BARE = {"HalfCheetahDir-v1": "half_cheetah.xml", "HalfCheetahVel-v1": "half_cheetah.xml"}
+
+
+def main():
+    """Measure the cases asked for and print a row each."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--iterations", type=int, default=5, help="counted iterations of each case")
+    parser.add_argument("--evaluation", action="store_true", help="time an evaluation of each case too")
+    parser.add_argument("--scaling", action="store_true", help="add rows for workers, tasks and hidden units")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    print(f"{os.cpu_count()} cores, torch {torch.__version__}, GEMM {gemm_rate() / 1e9:.0f} GFLOP/s on all of them")
+    columns = ("case", "sampling s", "learning s", "steps/s", "GEMM share", "physics share", "peak MB", "evaluation s")
+    print("  ".join(f"{column:>14}" for column in columns))
+    for name in options.cases:
+        text, warm_up = CASES[name]
+        report(name, text, warm_up, options)
+    if options.scaling:
+        for extra in (
+            *("--num-workers 1", "--num-workers 2", "--num-workers 4"),
+            *("--meta-batch-size 10", "--meta-batch-size 20", "--meta-batch-size 40"),
+            *("--hidden-size 100", "--hidden-size 200", "--hidden-size 400"),
+        ):
+            report(extra.lstrip("-"), f"{CASES['half_cheetah_dir'][0]} {extra}", 1, options)
+
+
+def report(name, text, warm_up, options):
+    """Run one case and print its row."""
+    config = arguments.parse(f"{COMMON} {text}".split())
+    with Memory() as memory:
+        figures = measure(config, warm_up, options.iterations, options.evaluation)
+    bare = bare_rate(config) if config.env_name in BARE else None
+    cells = (
+        f"{figures['sampling']:.3f}",
+        f"{figures['learning']:.3f}",
+        f"{figures['rate']:.0f}",
+        f"{figures['flops'] / gemm_rate() / figures['learning']:.0%}",
+        f"{figures['rate'] / bare:.0%}" if bare else "-",
+        f"{memory.peak / 1e6:.0f}",
+        f"{figures['evaluation']:.2f}" if options.evaluation else "-",
+    )
+    print("  ".join(f"{cell:>14}" for cell in (name, *cells)), flush=True)
+
+
+def measure(config, warm_up, counted, evaluation):
+    """Train for some iterations; medians over the counted ones."""
+    parts = Parts(config)
+    learner, params = parts.learner(), parts.initial_params()
+    sampling, learning, rates = [], [], []
+    with parts.sampler() as sampler:
+        for iteration in range(warm_up + counted):
+            started = time.perf_counter()
+            tasks = parts.tasks(config.meta_batch_size, "train", iteration, streams.TRAIN)
+            phases = sampler.sample(params, tasks, parts.training(), parts.origin(iteration, streams.TRAIN))
+            sampled = time.perf_counter()
+            params, _ = learner.step(params, *phases.episodes)
+            learning.append(time.perf_counter() - sampled)
+            sampling.append(sampled - started)
+            rates.append(sum(episodes.steps for episodes in phases.episodes) / sampling[-1])
+        evaluated = 0.0
+        if evaluation:
+            from rl.evaluation import evaluate
+
+            started = time.perf_counter()
+            evaluate(parts, sampler, params, 0, config.test_batch_size)
+            evaluated = time.perf_counter() - started
+    return {
+        "sampling": statistics.median(sampling[-counted:]),
+        "learning": statistics.median(learning[-counted:]),
+        "rate": statistics.median(rates[-counted:]),
+        "flops": step_flops(learner, params, phases),
+        "evaluation": evaluated,
+    }
+
+
+def step_flops(learner, params, phases):
+    """Floating-point operations in the matrix products of one outer step."""
+    total, lock = [0], threading.Lock()
+    plain_map = learner._map
+
+    def in_place(shape_self, shape_a, shape_b, **_):
+        return 2 * shape_a[0] * shape_a[1] * shape_b[1]
+
+    def counting_map(function, items):
+        def counted(item):
+            mapping = {torch.ops.aten.addmm_: in_place}
+            with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
+                result = function(item)
+            with lock:
+                total[0] += counter.get_total_flops()
+            return result
+
+        return plain_map(counted, items)
+
+    learner._map = counting_map
+    try:
+        learner.step(params, *phases.episodes)
+    finally:
+        learner._map = plain_map
+    return total[0]
+
+
+def gemm_rate(size=1024, seconds=0.5):
+    """Float32 multiplications of square matrices on all cores at once, in FLOP/s."""
+    left, right = torch.randn(size, size), torch.randn(size, size)
+    cores = os.cpu_count() or 1
+
+    def work(_):
+        count, end = 0, time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            torch.mm(left, right)
+            count += 1
+        return count
+
+    with ThreadPoolExecutor(cores) as pool:
+        started = time.perf_counter()
+        count = sum(pool.map(work, range(cores)))
+        return 2 * size**3 * count / (time.perf_counter() - started)
+
+
+def bare_rate(config):
+    """Environment steps a second of `mujoco.rollout` alone on all cores, with as many episodes as a group has."""
+    cores = os.cpu_count() or 1
+    num_envs = config.tasks_per_group * config.fast_batch_size
+    with ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as pool:
+        return sum(pool.map(bare_steps, [BARE[config.env_name]] * cores, [num_envs] * cores))
+
+
+def bare_steps(model_file, num_envs, frame_skip=5, seconds=2.0):
+    """One process's share of `bare_rate`."""
+    import gymnasium
+    import mujoco
+    import numpy as np
+    from mujoco import rollout
+
+    model = mujoco.MjModel.from_xml_path(str(Path(gymnasium.__file__).parent / "envs/mujoco/assets" / model_file))
+    data = mujoco.MjData(model)
+    size = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS)
+    mujoco.mj_getState(model, data, start := np.zeros(size), mujoco.mjtState.mjSTATE_FULLPHYSICS)
+    rng = np.random.default_rng(0)
+    state = np.repeat(start[None], num_envs, 0)
+    with rollout.Rollout(nthread=0) as roller:
+        count, started = 0, time.perf_counter()
+        while time.perf_counter() - started < seconds:
+            control = np.repeat(rng.uniform(-1, 1, (num_envs, 1, model.nu)), frame_skip, 1)
+            states, _ = roller.rollout(model, data, state, control, nstep=frame_skip)
+            state = states[:, -1]
+            count += num_envs
+        return count / (time.perf_counter() - started)
+
+
+class Memory:
+    """The peak, over time, of the proportional set sizes of this process and its descendants (Linux)."""
+
+    def __enter__(self):
+        self.peak = 0
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self):
+        while not self._done.wait(0.1):
+            self.peak = max(self.peak, sum(proportional_size(pid) for pid in family(os.getpid())))
+
+
+def family(pid):
+    """A process and its descendants."""
+    found = [pid]
+    try:
+        for task in Path(f"/proc/{pid}/task").iterdir():
+            for child in (task / "children").read_text().split():
+                found += family(int(child))
+    except OSError:
+        pass
+    return found
+
+
+def proportional_size(pid):
+    """Bytes of a process's memory, shared pages counted in proportion; 0 once it has ended."""
+    try:
+        for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+            if line.startswith("Pss:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass
+    return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from rl import streams
+from rl.arguments import Config
+from rl.build import Parts
+from rl.evaluation import evaluate, summarize
+
+
+def test_summarize_by_hand():
+    # 1, 2, 3, 6: mean 3; deviations² 4 + 1 + 0 + 9 = 14; s² = 14/3; s/√4 = 1.0801; t(0.975, 3) = 3.1824: 3.4375.
+    summary = summarize([[1.0, 2.0], [3.0, 6.0]])
+    assert summary.mean == 3.0
+    assert summary.half_width == pytest.approx(3.182446305 * np.sqrt(14 / 3) / 2, rel=1e-9)
+
+
+def test_summarize_equals_scipy():
+    values = np.random.default_rng(0).normal(3, 2, (4, 5))
+    low, high = stats.t.interval(0.95, values.size - 1, loc=values.mean(), scale=stats.sem(values, axis=None))
+    mean, half_width = summarize(values)
+    assert (mean - half_width, mean + half_width) == pytest.approx((low, high), rel=1e-12)
+
+
+def test_one_episode_has_no_interval():
+    assert summarize([4.0]) == (4.0, 0.0)
+    assert summarize(np.full(5, 2.0)) == (2.0, 0.0)
+
+
+@pytest.mark.parametrize("halve, expected", [(False, (0.4, 0.4, 0.4)), (True, (0.4, 0.2, 0.2))])
+def test_the_learning_rate_is_halved_after_the_first_update(halve, expected):
+    parts = Parts(Config(fast_lr=0.4, num_test_steps=3, halve_test_lr=halve, fast_batch_size=7))
+    assert parts.evaluation() == (7, expected, 0.95, 1.0)
+    assert parts.training() == (7, (0.4,), 0.95, 1.0)
+
+
+class Recorder:
+    """Stands in for the sampler: remembers what it was asked for."""
+
+    def sample(self, *arguments):
+        self.arguments = arguments
+        return "phases"
+
+
+def test_evaluate_draws_test_tasks_from_streams_of_its_own():
+    parts, sampler = Parts(Config(num_test_steps=2, seed=8)), Recorder()
+    params = parts.initial_params()
+    tasks, phases = evaluate(parts, sampler, params, 6, 5)
+    assert phases == "phases" and len(tasks) == 5
+    assert sampler.arguments == (params, tasks, parts.evaluation(), (8, 6, streams.EVALUATE, 0))
+    assert evaluate(parts, sampler, params, 6, 5)[0] == tasks
+    assert evaluate(parts, sampler, params, 7, 5)[0] != tasks
+    assert parts.tasks(5, "test", 6, streams.TRAIN) != tasks

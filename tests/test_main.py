@@ -1,0 +1,195 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import uuid
+from multiprocessing import active_children
+
+import pytest
+import torch
+
+from rl import arguments
+from rl.main import main
+from tests.helpers import ROOT, alive, becomes, only_run, scalars
+
+GRAPH = ROOT / "rl" / "envs" / "ctgraph" / "ctgraph_d2.json"
+NAVIGATION = ["--env-name", "2DNavigation-v0", "--neuromodulation", "--nm-size", "3"]
+WALKS = [
+    "--env-name",
+    "CTgraphEnvGoalChange-v0",
+    "--env-config-path",
+    str(GRAPH),
+    "--neuromodulation",
+    "--nm-gate",
+    "soft",
+]
+SMALL = [
+    "--num-batches", "3", "--meta-batch-size", "7", "--fast-batch-size", "3", "--test-batch-size", "6",
+    "--num-test-steps", "2", "--test-freq", "2", "--hidden-size", "8", "--tasks-per-group", "3",
+]  # fmt: skip
+TAGS = {
+    "policy/actions_train", "policy/actions_test", "running_returns/before_update", "running_returns/after_update",
+    "running_cfis/before_update", "running_cfis/after_update", "loss/inner_rl", "loss/outer_rl", "trpo/kl",
+    "trpo/step_size", "trpo/backtracks", "trpo/improvement", "trpo/cg_residual", "trpo/gradient_norm",
+    "baseline/ridge_retries", "time/sampling", "time/learning", "time/evaluation", "time/env_steps_per_second",
+    # The tag is "avg_rew <k>"; tensorboardX writes a blank as an underscore.
+    *(f"evaluation_{kind}/avg_rew_{updates}" for kind in ("rew", "cfi") for updates in range(3)),
+}  # fmt: skip
+
+
+def into(folder):
+    return ["--logdir", str(folder / "logs"), "--savedir", str(folder / "saves")]
+
+
+def figures(folder):
+    """All that a run computed: its policies' tensors as bytes and its scalars, those of time left out."""
+    policies = {
+        path.name: [(name, value.numpy().tobytes()) for name, value in torch.load(path, weights_only=True).items()]
+        for path in only_run(folder / "saves").glob("policy-*.pt")
+    }
+    curves = scalars(only_run(folder / "logs"))
+    return policies, {tag: points for tag, points in curves.items() if not tag.startswith("time/")}
+
+
+def trained(folder, *line):
+    assert main([*SMALL, *line, *into(folder)]) == 0
+    return figures(folder)
+
+
+@pytest.mark.parametrize("line", [NAVIGATION, WALKS, [*NAVIGATION[:2], "--maml"]], ids=["cavia", "walks", "maml"])
+def test_the_same_seed_is_the_same_run_for_any_number_of_workers(tmp_path, line):
+    policies, curves = trained(tmp_path / "1", *line, "--num-workers", "1")
+    assert set(policies) == {"policy-0.pt", "policy-1.pt", "policy-2.pt"}
+    assert policies["policy-0.pt"] != policies["policy-1.pt"] != policies["policy-2.pt"]
+    for workers in ("2", "3"):
+        assert trained(tmp_path / workers, *line, "--num-workers", workers) == (policies, curves)
+    others, other_curves = trained(tmp_path / "other seed", *line, "--num-workers", "2", "--seed", "43")
+    assert others["policy-0.pt"] != policies["policy-0.pt"]
+    assert other_curves["loss/inner_rl"] != curves["loss/inner_rl"]
+
+
+def test_another_process_computes_the_same(tmp_path):
+    command = [sys.executable, "main.py", *SMALL, *NAVIGATION, "--num-workers", "2", *into(tmp_path / "other process")]
+    done = subprocess.run(command, cwd=ROOT / "rl", capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert figures(tmp_path / "other process") == trained(tmp_path / "this one", *NAVIGATION, "--num-workers", "1")
+
+
+def test_a_run_writes_what_it_should(tmp_path, capsys):
+    line = [*SMALL, *WALKS, "--num-workers", "1", "--save-freq", "2", "--expname", "name"]
+    assert main([*line, "--num-batches", "4", *into(tmp_path)]) == 0
+    logs, saves = only_run(tmp_path / "logs"), only_run(tmp_path / "saves")
+    assert logs.relative_to(tmp_path / "logs") == saves.relative_to(tmp_path / "saves")
+    assert logs.parts[-3:-1] == ("CTgraphEnvGoalChange-v0", "nm_cavia") and logs.name.endswith("_name")
+    # Every second policy and the last one.
+    assert {path.name for path in saves.iterdir()} == {
+        "config.json", "ctgraph_d2.json", "policy-0.pt", "policy-2.pt", "policy-3.pt"
+    }  # fmt: skip
+    curves = scalars(logs)
+    assert set(curves) >= TAGS and set(curves) - TAGS <= {"sampler/worker_restarts"}
+    for tag, points in curves.items():
+        evaluated = tag.startswith("evaluation") or tag == "time/evaluation"
+        assert [iteration for iteration, _ in points] == ([0, 2] if evaluated else [0, 1, 2, 3]), tag
+    config, description = arguments.load(logs / "config.json")
+    assert config == arguments.parse([*line, "--num-batches", "4", *into(tmp_path)])
+    assert description["input_size"] == 144 and description["output_size"] == 3
+    assert (logs / "config.json").read_text() == (saves / "config.json").read_text()
+    assert json.loads((logs / "ctgraph_d2.json").read_text()) == json.loads(GRAPH.read_text())
+    output = capsys.readouterr()
+    assert output.out.count("iteration ") == 4 and output.out.count("evaluation") == 2 and output.err == ""
+    assert active_children() == []
+
+
+def bad(*line):
+    return pytest.param(line, id=" ".join(line) or "none")
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        bad("--env-name", "Nowhere-v0"),
+        bad("--unknown-option"),
+        bad("--nonlinearity", "sigmoid"),
+        bad("--hidden-size", "0"),
+        bad("--meta-batch-size", "-3"),
+        bad("--fast-lr", "nan"),
+        bad("--device", "cuda"),
+        bad("--env-name", "CTgraphEnvGoalChange-v0"),
+        bad("--env-name", "CTgraphEnvGoalChange-v0", "--env-config-path", "nowhere.json"),
+        bad("--env-name", "CTgraphEnvGoalChange-v0", "--env-config-path", "malformed.json"),
+        bad("--env-name", "CTgraphEnvGoalChange-v0", "--env-config-path", "list.json"),
+        bad("--env-name", "CTgraphEnvGoalChange-v0", "--env-config-path", "unlikely.json"),
+        bad("--env-name", "CTgraphEnvGoalChange-v0", "--env-config-path", "."),
+        bad("--env-name", "2DNavigation-v0", "--env-config-path", "unlikely.json"),
+        bad("--env-name", "no.such.module:Id-v0"),
+        bad("--env-name", "tests.broken_env:Nowhere-v0"),
+        bad("--env-name", "tests.broken_env:Taskless-v0"),
+        bad("--env-name", ":"),
+        bad("--env-name", ""),
+    ],
+)
+def test_bad_input_is_one_line_and_status_2(tmp_path, monkeypatch, capsys, line):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "malformed.json").write_text('{"seed": ')
+    (tmp_path / "list.json").write_text("[]")
+    assert '"delay_prob": 0.0' in GRAPH.read_text()
+    (tmp_path / "unlikely.json").write_text(GRAPH.read_text().replace('"delay_prob": 0.0', '"delay_prob": 1.0'))
+    before = sorted(tmp_path.iterdir())
+    assert main([*line, "--num-workers", "1", *into(tmp_path)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("main.py: ") and len(error.splitlines()) == 1
+    assert sorted(tmp_path.iterdir()) == before
+    assert active_children() == []
+
+
+def test_messages_say_what_to_do(capsys):
+    for line, words in (
+        (["--env-name", "Nowhere-v0"], ["Nowhere-v0", "2DNavigation-v0", "CTgraphEnvGoalChange-v0", "TabularMDP-v0"]),
+        (["--env-name", "CTgraphEnvGoalChange-v0"], ["--env-config-path", "ctgraph_d2.json"]),
+        (["--env-name", "tests.broken_env:Taskless-v0"], ["sample_tasks(num_tasks, split, rng)", "set_tasks(tasks)"]),
+    ):
+        assert main(line) == 2
+        error = capsys.readouterr().err
+        assert all(word in error for word in words), error
+
+
+def test_bad_input_of_the_program_itself(tmp_path):
+    command = [sys.executable, "main.py", "--env-name", "Nowhere-v0", *into(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT / "rl", capture_output=True, text=True)
+    assert done.returncode == 2 and done.stdout == "" and len(done.stderr.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_workers_exception_reaches_the_user_with_its_traceback(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("OBSTINATE_RAISES", "no more of this")
+    line = ["--env-name", "tests.broken_env:Obstinate-v0", "--num-workers", "2"]
+    assert main([*SMALL, *line, *into(tmp_path)]) == 1
+    error = capsys.readouterr().err
+    assert "ArithmeticError: no more of this" in error and "broken_env.py" in error and "Traceback" in error
+    assert active_children() == []
+
+
+@pytest.mark.parametrize("to", ["the whole group", "the main process"])
+@pytest.mark.parametrize("when", ["logs in", "iteration 1:"], ids=["while workers start", "while training"])
+def test_an_interrupt_ends_the_run_at_once_and_leaves_no_process(tmp_path, to, when):
+    marker = uuid.uuid4().hex
+    process = subprocess.Popen(
+        [sys.executable, "main.py", *SMALL, *NAVIGATION, "--num-workers", "2", "--num-batches", "99999", *into(tmp_path)],
+        cwd=ROOT / "rl", env=os.environ | {"MARKER": marker}, start_new_session=True, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        for line in process.stdout:
+            if when in line:
+                break
+        # As from a terminal, or from `kill`.
+        (os.killpg if to == "the whole group" else os.kill)(process.pid, signal.SIGINT)
+        _, error = process.communicate(timeout=10)
+        assert process.returncode == 130
+        assert error.splitlines() == ["main.py: interrupted"]
+        assert becomes(lambda: not alive(marker), 10)
+    finally:
+        process.kill()
+        process.wait()
