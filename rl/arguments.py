@@ -68,6 +68,15 @@ class Config:
     cg_damping: float = option(1e-5, "damping added to the curvature", at_least=0.0)
     ls_max_steps: int = option(15, "the most steps that the line search tries", at_least=1)
     ls_backtrack_ratio: float = option(0.8, "factor from one step of the line search to the next", above=0.0, below=1.0)
+    fvp_subsample: float = option(
+        1.0, "fraction of each task's steps used in curvature products; 1 is exact", above=0.0, below=1.0 + 1e-9
+    )
+    learner_memory: float = option(
+        0.0,
+        "gigabytes that the outer step may keep for its products, the rest is computed anew each time; changes speed "
+        "only. 0: half of the device's memory",
+        at_least=0.0,
+    )
     num_workers: int = option(default_workers(), "sampling processes; changes speed, never results", at_least=1)
     tasks_per_group: int = option(
         5, "tasks that a worker computes side by side; changes speed, and results in the last digits", at_least=1

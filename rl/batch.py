@@ -35,6 +35,26 @@ class Batch(NamedTuple):
             return self.weights
         return self.weights.new_zeros(self.observations.shape[:2]).scatter_add_(1, self.index, self.weights)
 
+    def subsample(self, fraction):
+        """The batch with this fraction of its steps, their weights scaled to sum to 1 a task.
+
+        Which steps is drawn once for all tasks and iterations. Where observations repeat, all are kept: they cost
+        little.
+        """
+        count = self.weights.shape[1]
+        if fraction >= 1 or self.index is not None:
+            return self
+        chosen = np.random.Generator(np.random.Philox(key=0)).permutation(count)[: max(1, round(fraction * count))]
+        chosen = torch.from_numpy(np.sort(chosen)).to(self.weights.device)
+        weights = self.weights[:, chosen]
+        return Batch(
+            self.observations[:, chosen],
+            None,
+            self.actions[:, chosen],
+            self.advantages[:, chosen],
+            weights / weights.sum(1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny),
+        )
+
     def log_prob(self, distribution):
         """log π of every step's action [K, N] under the distribution at `observations`."""
         if self.index is not None:

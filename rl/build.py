@@ -1,5 +1,7 @@
 """From a `Config` to the parts of a run. main and test share it."""
 
+import os
+
 import torch
 
 from rl import chunks, envs, metalearner, streams
@@ -43,8 +45,11 @@ class Parts:
             cg_damping=config.cg_damping,
             ls_max_steps=config.ls_max_steps,
             ls_backtrack_ratio=config.ls_backtrack_ratio,
+            fvp_subsample=config.fvp_subsample,
         )
-        return metalearner.MetaLearner(self.policy, options, device=device(config.device))
+        place = device(config.device)
+        memory = config.learner_memory * 1e9 or memory_size(place) / 2
+        return metalearner.MetaLearner(self.policy, options, memory, device=place)
 
     def initial_params(self):
         """θ before training, from the seed."""
@@ -87,6 +92,13 @@ def architecture(config, env):
         nm_gate=config.nm_gate if config.neuromodulation else None,
         nm_size=config.nm_size,
     )
+
+
+def memory_size(place):
+    """Bytes of a device's memory."""
+    if place.type == "cuda":
+        return torch.cuda.mem_get_info(place)[1]
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def device(name):

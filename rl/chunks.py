@@ -1,16 +1,13 @@
-"""A few tasks' share of the outer step: the surrogate loss and its derivatives through the inner update.
+"""A few tasks' share of the outer step: the surrogate loss, its gradient, the curvature, the line search's trials."""
 
-`GraphChunk` leaves all derivatives to automatic differentiation and serves every policy. `ContextChunk` knows that only
-a context is adapted and that all tasks share θ, and multiplies by hand-written derivatives; it is what CAVIA runs on.
-"""
-
+import threading
 from typing import NamedTuple
 
 import torch
 
 from rl import adaptation
 from rl.batch import prepare
-from rl.policies.linearization import Linearization
+from rl.jacobians import ContextJacobian, GraphJacobian, at_outputs, second, unflatten
 
 
 class Options(NamedTuple):
@@ -25,10 +22,44 @@ class Options(NamedTuple):
     cg_damping: float = 1e-5
     ls_max_steps: int = 15
     ls_backtrack_ratio: float = 0.8
+    fvp_subsample: float = 1.0
+
+
+class Budget:
+    """Memory shared by all chunks.
+
+    Args:
+        size: bytes.
+    """
+
+    def __init__(self, size=float("inf")):
+        self._left = size
+        self._lock = threading.Lock()
+
+    def take(self, size):
+        """Reserve some bytes if they are left; whether they were."""
+        with self._lock:
+            if size > self._left:
+                return False
+            self._left -= size
+            return True
+
+
+class Curvature(NamedTuple):
+    """What curvature products need: J, and the divergence from θ_old as a function of the distribution's parameters."""
+
+    jacobian: GraphJacobian | ContextJacobian
+    leaves: list
+    gradient: tuple
+
+    def product(self, vector):
+        """Jᵀ M J v [P] with M the Hessian of the divergence at the outputs: at θ_old, where the divergence has no
+        gradient, this Gauss-Newton product is exact."""
+        return self.jacobian.pull(second(self.gradient, self.leaves, self.jacobian.push(vector)))
 
 
 class Chunk:
-    """What both kinds share. Losses are sums over the chunk's tasks; the learner divides by the number of all tasks.
+    """Losses are sums over the chunk's tasks; the learner divides by the number of all tasks.
 
     Args:
         policy: `MLPPolicy`.
@@ -44,195 +75,77 @@ class Chunk:
             before, [before, after], options.gamma, options.gae_lambda, dtype, device
         )
         self.observation_weights = self.after.observation_weights
+        self.kept = None
 
-    def adapt(self, params, create_graph=False):
+    def adapt(self, params):
         """The inner update from φ = 0 on the pre-update episodes: (`Adapted`, inner losses [K])."""
         start = adaptation.unadapted(self.policy, params, self.before.weights.shape[0])
-        return adaptation.inner_step(self.policy, start, self.before, self.options.fast_lr, create_graph)
+        return adaptation.inner_step(self.policy, start, self.before, self.options.fast_lr)
+
+    def linearize(self, vector, budget=None):
+        """Take θ_old: the surrogate loss and its gradient now, curvature products later.
+
+        Args:
+            vector: θ_old, flat [P].
+            budget: `Budget` of what may be kept for the products; beyond it, each product begins anew.
+
+        Returns:
+            (surrogate loss −Σ w A π/π_old at θ_old, its gradient [P], inner losses [K])
+        """
+        self.vector = vector
+        jacobian = self._jacobian(self.before, self.after)
+        self.old = jacobian.distribution
+        self.old_log_prob = self.after.log_prob(self.old)
+        surrogate, _, cotangents = at_outputs(self.old, lambda distribution: self.surrogate(distribution)[None])
+        gradient = jacobian.pull([cotangent.detach() for cotangent in cotangents])
+        self._keep(jacobian, budget or Budget())
+        return surrogate[0], gradient, jacobian.inner_losses
+
+    def product(self, vector):
+        """The Hessian of the summed KL divergence at θ_old times v: [P] -> [P]."""
+        return (self.kept or self._curvature()).product(vector)
+
+    def release(self):
+        """Drop what is kept for products."""
+        self.kept = None
 
     def evaluate(self, vector):
         """(surrogate loss, KL(π_θ ‖ π_old)) at another θ, summed over the chunk's tasks."""
         adapted, _ = self.adapt(unflatten(self.policy, vector))
         with torch.no_grad():
             distribution = self.policy(adapted.params, adapted.context, self.after.observations)
-            return self.surrogate(distribution), self.divergence(distribution)
+            return self.surrogate(distribution), (self.observation_weights * distribution.kl(self.old)).sum()
 
     def surrogate(self, distribution):
         """−Σ w A π(a|s)/π_old(a|s), summed over the chunk's tasks."""
         ratio = torch.exp(self.after.log_prob(distribution) - self.old_log_prob)
         return -(self.after.weights * self.after.advantages * ratio).sum()
 
-    def divergence(self, distribution):
-        """Σ w KL(π ‖ π_old), summed over the chunk's tasks."""
-        return (self.observation_weights * distribution.kl(self.old)).sum()
+    def _keep(self, jacobian, budget):
+        """Keep the curvature if there is room for it."""
+        if self.options.fvp_subsample < 1:
+            curvature = self._curvature()
+            if budget.take(curvature.jacobian.nbytes):
+                self.kept = curvature
+        elif budget.take(jacobian.nbytes):
+            self.kept = self._curvature(jacobian)
 
-    def remember(self, distribution):
-        """Take the distribution at θ_old, the constant of the ratio and of the divergence."""
-        self.old = distribution.detach()
-        self.old_log_prob = self.after.log_prob(self.old)
+    def _curvature(self, jacobian=None):
+        """`Curvature` on the given Jacobian, or on a new one on the share of steps that products use."""
+        after = self.after
+        if jacobian is None:
+            fraction = self.options.fvp_subsample
+            after = self.after.subsample(fraction)
+            jacobian = self._jacobian(self.before.subsample(fraction), after)
+        weights = after.observation_weights
+        old = jacobian.distribution
+        _, leaves, gradient = at_outputs(old, lambda distribution: (weights * distribution.kl(old)).sum(-1))
+        return Curvature(jacobian, leaves, gradient)
 
-
-class GraphChunk(Chunk):
-    """Derivatives by automatic differentiation, on graphs that are kept."""
-
-    def linearize(self, vector):
-        """Build the graphs at θ_old: the surrogate's gradient now, curvature products later.
-
-        With ratio exp(log π − log π_old), surrogate −Σ w A ratio at θ = θ_old.
-
-        Args:
-            vector: θ_old, flat [P].
-
-        Returns:
-            (surrogate loss, its gradient [P], inner losses [K])
-        """
-        self.vector = vector.detach().clone().requires_grad_()
-        params = unflatten(self.policy, self.vector)
-        adapted, inner_losses = self.adapt(params, create_graph=not self.options.first_order)
-        outputs = self.policy(adapted.params, adapted.context, self.after.observations)
-        self.remember(outputs)
-        surrogate = self.surrogate(outputs)
-        (gradient,) = torch.autograd.grad(surrogate, self.vector, retain_graph=True)
-
-        # A dummy cotangent w makes the reverse-mode product Jᵀw a function of w whose own reverse mode is J v: both
-        # directions then run on kept graphs, and nothing of the primal computation is ever repeated.
-        self.outputs = tuple(outputs)
-        self.cotangents = tuple(torch.zeros_like(output).requires_grad_() for output in self.outputs)
-        (self.pullback,) = torch.autograd.grad(self.outputs, self.vector, self.cotangents, create_graph=True)
-        return surrogate.detach(), gradient, inner_losses
-
-    def product(self, vector):
-        """Jᵀ M J v [P], the Gauss-Newton (exact at θ_old) Hessian of the summed KL divergence times v."""
-        tangents = torch.autograd.grad(self.pullback, self.cotangents, vector, retain_graph=True)
-        metric = self.old.metric(tangents, self.observation_weights)
-        return torch.autograd.grad(self.outputs, self.vector, metric, retain_graph=True)[0]
-
-    def release(self):
-        """Drop the graphs."""
-        del self.outputs, self.cotangents, self.pullback
-
-
-class ContextChunk(Chunk):
-    """Derivatives by hand, for a policy that adapts its context.
-
-    With φ′(θ) = −α ∂L/∂φ (θ, 0), both A = dφ′/dθ and its transpose are one pass of the R operator over the inner loss:
-    A v moves θ along v and reads how ∂L/∂φ moves; Aᵀs moves φ along s and reads how ∂L/∂θ moves.
-    """
-
-    def linearize(self, vector):
-        """As `GraphChunk.linearize`."""
-        policy, options = self.policy, self.options
-        params = unflatten(policy, vector)
-        context = policy.initial_context(self.before.weights.shape[0], vector)
-        inner = Linearization(policy, params, context, self.before.observations, second_order=True)
-        losses, self.inner_outputs, self.inner_gradient = self._at_outputs(
-            inner, params, lambda distribution: adaptation.reinforce(distribution, self.before)
-        )
-        context = -options.fast_lr * inner.backward(self.inner_gradient[0].detach(), None)
-        self.inner = None if options.first_order else inner
-
-        self.outer = Linearization(policy, params, context, self.after.observations)
-        self.remember(self.outer.distribution)
-        surrogate, _, cotangents = self._at_outputs(self.outer, params, lambda d: self.surrogate(d)[None])
-        _, self.outer_outputs, self.metric = self._at_outputs(self.outer, params, lambda d: self.divergence(d)[None])
-        self.adapted_by = self._matrix(vector) if self._worth_a_matrix() else None
-        gradient = torch.zeros_like(vector)
-        self.pull(cotangents, gradient)
-        return surrogate[0], gradient, losses
-
-    def product(self, vector):
-        """As `GraphChunk.product`."""
-        tangent = unflatten(self.policy, vector)
-        d_outputs, _ = self.outer.forward_tangent(tangent, self._push_context(vector, tangent))
-        result = torch.zeros_like(vector)
-        self.pull(_second(self.metric, self.outer_outputs, d_outputs, tangent), result)
-        return result
-
-    def pull(self, cotangents, gradient):
-        """Add to a flat gradient [P] what cotangents of the outer (outputs, sigma) bring to θ, through φ′ too."""
-        accumulated = unflatten(self.policy, gradient)
-        context = self.outer.backward(cotangents[0].detach(), accumulated)
-        _add_sigma(accumulated, cotangents)
-        if self.adapted_by is not None:
-            gradient.add_(context[0] @ self.adapted_by)
-        elif self.inner is not None:
-            self._pull_context(context, accumulated)
-
-    def release(self):
-        """Drop what is kept for products."""
-        del self.inner, self.outer, self.inner_gradient, self.inner_outputs, self.metric, self.outer_outputs
-        self.adapted_by = None
-
-    def _push_context(self, vector, tangent):
-        """A v [K, C]: how the adapted contexts move with θ."""
-        if self.adapted_by is not None:
-            return (self.adapted_by @ vector)[None]
-        if self.inner is None:
-            return None
-        d_outputs, flow = self.inner.forward_tangent(tangent, None)
-        moved = _second(self.inner_gradient, self.inner_outputs, d_outputs, tangent)
-        return -self.options.fast_lr * self.inner.backward_tangent(moved[0], flow, None)
-
-    def _pull_context(self, cotangent, accumulated):
-        """Add Aᵀs for s [K, C]."""
-        d_outputs, flow = self.inner.forward_tangent(None, -self.options.fast_lr * cotangent)
-        moved = _second(self.inner_gradient, self.inner_outputs, d_outputs, None)
-        self.inner.backward_tangent(moved[0], flow, accumulated)
-        _add_sigma(accumulated, moved)
-
-    def _worth_a_matrix(self):
-        """Whether A itself is cheaper than products with it: one task, and fewer rows than products to come."""
-        size = self.policy.architecture.num_context_params
-        return self.inner is not None and self.before.weights.shape[0] == 1 and size <= self.options.cg_iters
-
-    def _matrix(self, vector):
-        """A [C, P] of a chunk of one task."""
-        size = self.policy.architecture.num_context_params
-        rows = vector.new_zeros(size, vector.numel())
-        for row, direction in zip(rows, torch.eye(size, dtype=vector.dtype, device=vector.device), strict=True):
-            self._pull_context(direction[None], unflatten(self.policy, row))
-        self.inner = None
-        return rows
-
-    def _at_outputs(self, linearization, params, loss_of):
-        """A loss as a function of the network's outputs and of sigma, where there is one.
-
-        Returns:
-            (losses, detached; the leaves; their gradients, with a graph for second derivatives)
-        """
-        leaves = [linearization.distribution[0].clone().requires_grad_()]
-        if "sigma" in params:
-            leaves.append(params["sigma"].detach().clone().requires_grad_())
-        losses = loss_of(self.policy.head.distribution(leaves[0], {"sigma": leaves[-1]}))
-        return losses.detach(), leaves, torch.autograd.grad(losses.sum(), leaves, create_graph=True)
-
-
-def make_chunk(policy, before, after, options, dtype, device):
-    """The cheaper kind of chunk for a policy; the arguments are those of `Chunk`."""
-    kind = ContextChunk if policy.architecture.num_context_params else GraphChunk
-    return kind(policy, before, after, options, dtype, device)
-
-
-def _second(gradient, leaves, d_outputs, tangent):
-    """The Hessian of a loss at the outputs times (d outputs, d sigma); it is symmetric, so reverse mode serves."""
-    directions = [d_outputs.expand_as(leaves[0])]
-    if len(leaves) > 1:
-        directions.append(torch.zeros_like(leaves[1]) if tangent is None else tangent["sigma"])
-    return torch.autograd.grad(gradient, leaves, directions, retain_graph=True)
-
-
-def _add_sigma(accumulated, cotangents):
-    if len(cotangents) > 1:
-        accumulated["sigma"].add_(cotangents[1].detach())
-
-
-def flatten(params):
-    """θ as one vector [P], in the order of the dict."""
-    return torch.cat([value.reshape(-1) for value in params.values()])
-
-
-def unflatten(policy, vector):
-    """The parameters of a policy as views of a vector [P]."""
-    sizes = [torch.Size(shape).numel() for shape in policy.shapes.values()]
-    parts = torch.split(vector, sizes)
-    return {name: part.reshape(shape) for (name, shape), part in zip(policy.shapes.items(), parts, strict=True)}
+    def _jacobian(self, before, after):
+        options = self.options
+        arguments = (self.policy, self.vector, before, after, options.fast_lr, options.first_order)
+        if self.policy.architecture.num_context_params:
+            # Each conjugate-gradient iteration, and the step's length, cost one product with J and one with Jᵀ.
+            return ContextJacobian(*arguments, products=options.cg_iters + 1)
+        return GraphJacobian(*arguments)

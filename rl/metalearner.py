@@ -12,7 +12,8 @@ from typing import NamedTuple
 import torch
 
 from rl import trpo
-from rl.chunks import flatten, make_chunk, unflatten
+from rl.chunks import Budget, Chunk
+from rl.jacobians import flatten, unflatten
 
 
 class StepReport(NamedTuple):
@@ -36,14 +37,18 @@ class MetaLearner:
     Args:
         policy: `MLPPolicy`.
         options: `rl.chunks.Options`.
+        memory: bytes that may be kept for curvature products; what lies beyond is computed again for each.
         rows: how many network rows (tasks × distinct observations) make a chunk; decides the last bits of the results.
         threads: how many chunks are worked on at once; decides nothing but speed. Default: all cores.
         dtype, device: of the computation.
     """
 
-    def __init__(self, policy, options, rows=2048, threads=None, dtype=torch.float32, device="cpu"):
+    def __init__(
+        self, policy, options, memory=float("inf"), rows=2048, threads=None, dtype=torch.float32, device="cpu"
+    ):
         self.policy = policy
         self.options = options
+        self.memory = memory
         self.rows = rows
         self.dtype = dtype
         self.device = torch.device(device)
@@ -64,7 +69,8 @@ class MetaLearner:
         chunks = self.chunks(before, after)
         old = flatten(params).to(self.device, self.dtype)
 
-        linearized = self._map(lambda chunk: chunk.linearize(old), chunks)
+        budget = Budget(self.memory)
+        linearized = self._map(lambda chunk: chunk.linearize(old, budget), chunks)
         surrogate = float(sum(loss for loss, _, _ in linearized)) / num_tasks
         gradient = sum(part for _, part, _ in linearized) / num_tasks
         inner_loss = float(torch.cat([losses for _, _, losses in linearized]).mean())
@@ -111,7 +117,7 @@ class MetaLearner:
 
         def make(start):
             stop = min(start + size, num_tasks)
-            return make_chunk(
+            return Chunk(
                 self.policy,
                 before.tasks(start, stop),
                 after.tasks(start, stop),

@@ -20,9 +20,10 @@ import numpy as np
 import torch
 
 from rl import baseline, returns
-from rl.chunks import ContextChunk, GraphChunk, Options, flatten, make_chunk
+from rl.chunks import Chunk, Options
 from rl.episodes import Episodes
 from rl.errors import UserError
+from rl.jacobians import flatten
 from rl.metalearner import MetaLearner
 from rl.policies import Architecture, make_policy
 
@@ -110,7 +111,7 @@ def figures(policy, params, before, after, options, vector):
     observations, rewards, mask = (torch.from_numpy(a) for a in (before.observations, before.rewards, before.mask))
     design = baseline.features(observations, mask)
     coefficients, _ = baseline.fit(design, returns.discounted_returns(rewards, options.gamma) * mask)
-    chunk = make_chunk(policy, before, after, options, torch.float64, "cpu")
+    chunk = Chunk(policy, before, after, options, torch.float64, "cpu")
     adapted, inner_losses = chunk.adapt(params)
     everything = torch.from_numpy(after.observations).flatten(1, 2)
     with torch.no_grad():
@@ -154,14 +155,13 @@ def step_noise(policy, params, before, after, options):
     exact = step_figures(policy, params, before, after, options)
     moved = dict.fromkeys(exact, 0.0)
     generator = torch.Generator().manual_seed(0)
-    kind = ContextChunk if policy.architecture.num_context_params else GraphChunk
-    product = kind.product
+    product = Chunk.product
 
     def rounded(chunk, vector):
         value = product(chunk, vector)
         return value * (1 + ROUNDING * torch.randn(value.shape, generator=generator, dtype=value.dtype))
 
-    with mock.patch.object(kind, "product", rounded):
+    with mock.patch.object(Chunk, "product", rounded):
         for _ in range(REPEATS):
             for name, value in step_figures(policy, params, before, after, options).items():
                 moved[name] = max(moved[name], deviation(value, exact[name]))

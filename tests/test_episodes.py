@@ -11,7 +11,8 @@ def numbered(num_tasks=3, horizon=4, num_episodes=2):
     mask = np.ones(shape, np.float32)
     mask[0, 2:, 1] = 0
     rewards = np.arange(mask.size, dtype=np.float64).reshape(shape) * mask
-    return Episodes(np.ones((*shape, 5), np.float32), np.zeros(shape, np.int64), rewards, mask)
+    infos = {"success": rewards > 5}
+    return Episodes(np.ones((*shape, 5), np.float32), np.zeros(shape, np.int64), rewards, mask, infos)
 
 
 def test_returns_and_steps():
@@ -34,6 +35,8 @@ def test_tasks_are_cut_without_copying_and_joined_again():
     assert all(np.shares_memory(a, b) for a, b in zip(parts[1].arrays(), episodes.arrays(), strict=True))
     for joined, whole in zip(Episodes.concatenate(parts).arrays(), episodes.arrays(), strict=True):
         np.testing.assert_array_equal(joined, whole)
+    np.testing.assert_array_equal(parts[1].infos["success"], episodes.rewards[1:] > 5)
+    np.testing.assert_array_equal(Episodes.concatenate(parts).infos["success"], episodes.infos["success"])
 
 
 @pytest.mark.parametrize("field", ["observations", "rewards"])

@@ -28,6 +28,7 @@ SMALL = [
     "--num-batches", "3", "--meta-batch-size", "7", "--fast-batch-size", "3", "--test-batch-size", "6",
     "--num-test-steps", "2", "--test-freq", "2", "--hidden-size", "8", "--tasks-per-group", "3",
 ]  # fmt: skip
+LONG = ["--num-batches", "99999", "--num-workers", "2"]
 TAGS = {
     "policy/actions_train", "policy/actions_test", "running_returns/before_update", "running_returns/after_update",
     "running_cfis/before_update", "running_cfis/after_update", "loss/inner_rl", "loss/outer_rl", "trpo/kl",
@@ -93,7 +94,7 @@ def test_a_run_writes_what_it_should(tmp_path, capsys):
         assert [iteration for iteration, _ in points] == ([0, 2] if evaluated else [0, 1, 2, 3]), tag
     config, description = arguments.load(logs / "config.json")
     assert config == arguments.parse([*line, "--num-batches", "4", *into(tmp_path)])
-    assert description["input_size"] == 144 and description["output_size"] == 3
+    assert description["input_size"] == 17 and description["output_size"] == 3
     assert (logs / "config.json").read_text() == (saves / "config.json").read_text()
     assert json.loads((logs / "ctgraph_d2.json").read_text()) == json.loads(GRAPH.read_text())
     output = capsys.readouterr()
@@ -176,7 +177,7 @@ def test_a_workers_exception_reaches_the_user_with_its_traceback(tmp_path, monke
 def test_an_interrupt_ends_the_run_at_once_and_leaves_no_process(tmp_path, to, when):
     marker = uuid.uuid4().hex
     process = subprocess.Popen(
-        [sys.executable, "main.py", *SMALL, *NAVIGATION, "--num-workers", "2", "--num-batches", "99999", *into(tmp_path)],
+        [sys.executable, "main.py", *SMALL, *NAVIGATION, *LONG, *into(tmp_path)],
         cwd=ROOT / "rl", env=os.environ | {"MARKER": marker}, start_new_session=True, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip

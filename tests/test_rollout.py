@@ -8,6 +8,7 @@ import rl.envs
 from rl import streams
 from rl.adaptation import Adapted, unadapted
 from rl.batch import prepare
+from rl.envs.navigation import Navigation
 from rl.evaluation import replay
 from rl.policies import Architecture, make_policy
 from rl.rollout import Origin, Phases, Sampling, action_noise, meta_rollout, rollout
@@ -101,16 +102,17 @@ def test_graph_walks_equal_a_plain_loop_over_one_episode_at_a_time():
                 cumulative = np.cumsum(torch.softmax(logits, 0).numpy())
                 # The first action whose cumulative probability exceeds the noise.
                 action = int(np.argmax(np.append(cumulative[:-1], np.inf) > noise.random(dtype=np.float32)))
-                observation, reward, terminated, truncated, _ = single.step(action)
+                observation, reward, terminated, truncated, info = single.step(action)
                 assert episodes.actions[k, t, e] == action
                 assert episodes.rewards[k, t, e] == reward
+                assert {name: values[k, t, e] for name, values in episodes.infos.items()} == info
                 assert episodes.mask[k, t, e] == 1
                 if terminated or truncated:
                     break
             lengths.append(t + 1)
-            for array in episodes.arrays():
+            for array in (*episodes.arrays(), *episodes.infos.values()):
                 assert (array[k, t + 1 :, e] == 0).all()
-    assert len(set(lengths)) > 1
+    assert len(set(lengths)) > 1 and set(episodes.infos) == {"state_type", "node"}
 
 
 @pytest.mark.parametrize("name", ["2DNavigation-v0", "CTgraphEnvGoalChange-v0", "Bandit-K5-v0", "TabularMDP-v0"])
@@ -203,3 +205,25 @@ def test_groups_are_joined_in_order():
     assert joined.ridge_retries == 3 and joined.inner_losses.shape == (1, 4)
     for u in range(2):
         np.testing.assert_array_equal(joined.episodes[u].rewards[2:], parts[1].episodes[u].rewards)
+
+
+class Talkative(Navigation):
+    """Tells something once in a while only."""
+
+    def advance(self, actions):
+        rewards, terminated, _ = super().advance(actions)
+        told = self.tasks[0]["goal"][0] > 0 and self.elapsed[0] == 3
+        return rewards, terminated, {"late": np.full(self.num_envs, 7)} if told else {}
+
+
+@pytest.mark.parametrize("sides", [(1, -1), (-1, 1)])
+def test_infos_that_come_seldom_are_zero_elsewhere(sides):
+    _, policy, params, _ = setting("2DNavigation-v0", 1)
+    parts = [
+        meta_rollout(Talkative(3), policy, params, [{"goal": [0.4 * side, 0.4]}], SAMPLING, ORIGIN) for side in sides
+    ]
+    late = Phases.concatenate(parts).episodes[0].infos["late"]
+    for k, side in enumerate(sides):
+        expected = np.zeros((100, 3))
+        expected[3] = 7 * (side > 0)
+        np.testing.assert_array_equal(late[k], expected)

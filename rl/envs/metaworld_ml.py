@@ -72,7 +72,7 @@ class MetaWorldML(TaskVectorEnv):
     def read_options(cls, name, config_path, seed=0, horizon=HORIZON):
         """Draw the task sets from the seed, 50 tasks a class: {"task_sets": split -> env_name -> lists, "horizon": …}.
 
-        Takes 8 s for ML45: call it once, in the parent; workers get the result.
+        Takes 4 s for ML45: call it once, in the parent; workers get the result.
 
         Raises:
             UserError: an unknown name, a horizon or seed out of range, a configuration file, or no metaworld.

@@ -53,7 +53,7 @@ def draw_task_sets(benchmark, seed):
     """The task sets of `metaworld.ML1(benchmark, seed)`, `metaworld.ML10(seed)` or `metaworld.ML45(seed)`.
 
     The constructors simulate 100 environment steps for each of their tasks and throw the result away; the
-    function that they call draws the same tasks without that, in a third of the time for ML45.
+    function that they call draws the same tasks without that, in an eighth of the time for ML45.
 
     Args:
         benchmark: "ML10", "ML45" or an environment's name.

@@ -1,4 +1,4 @@
-"""Output distributions: their parameters, log-probabilities, divergences and Fisher metrics.
+"""Output distributions: their parameters, log-probabilities and divergences.
 
 A head turns the last hidden layer into the parameters of a distribution over actions, a tuple of tensors. Axes: K
 tasks, N observations, A action size or number of actions.
@@ -32,27 +32,6 @@ class Normal(NamedTuple):
         shift = (self.mean - other.mean) * torch.exp(-other.log_std)
         return (0.5 * (ratio + shift.square() - 1) + other.log_std - self.log_std).mean(-1)
 
-    def metric(self, tangents, weights):
-        """Second derivative of Σ w·kl at equality, times a tangent.
-
-        ∂²KL/∂μ² = 1/σ² and ∂²KL/∂(log σ)² = 2, each divided by A since `kl` averages over dimensions.
-
-        Args:
-            tangents: of (mean, log_std), in their shapes.
-            weights: w [K, N]
-
-        Returns:
-            A tuple of cotangents in the same shapes.
-        """
-        mean, log_std = tangents
-        size = self.mean.shape[-1]
-        # A log_std shared by all tasks gathers the weights of all of them.
-        total = weights.sum(1) if self.log_std.shape[0] == weights.shape[0] else weights.sum().reshape(1)
-        return (
-            weights[..., None] * torch.exp(-2 * self.log_std) * mean / size,
-            total[:, None, None] * 2.0 * log_std / size,
-        )
-
     def gather(self, index):
         """The distribution at rows index [K, N] of distinct observations."""
         return Normal(gather_rows(self.mean, index), self.log_std)
@@ -60,6 +39,10 @@ class Normal(NamedTuple):
     def sample(self, noise):
         """Actions [K, N, A] from standard normal noise of that shape."""
         return self.mean + torch.exp(self.log_std) * noise
+
+    def at(self, mean, log_std):
+        """The distribution of this kind with other parameters."""
+        return Normal(mean, log_std)
 
     def detach(self):
         """The same distribution outside of any graph."""
@@ -79,18 +62,6 @@ class Categorical(NamedTuple):
         """KL(self ‖ other): [K, N]."""
         return (self.log_probs.exp() * (self.log_probs - other.log_probs)).sum(-1)
 
-    def metric(self, tangents, weights):
-        """Second derivative of Σ w·kl at equality, times a tangent: diag(p) in terms of log-probabilities.
-
-        Args:
-            tangents: of (log_probs,).
-            weights: w [K, N]
-
-        Returns:
-            A tuple of cotangents in the same shapes.
-        """
-        return (weights[..., None] * self.log_probs.exp() * tangents[0],)
-
     def gather(self, index):
         """The distribution at rows index [K, N] of distinct observations."""
         return Categorical(gather_rows(self.log_probs, index))
@@ -100,6 +71,10 @@ class Categorical(NamedTuple):
         cumulative = self.log_probs.exp().cumsum(-1)
         # Rounding can leave the last cumulative probability a little below 1: the last action is never skipped.
         return (noise[..., None] >= cumulative[..., :-1]).sum(-1)
+
+    def at(self, log_probs):
+        """The distribution of this kind with other parameters, which need not be normalised."""
+        return Categorical(torch.log_softmax(log_probs, dim=-1))
 
     def detach(self):
         """The same distribution outside of any graph."""
