@@ -54,7 +54,7 @@ def inner_step(policy, adapted, batch, learning_rate, create_graph=False):
     num_tasks = batch.weights.shape[0]
     with torch.enable_grad():
         if adapted.context is not None:
-            context = adapted.context if adapted.context.requires_grad else adapted.context.requires_grad_()
+            context = _leaf(adapted.context)
             losses = inner_losses(policy, Adapted(adapted.params, context), batch)
             (gradient,) = torch.autograd.grad(losses.sum(), context, create_graph=create_graph)
             return Adapted(adapted.params, adapted.context - learning_rate * gradient), losses.detach()
@@ -64,7 +64,7 @@ def inner_step(policy, adapted, batch, learning_rate, create_graph=False):
             name: value if value.dim() > len(shapes[name]) else value.expand(num_tasks, *value.shape)
             for name, value in adapted.params.items()
         }
-        own = {name: value if value.requires_grad else value.requires_grad_() for name, value in own.items()}
+        own = {name: _leaf(value) for name, value in own.items()}
         losses = inner_losses(policy, Adapted(own, None), batch)
         gradients = torch.autograd.grad(
             losses.sum(), list(own.values()), create_graph=create_graph, allow_unused=True, materialize_grads=True
@@ -74,6 +74,11 @@ def inner_step(policy, adapted, batch, learning_rate, create_graph=False):
             for (name, value), gradient in zip(own.items(), gradients, strict=True)
         }
     return Adapted(stepped, None), losses.detach()
+
+
+def _leaf(value):
+    """A tensor to differentiate in: itself if it belongs to a graph, else a leaf with the same memory."""
+    return value if value.requires_grad else value.detach().requires_grad_()
 
 
 def detach(adapted):

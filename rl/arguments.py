@@ -3,8 +3,8 @@
 import argparse
 import dataclasses
 import json
-import math
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,6 +42,7 @@ class Config:
 
     env_name: str = option("2DNavigation-v0", "environment: a built-in id, or package.module:Id for one of your own")
     env_config_path: str = option("", "the environment's own configuration file (CT-graph: JSON)")
+    horizon: int = option(0, "steps of a Meta-World episode, at most 500; 0: 200, as in the paper", at_least=0)
     gamma: float = option(0.95, "discount factor", at_least=0.0, below=1.0 + 1e-9)
     tau: float = option(
         1.0, "λ of generalised advantage estimation (named tau as published)", at_least=0.0, below=1.0 + 1e-9
@@ -78,6 +79,7 @@ class Config:
         at_least=0.0,
     )
     num_workers: int = option(default_workers(), "sampling processes; changes speed, never results", at_least=1)
+    worker_timeout: float = option(600.0, "seconds without a result after which a worker counts as dead", above=0.0)
     tasks_per_group: int = option(
         5, "tasks that a worker computes side by side; changes speed, and results in the last digits", at_least=1
     )
@@ -94,6 +96,8 @@ class Config:
     def __post_init__(self):
         for field in dataclasses.fields(self):
             check(field, getattr(self, field.name))
+        if Path(self.env_config_path).name == "config.json":
+            raise UserError("--env-config-path: expected a file of another name than config.json, the run's own")
         if any(character in self.expname for character in "/\\\0"):
             raise UserError(f"--expname: expected a name without slashes, got {self.expname!r}")
 
@@ -121,7 +125,7 @@ def check(field, value):
         raise UserError(f"{name}: expected {field.type.__name__}, got {value!r}")
     if rules["choices"] is not None and value not in rules["choices"]:
         raise UserError(f"{name}: expected one of {', '.join(rules['choices'])}, got {value!r}")
-    if field.type is float and not math.isfinite(value):
+    if field.type is float and not abs(value) <= sys.float_info.max:
         raise UserError(f"{name}: expected a finite number, got {value!r}")
     if rules["at_least"] is not None and value < rules["at_least"]:
         raise UserError(f"{name}: expected at least {rules['at_least']}, got {value}")
@@ -166,6 +170,12 @@ def parser():
                 metavar="|".join(field.metadata["choices"] or ()) or field.type.__name__.upper(),
                 help=field.metadata["help"],
             )
+    result.add_argument(
+        "--resume",
+        default=None,
+        metavar="RUN|auto",
+        help="go on with a run: its log folder, or auto for the newest one with otherwise the same options",
+    )
     return result
 
 
@@ -175,7 +185,24 @@ def parse(arguments=None):
     Raises:
         UserError: an unknown option or an impossible value.
     """
-    return Config(**vars(parser().parse_args(arguments)))
+    given, _ = parse_given(arguments)
+    return Config(**given)
+
+
+def parse_given(arguments=None):
+    """Parse a command line.
+
+    Returns:
+        (the options that it names, a dict; the value of --resume or None)
+    """
+    # argparse fills in defaults; parsed a second time without them, it tells what was given.
+    complete = parser()
+    complete.parse_args(arguments)
+    sparse = parser()
+    for action in sparse._actions:
+        action.default = argparse.SUPPRESS
+    given = vars(sparse.parse_args(arguments))
+    return given, given.pop("resume", None)
 
 
 # What an evaluation cannot do without; other options missing from an older file take their defaults.

@@ -14,6 +14,10 @@ from rl.sampler import Sampler, Setting
 class Parts:
     """The parts of a run, built once.
 
+    Args:
+        config: `Config`.
+        task_seed: of the environment's task sets; default: the run's seed.
+
     Attributes:
         config: the `Config`.
         env: a `TaskVectorEnv` with one episode, which draws tasks and knows the sizes.
@@ -21,16 +25,18 @@ class Parts:
         setting: what the workers are told.
     """
 
-    def __init__(self, config, env_config_path=None):
+    def __init__(self, config, task_seed=None):
         self.config = config
-        options = envs.options(config.env_name, (env_config_path or config.env_config_path) or None)
+        seed = config.seed if task_seed is None else task_seed
+        options = envs.options(config.env_name, config.env_config_path or None, seed, config.horizon or None)
         self.env = envs.make(config.env_name, 1, **options)
         self.policy = make_policy(architecture(config, self.env))
         self.setting = Setting(config.env_name, options, self.policy.architecture)
 
     def sampler(self):
         """Start the workers."""
-        return Sampler(self.setting, self.config.num_workers, self.config.tasks_per_group)
+        config = self.config
+        return Sampler(self.setting, config.num_workers, config.tasks_per_group, config.worker_timeout)
 
     def learner(self):
         """The outer step on the device asked for."""

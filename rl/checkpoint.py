@@ -1,17 +1,19 @@
 """Files of a run: policies, configurations, folders. Everything is written whole or not at all."""
 
+import contextlib
 import dataclasses
+import hashlib
 import json
 import os
-import pickle
 import shutil
 import subprocess
 import sys
+import warnings
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from zipfile import BadZipFile
 
+import numpy as np
 import torch
 
 from rl.errors import UserError
@@ -20,38 +22,53 @@ _PACKAGES = ("torch", "numpy", "scipy", "gymnasium", "mujoco", "metaworld", "sci
 
 
 class Folders:
-    """Where a run keeps its logs and its policies; made when asked for, never shared by two runs.
+    """Where a run keeps its logs and its policies.
 
     Args:
-        config: `Config`.
-        suffix: appended to the method's folder (`_test` for evaluations).
-
-    Raises:
-        UserError: a folder cannot be made.
+        logs, saves: the two folders.
     """
 
-    def __init__(self, config, suffix=""):
-        group = Path(config.env_name.replace(":", "_").replace("/", "_"), config.method + suffix)
+    def __init__(self, logs, saves):
+        self.logs, self.saves = Path(logs), Path(saves)
+
+    @classmethod
+    def make(cls, config, suffix=""):
+        """New folders, never shared by two runs.
+
+        Args:
+            config: `Config`.
+            suffix: appended to the method's folder (`_test` for evaluations, which save nothing).
+
+        Raises:
+            UserError: a folder cannot be made.
+        """
+        group = group_of(config, suffix)
         name = run_name(config, datetime.now())
         for attempt in range(1, 1000):
             run = group / (name if attempt == 1 else f"{name}-{attempt}")
-            self.logs, self.saves = Path(config.logdir) / run, Path(config.savedir) / run
-            wanted = [self.logs] if suffix else dict.fromkeys([self.logs.resolve(), self.saves.resolve()])
+            folders = cls(Path(config.logdir) / run, Path(config.savedir) / run)
+            wanted = [folders.logs] if suffix else dict.fromkeys([folders.logs.resolve(), folders.saves.resolve()])
             made = []
             try:
                 for folder in wanted:
                     folder.mkdir(parents=True)
                     made.append(folder)
-                return
+                return folders
             except OSError as error:
                 for folder in made:
                     folder.rmdir()
                 if not isinstance(error, FileExistsError):
                     raise UserError(f"{error.filename}: cannot make the run's folder: {error.strerror}") from None
+        raise UserError(f"{Path(config.logdir) / group}: a thousand runs were started within this second")
 
     def policy(self, iteration):
         """The file of the policy after an iteration."""
         return self.saves / f"policy-{iteration}.pt"
+
+
+def group_of(config, suffix=""):
+    """<env>/<method>, the folder of all runs of a method."""
+    return Path(config.env_name.replace(":", "_").replace("/", "_"), config.method + suffix)
 
 
 def run_name(config, now):
@@ -80,7 +97,7 @@ def write_config(folder, config, policy, env_config_path=None):
         "git_commit": git_commit(),
     }
     write_text(folder / "config.json", json.dumps(content, indent=2) + "\n")
-    if env_config_path:
+    if env_config_path and Path(env_config_path).resolve() != (folder / Path(env_config_path).name).resolve():
         shutil.copy(env_config_path, folder / Path(env_config_path).name)
 
 
@@ -109,17 +126,144 @@ def git_commit():
 
 
 def write_text(path, text):
-    """Write a file under another name, then rename it: readers see the old file or the new one."""
+    """Write a text file whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """A file is written under another name, flushed to the disk, then renamed: readers see the old one or the new."""
     temporary = Path(f"{path}.tmp")
-    temporary.write_text(text, encoding="utf-8")
+    yield temporary
+    with temporary.open("rb+") as file:
+        os.fsync(file.fileno())
     os.replace(temporary, path)
 
 
 def save_policy(path, params):
     """Save θ as a state dict with the published names."""
-    temporary = Path(f"{path}.tmp")
-    torch.save({name: value.detach().cpu() for name, value in params.items()}, temporary)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        torch.save({name: value.detach().cpu() for name, value in params.items()}, temporary)
+
+
+@dataclasses.dataclass
+class Counters:
+    """What a run has met so far."""
+
+    worker_restarts: int = 0
+    no_update: int = 0
+    rejected_nonfinite: int = 0
+    rejected_in_a_row: int = 0
+    flight_records: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """All that a run needs to go on, besides its configuration: everything random follows from the iteration.
+
+    Attributes:
+        iteration: the next one.
+        params: θ.
+        counters: `Counters`.
+        positions: where the event files ended (`rl.logger.Logger.positions`).
+    """
+
+    iteration: int
+    params: dict
+    counters: Counters
+    positions: dict
+
+
+STATE, OLDER_STATE = "state.pt", "state-older.pt"
+
+
+def save_state(folder, state):
+    """Save a `State`, keeping the one before it as a second generation."""
+    facts = json.dumps(
+        {"iteration": state.iteration, "counters": dataclasses.asdict(state.counters), "positions": state.positions}
+    )
+    params = {name: value.detach().cpu() for name, value in state.params.items()}
+    newest = folder / STATE
+    with replacing(newest) as temporary:
+        torch.save({"facts": facts, "params": params, "digest": _digest(facts, params)}, temporary)
+        if newest.exists():
+            os.replace(newest, folder / OLDER_STATE)
+
+
+def load_state(folder, policy):
+    """Load the newest undamaged `State`, or None where a run has none yet.
+
+    Args:
+        folder: where policies are saved.
+        policy: `MLPPolicy`, whose parameters are expected.
+
+    Raises:
+        UserError: there are states, but all are damaged.
+    """
+    damage = []
+    for name in (STATE, OLDER_STATE):
+        path = folder / name
+        if not path.exists():
+            continue
+        try:
+            state = _read_state(path, policy)
+        except UserError as error:
+            damage.append(str(error))
+            continue
+        for complaint in damage:
+            print(f"warning: {complaint}; going on from {path.name}", file=sys.stderr)
+        return state
+    if damage:
+        raise UserError("; ".join(damage))
+    return None
+
+
+def _read_state(path, policy):
+    content = _load(path, "a run's state")
+    try:
+        facts, params = content["facts"], content["params"]
+        intact = content["digest"] == _digest(facts, params)
+        facts = json.loads(facts)
+        state = State(facts["iteration"], params, Counters(**facts["counters"]), facts["positions"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{path}: damaged: {type(error).__name__}: {error}") from None
+    if not intact:
+        raise UserError(f"{path}: damaged: its contents do not agree with its checksum")
+    _check_shapes(path, params, policy)
+    return state
+
+
+def _digest(facts, params):
+    """SHA-256 of a state's contents."""
+    digest = hashlib.sha256(facts.encode())
+    for name, value in params.items():
+        digest.update(name.encode() + value.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save_flight_record(path, policy, options, params, episodes, origin):
+    """Save all that an outer step saw, without pickles: `python -m tests.conformance --replay FILE` repeats it.
+
+    Args:
+        path: an npz file.
+        policy: `MLPPolicy`.
+        options: `rl.chunks.Options`.
+        params: θ before the step.
+        episodes: `Episodes` before and after the inner update.
+        origin: `rl.rollout.Origin`, the seeds.
+    """
+    arrays = {f"param/{name}": value.detach().cpu().numpy() for name, value in params.items()}
+    for phase, seen in zip(("before", "after"), episodes, strict=True):
+        for name in ("observations", "actions", "rewards", "mask"):
+            arrays[f"{phase}/{name}"] = getattr(seen, name)
+    description = {
+        "architecture": policy.architecture._asdict(),
+        "options": options._asdict(),
+        "origin": origin._asdict(),
+    }
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, description=json.dumps(description), **arrays)
 
 
 def load_policy(path, policy):
@@ -135,15 +279,28 @@ def load_policy(path, policy):
     Raises:
         UserError: no such file, something else than a state dict, or one of another shape.
     """
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError, pickle.UnpicklingError, BadZipFile) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(f"{path}: expected a policy's state dict: {reason}") from None
+    content = _load(path, "a policy's state dict")
     if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
         raise UserError(f"{path}: expected a state dict (names to tensors), found a {type(content).__name__}")
+    _check_shapes(path, content, policy)
+    return {name: content[name].to(torch.float32) for name in policy.shapes}
+
+
+def _load(path, expected):
+    """torch.load without code: whatever is wrong with the file is one line."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file can end in any of torch's, zip's and pickle's exceptions
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise UserError(f"{path}: expected {expected}: {reason}") from None
+
+
+def _check_shapes(path, params, policy):
+    """Hold a state dict against the policy's shapes."""
     expected = policy.shapes
-    found = {name: tuple(value.shape) for name, value in content.items()}
+    found = {name: tuple(value.shape) for name, value in params.items()}
     differences = [
         f"{name}: expected {_shape(expected.get(name))}, found {_shape(found.get(name))}"
         for name in dict.fromkeys([*expected, *found])
@@ -152,7 +309,6 @@ def load_policy(path, policy):
     if differences:
         more = f" (and {len(differences) - 4} more)" if len(differences) > 4 else ""
         raise UserError(f"{path}: does not fit the configuration: {'; '.join(differences[:4])}{more}")
-    return {name: content[name].to(torch.float32) for name in expected}
 
 
 def _shape(shape):

@@ -17,7 +17,7 @@ class Episodes:
         actions: float32 [K, T, E, A], or int64 [K, T, E] where they are discrete.
         rewards: float64 [K, T, E]
         mask: float32 [K, T, E], 1 at the steps that were taken.
-        infos: what the environment told of each step besides: name -> [K, T, E].
+        infos: what the environment told of each step besides: name -> [K, T, E], zero where it told nothing.
     """
 
     observations: np.ndarray
@@ -56,6 +56,10 @@ class Episodes:
     @staticmethod
     def concatenate(parts):
         """Join groups of tasks along K."""
-        infos = {name: np.concatenate([part.infos[name] for part in parts]) for name in parts[0].infos}
+        told = {name: values.dtype for part in parts for name, values in part.infos.items()}
+        infos = {
+            name: np.concatenate([part.infos.get(name, np.zeros(part.mask.shape, dtype)) for part in parts])
+            for name, dtype in told.items()
+        }
         arrays = (np.concatenate(same) for same in zip(*(part.arrays() for part in parts), strict=True))
         return Episodes(*arrays, infos)

@@ -32,7 +32,28 @@ def summarize(returns):
     return Summary(float(values.mean()), float(stats.t.ppf(0.975, values.size - 1) * error))
 
 
-def evaluate(parts, sampler, params, iteration, num_tasks, split="test"):
+def successes(episodes):
+    """Where the environment tells success: "any" (at some step) and "final" (at the last step taken), bool [K, E].
+
+    Returns:
+        A dict of the two, or None where the environment does not tell.
+    """
+    if "success" not in episodes.infos:
+        return None
+    success = episodes.infos["success"].astype(bool)
+    last = episodes.mask.sum(axis=1).astype(np.int64) - 1
+    return {"any": success.any(axis=1), "final": np.take_along_axis(success, last[:, None], axis=1)[:, 0]}
+
+
+def by_class(tasks):
+    """Where tasks are of several classes: class -> indices of its tasks; else nothing."""
+    classes = {}
+    for number, task in enumerate(tasks):
+        classes.setdefault(task.get("env_name"), []).append(number)
+    return classes if len(classes) > 1 else {}
+
+
+def evaluate(parts, sampler, params, iteration, num_tasks, split="test", intervention=None):
     """Adapt to tasks step by step, each on fresh episodes of the current policy.
 
     Args:
@@ -41,12 +62,14 @@ def evaluate(parts, sampler, params, iteration, num_tasks, split="test"):
         params: θ.
         iteration: names the random streams.
         num_tasks, split: which tasks to draw.
+        intervention: a `rl.interventions.Intervention` to try as well, or None.
 
     Returns:
         (tasks, `rl.rollout.Phases` with U + 1 phases)
     """
     tasks = parts.tasks(num_tasks, split, iteration, streams.EVALUATE)
-    phases = sampler.sample(params, tasks, parts.evaluation(), parts.origin(iteration, streams.EVALUATE))
+    sampling = parts.evaluation()._replace(intervention=intervention)
+    phases = sampler.sample(params, tasks, sampling, parts.origin(iteration, streams.EVALUATE))
     return tasks, phases
 
 

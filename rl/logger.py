@@ -1,21 +1,37 @@
 """TensorBoard scalars. docs/metrics.md defines every tag."""
 
-from tensorboardX import SummaryWriter
+import os
+import time
 
-from rl.evaluation import summarize
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto import event_pb2, summary_pb2
+
+from rl.evaluation import by_class, successes, summarize
+
+EVENTS = "events.out.tfevents.*"
 
 
 class Logger:
-    """Writes a run's scalars as TensorBoard events.
+    """Writes a run's scalars as TensorBoard events, in the calling thread: a full disk is an error here and now.
 
     Args:
         folder: the run's log folder.
+        positions: as from `positions`: what lies in the folder's event files beyond them is cut off first, so that a
+            resumed run logs no step twice. None for a new run.
     """
 
-    def __init__(self, folder):
-        self.writer = SummaryWriter(str(folder))
+    def __init__(self, folder, positions=None):
+        self.folder = folder
+        for file in folder.glob(EVENTS):
+            if positions is not None and file.name in positions:
+                os.truncate(file, min(positions[file.name], file.stat().st_size))
+            else:
+                file.unlink()
+        # The number keeps files apart that are begun within one second.
+        number = len(list(folder.glob(EVENTS)))
+        self.writer = EventsWriter(str(folder / "events"), f".{number}")
 
-    def training(self, iteration, phases, report, times, restarts):
+    def training(self, iteration, phases, report, times, counters):
         """One iteration of meta-training.
 
         Args:
@@ -23,7 +39,7 @@ class Logger:
             phases: `Phases` before and after the update.
             report: the outer step's `StepReport`.
             times: dict name -> seconds.
-            restarts: workers replaced so far.
+            counters: the run's `rl.checkpoint.Counters`.
         """
         before, after = phases.episodes
         self.scalar("policy/actions_train", mean_action(before), iteration)
@@ -37,8 +53,10 @@ class Logger:
         for name in ("kl", "step_size", "backtracks", "cg_residual", "gradient_norm"):
             self.scalar(f"trpo/{name}", getattr(report, name), iteration)
         self.scalar("trpo/improvement", report.surrogate_before - report.surrogate_after, iteration)
+        self.scalar("trpo/no_update", counters.no_update, iteration)
+        self.scalar("trpo/rejected_nonfinite", counters.rejected_nonfinite, iteration)
         self.scalar("baseline/ridge_retries", report.ridge_retries, iteration)
-        self.scalar("sampler/worker_restarts", restarts, iteration)
+        self.scalar("sampler/worker_restarts", counters.worker_restarts, iteration)
         if "unstable" in before.infos:
             unstable = sum(int(episodes.infos["unstable"].sum()) for episodes in phases.episodes)
             self.scalar("env/unstable_episodes", unstable, iteration)
@@ -47,17 +65,34 @@ class Logger:
         steps = before.steps + after.steps
         self.scalar("time/env_steps_per_second", steps / max(times["sampling"], 1e-9), iteration)
 
-    def evaluation(self, iteration, phases, seconds):
-        """One evaluation: the mean return after each number of updates."""
+    def evaluation(self, iteration, tasks, phases, seconds):
+        """One evaluation: the mean return, and where there is one the success rate, after each number of updates."""
         for updates, episodes in enumerate(phases.episodes):
             mean, half_width = summarize(episodes.returns)
             self.scalar(f"evaluation_rew/avg_rew {updates}", mean, iteration)
             self.scalar(f"evaluation_cfi/avg_rew {updates}", half_width, iteration)
+            success = successes(episodes)
+            if success is not None:
+                for name, values in success.items():
+                    self.scalar(f"evaluation_success/{name} {updates}", values.mean(), iteration)
+                for name, members in by_class(tasks).items():
+                    self.scalar(f"evaluation_success/{name} {updates}", success["any"][members].mean(), iteration)
         self.scalar("time/evaluation", seconds, iteration)
 
     def scalar(self, tag, value, iteration):
         """One point of one curve."""
-        self.writer.add_scalar(tag, float(value), iteration)
+        # Built by hand: tensorboardX's own helper would replace the spaces of published tags.
+        point = summary_pb2.Summary.Value(tag=tag, simple_value=float(value))
+        self.summary(summary_pb2.Summary(value=[point]), iteration)
+
+    def summary(self, summary, iteration=0):
+        """Any TensorBoard summary, a protocol buffer."""
+        self.writer.write_event(event_pb2.Event(wall_time=time.time(), step=iteration, summary=summary))
+
+    def positions(self):
+        """Write what is pending, and tell where the event files end: file name -> bytes."""
+        self.writer.flush()
+        return {file.name: file.stat().st_size for file in self.folder.glob(EVENTS)}
 
     def close(self):
         """Write what is pending."""

@@ -1,33 +1,65 @@
 """Meta-train a policy: sample, adapt, sample, step, log, save.
 
 python main.py --env-name 2DNavigation-v0 --neuromodulation --nm-size 4 ...
+python main.py --resume logs/<env>/<method>/<run>
 """
 
+import dataclasses
+import shlex
+import signal
 import sys
 import time
 from pathlib import Path
 
+if __name__ == "__main__":  # until the run handles Ctrl-C, it ends the process without a word
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
 if not __package__:  # run as `python main.py`: the package stands one folder up
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from rl import arguments, checkpoint, streams
+from rl import arguments, checkpoint, resume, streams
 from rl.errors import UserError
+from rl.interrupts import Interrupted, Interrupts
+
+MAX_REJECTED_IN_A_ROW = 10
+MAX_FLIGHT_RECORDS = 3
+
+
+class RunError(Exception):
+    """A run cannot go on; its state is saved. Exit status 1."""
 
 
 def main(command_line=None):
-    """Parse, train, and turn errors into one line and an exit status."""
+    """Parse, train, and turn errors into a line and an exit status."""
     try:
-        return train(arguments.parse(command_line))
+        with Interrupts() as interrupts:
+            config, folders = resume.choose(command_line)
+            return train(config, folders, interrupts)
     except UserError as error:
         print(f"main.py: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("main.py: interrupted", file=sys.stderr)
-        return 130
+    except RunError as error:
+        print(f"main.py: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"main.py: {error.filename or 'writing'}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    except Interrupted as interrupted:
+        print(f"main.py: interrupted ({interrupted})", file=sys.stderr)
+        return interrupted.status
 
 
-def train(config):
-    """Meta-train as a `Config` says; returns the exit status."""
+def train(config, folders, interrupts):
+    """Meta-train as a `Config` says, from the beginning or from a run's last state.
+
+    Args:
+        config: `Config`.
+        folders: the `Folders` of the run to resume, or None.
+        interrupts: the entered `Interrupts`.
+
+    Returns:
+        The exit status.
+    """
     import torch
 
     from rl.build import Parts
@@ -38,46 +70,110 @@ def train(config):
     torch.set_num_threads(1)
     parts = Parts(config)
     learner = parts.learner()
-    params = parts.initial_params()
-    folders = checkpoint.Folders(config)
-    for folder in (folders.logs, folders.saves):
-        checkpoint.write_config(folder, config, parts.policy, config.env_config_path)
-    print(f"{config.method} on {config.env_name}: logs in {folders.logs}, policies in {folders.saves}", flush=True)
+    with interrupts.shield():
+        folders, state = begin(config, parts, folders)
+        logger = Logger(folders.logs, state.positions)
+        checkpoint.save_state(folders.saves, dataclasses.replace(state, positions=logger.positions()))
+    params, counters = state.params, state.counters
+    print(f"{config.method} on {config.env_name}: logs in {folders.logs}, policies in {folders.saves}")
+    if state.iteration:
+        print(f"resumed at iteration {state.iteration}")
+    if config.neuromodulation and config.nm_gate == "hard":
+        print("hard gates: their derivative is zero, so the modulators keep the weights that they were drawn with")
+    sys.stdout.flush()
 
-    logger = Logger(folders.logs)
+    finished = False
     try:
         with parts.sampler() as sampler:
-            for iteration in range(config.num_batches):
+            sampler.restarts = counters.worker_restarts
+            for iteration in range(state.iteration, config.num_batches):
                 started = time.perf_counter()
                 tasks = parts.tasks(config.meta_batch_size, "train", iteration, streams.TRAIN)
                 origin = parts.origin(iteration, streams.TRAIN)
                 phases = sampler.sample(params, tasks, parts.training(), origin)
                 sampled = time.perf_counter()
-                params, report = learner.step(params, *phases.episodes)
+                old, (params, report) = params, learner.step(params, *phases.episodes)
                 times = {"sampling": sampled - started, "learning": time.perf_counter() - sampled}
-                logger.training(iteration, phases, report, times, sampler.restarts)
+                if iteration % config.test_freq == 0:
+                    started = time.perf_counter()
+                    evaluated = evaluate(parts, sampler, params, iteration, config.test_batch_size)
+                    evaluated = (*evaluated, time.perf_counter() - started)
+                else:
+                    evaluated = None
+
+                with interrupts.shield():
+                    counters = count(counters, report, sampler.restarts)
+                    if report.rejected_nonfinite and counters.flight_records <= MAX_FLIGHT_RECORDS:
+                        record = folders.logs / f"flight-{iteration}.npz"
+                        checkpoint.save_flight_record(
+                            record, parts.policy, learner.options, old, phases.episodes, origin
+                        )
+                        print(f"  the outer step met numbers that are not finite; it is recorded in {record}")
+                    logger.training(iteration, phases, report, times, counters)
+                    if evaluated:
+                        logger.evaluation(iteration, *evaluated)
+                    if iteration % config.save_freq == 0 or iteration == config.num_batches - 1:
+                        checkpoint.save_policy(folders.policy(iteration), params)
+                    reached = checkpoint.State(iteration + 1, params, counters, logger.positions())
+                    checkpoint.save_state(folders.saves, reached)
                 before, after = (summarize(episodes.returns).mean for episodes in phases.episodes)
                 print(
                     f"iteration {iteration}: return {before:.3f} -> {after:.3f}, kl {report.kl:.4f}, "
                     f"sampling {times['sampling']:.2f} s, learning {times['learning']:.2f} s",
                     flush=True,
                 )
-
-                if iteration % config.test_freq == 0:
-                    started = time.perf_counter()
-                    _, tested = evaluate(parts, sampler, params, iteration, config.test_batch_size)
-                    logger.evaluation(iteration, tested, time.perf_counter() - started)
-                    means = ", ".join(f"{summarize(episodes.returns).mean:.3f}" for episodes in tested.episodes)
+                if evaluated:
+                    means = ", ".join(f"{summarize(episodes.returns).mean:.3f}" for episodes in evaluated[1].episodes)
                     print(f"  evaluation after 0, 1, 2, … updates: {means}", flush=True)
-
-                if iteration % config.save_freq == 0 or iteration == config.num_batches - 1:
-                    checkpoint.save_policy(folders.policy(iteration), params)
+                if counters.rejected_in_a_row >= MAX_REJECTED_IN_A_ROW:
+                    raise RunError(
+                        f"{MAX_REJECTED_IN_A_ROW} outer steps in a row met losses, gradients or curvature products that "
+                        "are not finite; a smaller --fast-lr or --max-kl may help, and the flight records in "
+                        f"{folders.logs} tell more"
+                    )
+        finished = True
     except WorkerError as error:
-        print(f"main.py: {error}", file=sys.stderr)
-        return 1
+        raise RunError(str(error)) from None
     finally:
         logger.close()
+        if not finished:
+            print(f"resume with: {resume_command(config, folders)}", file=sys.stderr)
     return 0
+
+
+def begin(config, parts, folders):
+    """Make a new run's folders, or find where a run was left: (`Folders`, `State`).
+
+    Writing begins here, so that a place that cannot be written to is noticed before training is.
+    """
+    state = checkpoint.load_state(folders.saves, parts.policy) if folders else None
+    if folders is None:
+        folders = checkpoint.Folders.make(config)
+    if state is None:
+        state = checkpoint.State(0, parts.initial_params(), checkpoint.Counters(), {})
+        for folder in (folders.logs, folders.saves):
+            checkpoint.write_config(folder, config, parts.policy, config.env_config_path)
+    return folders, state
+
+
+def count(counters, report, restarts):
+    """The `Counters` after an outer step."""
+    rejected = report.rejected_nonfinite
+    return checkpoint.Counters(
+        worker_restarts=restarts,
+        no_update=counters.no_update + (not report.accepted and not rejected),
+        rejected_nonfinite=counters.rejected_nonfinite + rejected,
+        rejected_in_a_row=counters.rejected_in_a_row + 1 if rejected else 0,
+        flight_records=counters.flight_records + rejected,
+    )
+
+
+def resume_command(config, folders):
+    """The command line that goes on with a run."""
+    command = ["python", "main.py", "--resume", str(folders.logs)]
+    if Path(config.savedir).resolve() != Path(arguments.Config().savedir).resolve():
+        command += ["--savedir", config.savedir]
+    return shlex.join(command)
 
 
 if __name__ == "__main__":

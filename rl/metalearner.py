@@ -29,6 +29,11 @@ class StepReport(NamedTuple):
     gradient_norm: float
     ridge_retries: int
     accepted: bool
+    rejected_nonfinite: bool
+
+
+NAN = float("nan")
+REJECTED = StepReport(NAN, NAN, NAN, 0.0, 0.0, 0, NAN, NAN, 0, accepted=False, rejected_nonfinite=True)
 
 
 class MetaLearner:
@@ -62,12 +67,16 @@ class MetaLearner:
             before, after: `Episodes` of K tasks before and after the inner update.
 
         Returns:
-            (new θ, `StepReport`); θ is unchanged where no step was acceptable.
+            (new θ, `StepReport`); θ is unchanged where no step was acceptable, or where the loss, its gradient or a
+            curvature product is not finite (`REJECTED`).
         """
         options = self.options
         num_tasks = before.mask.shape[0]
-        chunks = self.chunks(before, after)
         old = flatten(params).to(self.device, self.dtype)
+        try:
+            chunks = self.chunks(before, after)
+        except FloatingPointError:
+            return params, REJECTED
 
         budget = Budget(self.memory)
         linearized = self._map(lambda chunk: chunk.linearize(old, budget), chunks)
@@ -83,10 +92,12 @@ class MetaLearner:
             return tuple(float(sum(values)) / num_tasks for values in zip(*parts, strict=True))
 
         solution = trpo.conjugate_gradient(product, gradient, options.cg_iters)
-        scale = trpo.step_length(solution.x, product(solution.x), options.max_kl)
+        curvature = product(solution.x)
         for chunk in chunks:
             chunk.release()
-        full_step = scale * solution.x
+        if not all(torch.isfinite(value).all() for value in (torch.tensor(surrogate), gradient, curvature)):
+            return params, REJECTED
+        full_step = trpo.step_length(solution.x, curvature, options.max_kl) * solution.x
         if torch.isfinite(full_step).all():
             found = trpo.line_search(
                 evaluate, surrogate, options.max_kl, options.ls_max_steps, options.ls_backtrack_ratio
@@ -107,6 +118,7 @@ class MetaLearner:
             gradient_norm=float(gradient.norm()),
             ridge_retries=sum(chunk.ridge_retries for chunk in chunks),
             accepted=found.fraction > 0,
+            rejected_nonfinite=False,
         )
         return params, report
 

@@ -1,45 +1,143 @@
-"""Pictures of runs and evaluations."""
+"""See what was learnt: pictures of training runs and evaluations.
 
-import matplotlib
-import numpy as np
+python plot.py curves logs/<env>/<method>/<run> ...
+python plot.py adaptation logs/<env>/<method>_test/<run> ...
+"""
 
-matplotlib.use("Agg")
-from matplotlib import pyplot
+import sys
+from pathlib import Path
 
-from rl.evaluation import summarize
+if not __package__:  # run as `python plot.py`: the package stands one folder up
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-# Okabe and Ito's palette, told apart by colour-blind readers.
-BLUE, ORANGE, GREY = "#0072B2", "#E69F00", "#999999"
+from rl import arguments
+from rl.errors import UserError
 
 
-def adaptation(path, returns, config):
-    """Draw the return against the number of inner updates: a thin line a task, the mean with its 95% interval.
+def main(command_line=None):
+    """Parse, draw, and turn errors into one line and an exit status."""
+    try:
+        options = parse(command_line)
+        files, lines = options.draw(options)
+    except UserError as error:
+        print(f"plot.py: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("plot.py: interrupted", file=sys.stderr)
+        return 130
+    print("\n".join([*lines, *(f"written: {file}" for file in files)]))
+    return 0
 
-    Args:
-        path: the picture's file.
-        returns: sequence of U + 1 arrays [K, E].
-        config: `Config`, for the title.
-    """
-    updates = np.arange(len(returns))
-    per_task = np.stack([values.mean(axis=1) for values in returns])
-    summaries = [summarize(values) for values in returns]
-    figure, axes = pyplot.subplots(figsize=(5.0, 3.4), layout="constrained")
-    axes.plot(updates, per_task, color=GREY, linewidth=0.5, alpha=0.5)
-    axes.plot([], [], color=GREY, linewidth=0.8, label=f"each of {per_task.shape[1]} tasks")
-    axes.errorbar(
-        updates,
-        [summary.mean for summary in summaries],
-        yerr=[summary.half_width for summary in summaries],
-        color=BLUE,
-        marker="o",
-        capsize=3,
-        label="mean, 95% interval",
+
+def parse(command_line=None):
+    """The command line of plot.py."""
+    parser = arguments.Parser(prog="plot.py", description="Draw what runs learnt.", allow_abbrev=False)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    command = commands.add_parser("curves", help="learning curves of training runs", allow_abbrev=False)
+    command.add_argument("folders", nargs="+", type=Path, metavar="RUN", help="a training run's log folder")
+    command.add_argument(
+        "--metric", nargs="+", default=["after_update"], metavar="NAME",
+        help="after_update, before_update, test/<k> or success/<k>; several share a picture (default after_update)",
+    )  # fmt: skip
+    add_group_by(command)
+    command.add_argument(
+        "--statistic", choices=("mean", "iqm"), default="mean", help="over seeds; iqm: interquartile mean"
     )
-    axes.set_xticks(updates)
-    axes.set_xlabel("inner updates")
-    axes.set_ylabel("return of an episode")
-    axes.set_title(f"{config.env_name}, {config.method}", fontsize=10)
-    axes.legend(frameon=False, fontsize=8)
-    axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
+    command.add_argument("--smooth", type=positive, default=1, metavar="N", help="draw means of N iterations")
+    command.add_argument("--reference", nargs="+", type=Path, default=[], metavar="FILE", help="reference curves")
+    command.add_argument("--panel-by", choices=("environment",), default=None, help="a panel for each environment")
+    add_output(command, "curves")
+    command.set_defaults(draw=draw_curves)
+
+    command = commands.add_parser("adaptation", help="return against the number of updates", allow_abbrev=False)
+    command.add_argument("folders", nargs="+", type=Path, metavar="EVAL", help="an evaluation's folder")
+    add_group_by(command)
+    add_output(command, "adaptation")
+    command.set_defaults(draw=draw_adaptation)
+
+    command = commands.add_parser("trajectories", help="where the agent went", allow_abbrev=False)
+    command.add_argument("folder", type=Path, metavar="EVAL", help="an evaluation's folder")
+    command.add_argument("--tasks", type=positive, default=6, metavar="N", help="tasks to show (default 6)")
+    add_output(command, "EVAL/trajectories")
+    command.set_defaults(draw=draw_trajectories)
+
+    command = commands.add_parser("representation", help="how alike tasks are represented", allow_abbrev=False)
+    command.add_argument("folder", type=Path, metavar="EVAL", help="an evaluation's folder, with activations")
+    command.add_argument("--against", type=Path, default=None, metavar="EVAL", help="another one to compare with")
+    add_output(command, "EVAL/representation")
+    command.set_defaults(draw=draw_representation)
+
+    command = commands.add_parser("gates", help="what the gates of a neuromodulated policy do", allow_abbrev=False)
+    command.add_argument("folder", type=Path, metavar="EVAL", help="an evaluation's folder, with activations")
+    add_output(command, "EVAL/gates")
+    command.set_defaults(draw=draw_gates)
+    return parser.parse_args(command_line)
+
+
+def add_group_by(command):
+    """The option that gathers seeds in groups."""
+    command.add_argument(
+        "--group-by", type=lambda text: tuple(text.split(",")), default=(), metavar="NAME[,NAME]",
+        help="method, or names in config.json; default: what differs only in the seed is a group",
+    )  # fmt: skip
+
+
+def add_output(command, default):
+    """The option that says where the files go."""
+    command.add_argument("--output", type=Path, default=None, metavar="PATH", help=f"files without suffix ({default})")
+
+
+def positive(text):
+    """A whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise arguments.argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+    return int(text)
+
+
+def draw_curves(options):
+    """plot.py curves."""
+    from rl.plots.curves import curves
+
+    return curves(
+        options.folders,
+        options.output or Path("curves"),
+        tuple(dict.fromkeys(options.metric)),
+        options.group_by,
+        options.statistic,
+        options.smooth,
+        options.reference,
+        options.panel_by,
+    )
+
+
+def draw_adaptation(options):
+    """plot.py adaptation."""
+    from rl.plots.adaptation import adaptation
+
+    return adaptation(options.folders, options.output or Path("adaptation"), options.group_by)
+
+
+def draw_trajectories(options):
+    """plot.py trajectories."""
+    from rl.plots.trajectories import trajectories
+
+    return trajectories(options.folder, options.output or options.folder / "trajectories", options.tasks)
+
+
+def draw_representation(options):
+    """plot.py representation."""
+    from rl.plots.representation import representation
+
+    return representation(options.folder, options.output or options.folder / "representation", options.against)
+
+
+def draw_gates(options):
+    """plot.py gates."""
+    from rl.plots.gates import gates
+
+    return gates(options.folder, options.output or options.folder / "gates")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -12,18 +12,21 @@ import torch
 from rl import adaptation, streams
 from rl.batch import prepare
 from rl.episodes import Episodes
+from rl.interventions import Intervened, Intervention
 
 
 class Sampling(NamedTuple):
     """How to sample and adapt; the same for all groups of a run.
 
-    `learning_rates` has one entry for each update: 1 while meta-training, `--num-test-steps` in an evaluation.
+    `learning_rates` has one entry for each update: 1 while meta-training, `--num-test-steps` in an evaluation. With an
+    `intervention`, what is learnt is also tried under it.
     """
 
     num_episodes: int
     learning_rates: tuple[float, ...]
     gamma: float
     gae_lambda: float
+    intervention: Intervention | None = None
 
 
 class Origin(NamedTuple):
@@ -42,16 +45,21 @@ class Phases(NamedTuple):
         episodes: tuple of U + 1 `Episodes`.
         inner_losses: [U, K] REINFORCE losses before each update.
         ridge_retries: how often a baseline's ridge had to grow.
+        intervened: tuple of U + 1 `Episodes` with the same weights, contexts and random numbers under an intervention;
+            empty without one.
     """
 
     episodes: tuple[Episodes, ...]
     inner_losses: np.ndarray
     ridge_retries: int
+    intervened: tuple[Episodes, ...] = ()
 
     def tasks(self, start, stop):
         """What tasks start to stop saw."""
-        episodes = tuple(phase.tasks(start, stop) for phase in self.episodes)
-        return Phases(episodes, self.inner_losses[:, start:stop], self.ridge_retries)
+        episodes, intervened = (
+            tuple(phase.tasks(start, stop) for phase in phases) for phases in (self.episodes, self.intervened)
+        )
+        return Phases(episodes, self.inner_losses[:, start:stop], self.ridge_retries, intervened)
 
     @staticmethod
     def concatenate(parts):
@@ -60,6 +68,7 @@ class Phases(NamedTuple):
             tuple(Episodes.concatenate(phase) for phase in zip(*(part.episodes for part in parts), strict=True)),
             np.concatenate([part.inner_losses for part in parts], axis=1),
             sum(part.ridge_retries for part in parts),
+            tuple(Episodes.concatenate(phase) for phase in zip(*(part.intervened for part in parts), strict=True)),
         )
 
 
@@ -79,15 +88,20 @@ def meta_rollout(env, policy, params, tasks, sampling, origin):
     """
     env.set_tasks([task for task in tasks for _ in range(sampling.num_episodes)])
     adapted = adaptation.unadapted(policy, params, len(tasks))
-    episodes = [rollout(env, policy, adapted, sampling.num_episodes, origin)]
+    changed = sampling.intervention and Intervened(policy, sampling.intervention, adapted, tasks)
+    episodes, intervened = [rollout(env, policy, adapted, sampling.num_episodes, origin)], []
+    if changed:
+        intervened.append(rollout(env, changed, adapted, sampling.num_episodes, origin))
     inner_losses, ridge_retries = [], 0
     for update in range(1, len(sampling.learning_rates) + 1):
         adapted, losses, retries = update_on(policy, adapted, episodes[-1], sampling, update)
         origin = origin._replace(phase=origin.phase + 1)
         episodes.append(rollout(env, policy, adapted, sampling.num_episodes, origin))
+        if changed:
+            intervened.append(rollout(env, changed, adapted, sampling.num_episodes, origin))
         inner_losses.append(losses.numpy())
         ridge_retries += retries
-    return Phases(tuple(episodes), np.stack(inner_losses), ridge_retries)
+    return Phases(tuple(episodes), np.stack(inner_losses), ridge_retries, tuple(intervened))
 
 
 def update_on(policy, adapted, episodes, sampling, update):
@@ -131,9 +145,12 @@ def rollout(env, policy, adapted, num_episodes, origin):
             observations[t], actions[t], mask[t] = current, chosen, running
             current, rewards[t], terminated, truncated, told = env.step(chosen)
             for name, values in told.items():
+                if np.shape(values) != (num_envs,):
+                    continue
                 if name not in infos:
                     infos[name] = np.zeros((horizon, num_envs), values.dtype)
                 infos[name][t, running] = values[running]
+            _check_finite(current, rewards[t], origin, num_episodes, t)
             running = ~(terminated | truncated)
             if not running.any():
                 break
@@ -141,6 +158,23 @@ def rollout(env, policy, adapted, num_episodes, origin):
     actions *= mask.reshape(mask.shape + (1,) * (actions.ndim - 2)).astype(actions.dtype)
     arrays = (by_task(array, shape) for array in (observations, actions, rewards, mask))
     return Episodes(*arrays, {name: by_task(values, shape) for name, values in infos.items()})
+
+
+def _check_finite(observations, rewards, origin, num_episodes, step):
+    """Stop at the first observation or reward that is not finite.
+
+    Raises:
+        FloatingPointError: naming task, episode and step.
+    """
+    if np.isfinite(observations).all() and np.isfinite(rewards).all():
+        return
+    fine = np.isfinite(observations).all(axis=1)
+    what = "reward" if fine.all() else "observation"
+    place = int(np.argmin(np.isfinite(rewards) if fine.all() else fine))
+    raise FloatingPointError(
+        f"{what} is not finite: task {origin.first_task + place // num_episodes}, episode {place % num_episodes}, "
+        f"step {step}"
+    )
 
 
 def action_noise(head, keys, horizon, shape):

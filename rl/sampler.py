@@ -9,9 +9,12 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
+import time
 import traceback
 from multiprocessing import connection
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -51,17 +54,21 @@ class Sampler:
         setting: `Setting`.
         num_workers: how many processes; decides nothing but speed.
         tasks_per_group: how many tasks are computed together; decides the last bits of the results.
+        timeout: seconds after which a worker without a result counts as dead.
     """
 
-    def __init__(self, setting, num_workers, tasks_per_group=5):
+    def __init__(self, setting, num_workers, tasks_per_group=5, timeout=600.0):
         self.setting = setting
         self.tasks_per_group = tasks_per_group
+        self.timeout = timeout
         self.restarts = 0
         # The fork server is a process of its own that has imported torch but never run it: forking it is safe and
         # quick, and its workers share the pages of the libraries.
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["rl.sampler"])
-        self._workers = [self._start() for _ in range(num_workers)]
+        self._workers = [None] * num_workers
+        with _importable():
+            self._workers = [self._start() for _ in range(num_workers)]
 
     def sample(self, params, tasks, sampling, origin):
         """Sample and adapt on tasks.
@@ -88,7 +95,7 @@ class Sampler:
 
     def close(self):
         """End all workers."""
-        for worker in self._workers:
+        for worker in filter(None, self._workers):
             worker.end()
         self._workers = []
 
@@ -102,26 +109,42 @@ class Sampler:
         return _Worker(self._context, self.setting)
 
     def _compute(self, jobs):
+        busy = {}
+        try:
+            return self._compute_with(jobs, busy)
+        except BaseException:
+            # Results still to come would be taken for those of the next call.
+            for place in busy:
+                self._workers[place].end()
+                self._workers[place] = None
+            raise
+
+    def _compute_with(self, jobs, busy):
         results = [None] * len(jobs)
         attempts = [0] * len(jobs)
         waiting = list(reversed(range(len(jobs))))
-        busy = {}
+        deadlines = {}
         while waiting or busy:
-            for place, worker in enumerate(self._workers):
+            for place in range(len(self._workers)):
                 if waiting and place not in busy:
+                    worker = self._workers[place] = self._workers[place] or self._start()
                     number = waiting.pop()
                     attempts[number] += 1
                     busy[place] = number
+                    deadlines[place] = time.monotonic() + self.timeout
                     worker.submit(jobs[number])
-            ready = connection.wait([self._workers[place].pipe for place in busy])
+            patience = max(0.0, min(deadlines[place] for place in busy) - time.monotonic())
+            ready = connection.wait([self._workers[place].pipe for place in busy], patience)
             for place, number in list(busy.items()):
-                if self._workers[place].pipe not in ready:
+                if self._workers[place].pipe not in ready and time.monotonic() < deadlines[place]:
                     continue
                 del busy[place]
                 try:
+                    if self._workers[place].pipe not in ready:
+                        raise TimeoutError(f"no result within {self.timeout:g} s")
                     outcome = self._workers[place].pipe.recv()
-                except (EOFError, OSError):
-                    self._replace(place, attempts[number])
+                except (EOFError, OSError) as error:
+                    self._replace(place, attempts[number], error)
                     waiting.append(number)
                     continue
                 if isinstance(outcome, str):
@@ -129,16 +152,37 @@ class Sampler:
                 results[number] = outcome
         return results
 
-    def _replace(self, place, attempts):
+    def _replace(self, place, attempts, error):
         worker = self._workers[place]
+        worker.process.join(0.2)
+        ended = worker.process.exitcode
         worker.end()
+        if isinstance(error, TimeoutError):
+            reason = f"gave {error}"
+        else:
+            reason = f"ended by itself with exit code {ended}"
         if attempts >= MAX_ATTEMPTS:
             raise WorkerError(
-                f"the same group of tasks ended {attempts} workers (last exit code {worker.process.exitcode}); "
-                "out of memory?"
+                f"the same group of tasks failed in {attempts} workers; the last one {reason} (out of memory?)"
             )
         self.restarts += 1
+        print(f"a worker {reason}; it is replaced and its tasks are computed again", file=sys.stderr, flush=True)
         self._workers[place] = self._start()
+
+
+@contextlib.contextmanager
+def _importable():
+    """The fork server finds this package for its preload, whatever folder the program was started from."""
+    before = os.environ.get("PYTHONPATH")
+    root = str(Path(__file__).resolve().parents[1])
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [root, before]))
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["PYTHONPATH"]
+        else:
+            os.environ["PYTHONPATH"] = before
 
 
 class _Worker:
@@ -158,7 +202,7 @@ class _Worker:
     def end(self):
         """Stop the process at once."""
         self.pipe.close()
-        self.process.terminate()
+        self.process.kill()
         self.process.join()
 
 

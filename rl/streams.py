@@ -17,7 +17,7 @@ TRAIN, EVALUATE = 0, 128
 MAX_UPDATES = 127
 
 # Purposes.
-ENVIRONMENT, ACTIONS, TASKS, PARAMETERS = range(4)
+ENVIRONMENT, ACTIONS, TASKS, PARAMETERS, PROBE, SHUFFLE = range(6)
 
 
 def key(seed, iteration=0, phase=0, task=0, episode=0, purpose=0):

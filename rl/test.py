@@ -14,8 +14,9 @@ from pathlib import Path
 if not __package__:  # run as `python test.py`: the package stands one folder up
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from rl import arguments, checkpoint
+from rl import arguments, checkpoint, interventions, streams
 from rl.errors import UserError
+from rl.evaluation import evaluate, successes, summarize
 
 GIGABYTE = 1e9
 
@@ -44,6 +45,15 @@ def parse(command_line=None):
     parser.add_argument("--seed", type=int, default=None, help="default: the run's")
     parser.add_argument("--num-workers", type=int, default=None, help="default: the run's")
     parser.add_argument("--activations", default="4", metavar="N|all", help="episodes a task to record (default 4)")
+    parser.add_argument("--probe", type=Path, default=None, help="evaluation whose probe observations to use as well")
+    parser.add_argument(
+        "--modulation", choices=interventions.MODULATION, default="normal",
+        help="act with gates all 1, frozen as before adaptation, shuffled over units, swapped with another task",
+    )  # fmt: skip
+    parser.add_argument(
+        "--context", choices=interventions.CONTEXT, default="normal",
+        help="act with φ = 0, with another task's φ, or with φ at the gates alone",
+    )  # fmt: skip
     parser.add_argument("--logdir", default=None, help="where the evaluation's folder goes (default: logs)")
     parser.add_argument("--expname", default=None, help="name appended to the evaluation's folder")
     return parser.parse_args(command_line)
@@ -61,36 +71,40 @@ def test(options):
 
     from rl import activations
     from rl.build import Parts
-    from rl.evaluation import evaluate, summarize
     from rl.logger import Logger
-    from rl.plot import adaptation
+    from rl.plots.adaptation import adaptation
     from rl.sampler import WorkerError
 
     torch.set_num_threads(1)
     parts = Parts(config)
     check_sizes(options.config, description, parts.policy)
     params = checkpoint.load_policy(options.policy, parts.policy)
+    intervention = intervention_of(options, parts)
+    probe = options.probe and activations.read_probe(options.probe, parts.policy)
     shape = activations.shape(parts, episodes)
-    print(f"activations.npy: {episodes} episodes a task, {4 * math.prod(shape) / GIGABYTE:.2f} GB", flush=True)
+    if not intervention:
+        print(f"activations.npy: {episodes} episodes a task, {4 * math.prod(shape) / GIGABYTE:.2f} GB", flush=True)
 
-    folder = checkpoint.Folders(config, suffix="_test").logs
+    folder = checkpoint.Folders.make(config, suffix="_test").logs
     try:
         started = time.perf_counter()
         with parts.sampler() as sampler:
-            tasks, phases = evaluate(parts, sampler, params, 0, config.test_batch_size, options.split)
+            tasks, phases = evaluate(parts, sampler, params, 0, config.test_batch_size, options.split, intervention)
         seconds = time.perf_counter() - started
-        summaries = [summarize(phase.returns) for phase in phases.episodes]
+        measured = phases._replace(episodes=phases.intervened) if intervention else phases
         checkpoint.write_config(folder, config, parts.policy, env_config_path)
         checkpoint.save_policy(folder / "policy.pt", params)
         checkpoint.write_text(folder / "tasks.json", json.dumps(tasks) + "\n")
-        np.save(folder / "rewards.npy", np.stack([episodes.rewards for episodes in phases.episodes], axis=-1))
-        activations.write(folder, parts, params, phases, episodes)
-        results = describe(options, parts, phases, summaries)
+        np.save(folder / "rewards.npy", np.stack([phase.rewards for phase in measured.episodes], axis=-1))
+        activations.write_episodes(folder, measured.episodes, episodes)
+        # Under an intervention, units would not do what the policy's own do.
+        activations.write(folder, parts, params, tasks, phases, 0 if intervention else episodes, probe)
+        results = describe(options, parts, measured, phases)
         checkpoint.write_text(folder / "results.json", json.dumps(results, indent=2) + "\n")
         logger = Logger(folder)
-        logger.evaluation(0, phases, seconds)
+        logger.evaluation(0, tasks, measured, seconds)
         logger.close()
-        adaptation(folder / "adaptation.png", [phase.returns for phase in phases.episodes], config)
+        adaptation([folder], folder / "adaptation")
     except BaseException as error:
         shutil.rmtree(folder)
         if not isinstance(error, WorkerError):
@@ -98,14 +112,18 @@ def test(options):
         print(f"test.py: {error}", file=sys.stderr)
         return 1
 
-    print(table(summaries, config))
+    if intervention:
+        print(f"modulation {options.modulation}, context {options.context}; without them:")
+        print(f"{table(phases, config)}\nwith them:")
+    print(table(measured, config))
     print(f"evaluation:  {folder.resolve()}\npicture:     {(folder / 'adaptation.png').resolve()}")
     return 0
 
 
-def describe(options, parts, phases, summaries):
-    """What results.json says."""
+def describe(options, parts, measured, phases):
+    """What results.json says: of the episodes `measured` and, under an intervention, of those without it."""
     config = parts.config
+    normal = {"returns_normal": returns(phases)} if measured is not phases else {}
     return {
         "policy": str(options.policy),
         "split": options.split,
@@ -113,12 +131,57 @@ def describe(options, parts, phases, summaries):
         "num_tasks": config.test_batch_size,
         "episodes_per_task": config.fast_batch_size,
         "fast_lr": list(parts.evaluation().learning_rates),
-        "returns": [
-            {"updates": updates, "mean": mean, "half_width_95": half_width}
-            for updates, (mean, half_width) in enumerate(summaries)
-        ],
-        "returns_per_task": [episodes.returns.mean(axis=1).tolist() for episodes in phases.episodes],
+        "modulation": options.modulation,
+        "context": options.context,
+        "returns": returns(measured),
+        **normal,
+        "returns_per_task": [episodes.returns.mean(axis=1).tolist() for episodes in measured.episodes],
+        **success(measured),
     }
+
+
+def returns(phases):
+    """The mean return and its interval after each number of updates."""
+    return [
+        {"updates": updates, "mean": mean, "half_width_95": half_width}
+        for updates, (mean, half_width) in enumerate(summarize(episodes.returns) for episodes in phases.episodes)
+    ]
+
+
+def success(phases):
+    """The share of solved episodes after each number of updates, where the environment tells."""
+    told = [successes(episodes) for episodes in phases.episodes]
+    if told[0] is None:
+        return {}
+    rates = [{name: float(values.mean()) for name, values in found.items()} for found in told]
+    return {
+        "success": [{"updates": updates, **found} for updates, found in enumerate(rates)],
+        "success_per_task": [found["any"].mean(axis=1).tolist() for found in told],
+    }
+
+
+def intervention_of(options, parts):
+    """The `Intervention` that the options ask for, or None.
+
+    Raises:
+        UserError: the policy has no gates or no context, or the tasks leave nothing to swap.
+    """
+    intervention = interventions.Intervention(options.modulation, options.context, parts.config.seed)
+    sizes = parts.policy.architecture
+    if (options.modulation != "normal" or options.context == "gates") and not sizes.nm_gate:
+        name = "--context gates" if options.modulation == "normal" else f"--modulation {options.modulation}"
+        raise UserError(f"{name}: a plain policy has no gates; expected a run with --neuromodulation")
+    if options.context != "normal" and not sizes.num_context_params:
+        raise UserError(f"--context {options.context}: a MAML policy has no context")
+    if "swapped" in intervention:
+        tasks = parts.tasks(parts.config.test_batch_size, options.split, 0, streams.EVALUATE)
+        size = parts.config.tasks_per_group
+        if not all(interventions.differ(tasks[start : start + size]) for start in range(0, len(tasks), size)):
+            raise UserError(
+                f"swapped: tasks are swapped within groups of {size}, and in one of them none differ; "
+                "expected other --num-tasks or --seed"
+            )
+    return intervention if intervention[:2] != ("normal", "normal") else None
 
 
 def environment_file(options, config):
@@ -168,14 +231,14 @@ def check_sizes(path, description, policy):
             raise UserError(f"{path}: {name}: expected {size} for this environment, found {description[name]}")
 
 
-def table(summaries, config):
+def table(phases, config):
     """The returns as text."""
     lines = [
         f"return on {config.test_batch_size} tasks × {config.fast_batch_size} episodes",
         "updates      mean    95% interval",
     ]
-    for updates, (mean, half_width) in enumerate(summaries):
-        lines.append(f"{updates:7d}{mean:10.3f}    ±{half_width:.3f}")
+    for row in returns(phases):
+        lines.append(f"{row['updates']:7d}{row['mean']:10.3f}    ±{row['half_width_95']:.3f}")
     return "\n".join(lines)
 
 

@@ -62,4 +62,4 @@ class Taskless(gymnasium.Env):
 
 
 gymnasium.register("Obstinate-v0", entry_point=Obstinate, max_episode_steps=HORIZON)
-gymnasium.register("Taskless-v0", entry_point=Taskless, max_episode_steps=HORIZON)
+gymnasium.register("BrokenTaskless-v0", entry_point=Taskless, max_episode_steps=HORIZON)

@@ -2,13 +2,18 @@
 
     python -m tests.conformance tests/golden/*.npz
 
-prints each figure's deviation, relative to its largest entry, and exits with status 1 where one exceeds its bound:
+    python -m tests.conformance --replay rl/logs/<env>/<method>/<run>/flight-<iteration>.npz
+
+The first prints each figure's deviation, relative to its largest entry, and exits with status 1 where one exceeds its
+bound:
 1e-9, or 1e-4 for the whole TRPO step. All in float64.
 
 Ten conjugate-gradient iterations amplify rounding. By how much is measured: the step is repeated with products
 perturbed by 1e-14, about what two right float64 programs differ by. Where that alone moves a figure of the step by more
 than 1e-4, no program could be held to 1e-4, and the largest movement seen is the bound. Of the golden files this
 concerns normal-maml alone (its movements reach several 1e-4; those of the other eleven stay below 1e-8).
+
+The second repeats the outer step that a run recorded because it met numbers that are not finite.
 """
 
 import json
@@ -45,11 +50,29 @@ def main(paths):
 
 def deviations(path):
     """[(figure's name, deviation relative to its largest entry, its bound)] of a golden file."""
+    golden, config = load(path, "config")
     try:
-        golden = np.load(path, allow_pickle=False)
-        config = json.loads(str(golden["config"]))
-    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
-        raise UserError(f"{path}: expected a golden npz file: {error}") from None
+        return compare(path, golden, config)
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path}: expected a golden npz file: it lacks or misnames {error}") from None
+
+
+def load(path, description):
+    """The arrays of an npz file without pickles, and the JSON in one of them.
+
+    Raises:
+        UserError: it is something else.
+    """
+    try:
+        with open(path, "rb") as file:
+            arrays = dict(np.load(file, allow_pickle=False))
+        return arrays, json.loads(str(arrays[description]))
+    except (OSError, ValueError, KeyError, TypeError, EOFError, AttributeError, BadZipFile) as error:
+        raise UserError(f"{path}: expected an npz file with {description!r}: {error}") from None
+
+
+def compare(path, golden, config):
+    """The rows of `deviations`."""
     policy = make_policy(architecture(config))
     params = {name: torch.from_numpy(golden[f"param/{name}"]) for name in policy.shapes}
     before, after = (episodes(golden, config, phase) for phase in ("train", "valid"))
@@ -65,9 +88,7 @@ def deviations(path):
     for name, value in computed.items():
         bound = max(STEP, noise[name]) if name in noise else EXACT
         rows.append((name, deviation(value, golden[f"expected/{name}"]), bound))
-    missing = {name for name in golden.files if name.startswith("expected/")} - {
-        f"expected/{name}" for name in computed
-    }
+    missing = {name for name in golden if name.startswith("expected/")} - {f"expected/{name}" for name in computed}
     if missing:
         raise UserError(f"{path}: figures that this check does not compute: {sorted(missing)}")
     return rows
@@ -168,8 +189,53 @@ def step_noise(policy, params, before, after, options):
     return moved
 
 
+def replay(path):
+    """Recompute the outer step of a flight record, and tell where numbers stop being finite; returns the exit status.
+
+    Args:
+        path: a flight-<iteration>.npz of a run's log folder.
+    """
+    arrays, description = load(path, "description")
+    try:
+        sizes = description["architecture"] | {"hidden_sizes": tuple(description["architecture"]["hidden_sizes"])}
+        policy = make_policy(Architecture(**sizes))
+        options = Options(**description["options"])
+        params = {name: torch.from_numpy(arrays[f"param/{name}"]) for name in policy.shapes}
+        before, after = (
+            Episodes(*(arrays[f"{phase}/{name}"] for name in ("observations", "actions", "rewards", "mask")))
+            for phase in ("before", "after")
+        )
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path}: expected a flight record: it lacks or misnames {error}") from None
+    print(f"{path}: seed, iteration, phase, first task: {description['origin']}")
+    for name, value in params.items():
+        if not torch.isfinite(value).all():
+            print(f"  parameter {name} is not finite")
+    for task in range(before.mask.shape[0]):
+        try:
+            chunk = Chunk(
+                policy, before.tasks(task, task + 1), after.tasks(task, task + 1), options, torch.float32, "cpu"
+            )
+            loss, gradient, inner_losses = chunk.linearize(flatten(params))
+            curvature = chunk.product(gradient)
+        except FloatingPointError as error:
+            print(f"  task {task}: {error}")
+            continue
+        print(
+            f"  task {task}: inner loss {float(inner_losses):g}, surrogate {float(loss):g}, "
+            f"gradient {float(gradient.norm()):g}, curvature product {float(curvature.norm()):g}"
+        )
+    _, report = MetaLearner(policy, options).step(params, before, after)
+    print(f"  the step: {report}")
+    return 0
+
+
 if __name__ == "__main__":
     try:
+        if sys.argv[1:2] == ["--replay"] and len(sys.argv) == 3:
+            sys.exit(replay(sys.argv[2]))
+        if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
+            raise UserError("expected golden files, or --replay and a flight record")
         sys.exit(main(sys.argv[1:]))
     except UserError as error:
         print(f"conformance: {error}", file=sys.stderr)

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from tensorboardX.proto.event_pb2 import Event
 
-from rl.chunks import unflatten
 from rl.episodes import Episodes
+from rl.jacobians import unflatten
 from rl.policies import Architecture, make_policy
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -5,7 +5,8 @@ import torch
 import rl.batch
 from rl import baseline, returns
 from rl.batch import distinct_rows, prepare
-from rl.chunks import Options, flatten, make_chunk
+from rl.chunks import Chunk, Options
+from rl.jacobians import flatten
 from tests.helpers import FAST, made_up_episodes, random_params, small_policy
 
 
@@ -103,7 +104,7 @@ def test_distinct_observations_give_the_same_figures(monkeypatch, head, adaptati
     direction = flatten(random_params(policy, seed=5))
 
     def figures():
-        chunk = make_chunk(policy, before, after, Options(fast_lr=0.3, **FAST), torch.float64, "cpu")
+        chunk = Chunk(policy, before, after, Options(fast_lr=0.3, **FAST), torch.float64, "cpu")
         loss, gradient, inner_losses = chunk.linearize(vector)
         product = chunk.product(direction)
         return chunk.before.index is None, (loss, gradient, inner_losses, product, *chunk.evaluate(vector + 0.01))
@@ -114,3 +115,27 @@ def test_distinct_observations_give_the_same_figures(monkeypatch, head, adaptati
     assert plain and not without_repeats
     for value, other in zip(gathered, expected, strict=True):
         torch.testing.assert_close(value, other, rtol=1e-12, atol=1e-12)
+
+
+def test_a_subsample_keeps_a_share_of_the_steps_with_all_of_the_weight():
+    policy = small_policy()
+    episodes = made_up_episodes(policy)
+    (batch,), _ = prepare(episodes, [episodes], 0.9, 0.95, torch.float64)
+    part = batch.subsample(0.5)
+    # Of 6 · 4 steps, 12: each with its own observation, action and advantage.
+    assert part.weights.shape == part.advantages.shape == (3, 12) and part.index is None
+    positions = [batch.advantages[0].tolist().index(value) for value in part.advantages[0].tolist() if value != 0]
+    kept = part.advantages[0] != 0
+    assert torch.equal(part.observations[0][kept], batch.observations[0][positions])
+    assert torch.equal(part.actions[0][kept], batch.actions[0][positions])
+    ratio = part.weights[0][kept] / batch.weights[0][positions]
+    torch.testing.assert_close(ratio, ratio[:1].expand_as(ratio))
+    torch.testing.assert_close(part.weights.sum(1), torch.ones(3, dtype=torch.float64))
+    assert batch.subsample(1.0) is batch
+
+
+def test_where_observations_repeat_nothing_is_left_out():
+    policy = small_policy()
+    episodes = made_up_episodes(policy, distinct=3)
+    (batch,), _ = prepare(episodes, [episodes], 0.9, 0.95, torch.float64)
+    assert batch.index is not None and batch.subsample(0.1) is batch

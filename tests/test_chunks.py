@@ -1,20 +1,31 @@
-"""The derivatives of the outer step, against double backpropagation of a plain twin and finite differences."""
+"""The outer step's share of a few tasks, against double backpropagation of a plain twin and finite differences."""
 
 import itertools
 
 import pytest
 import torch
 
-from rl.chunks import ContextChunk, GraphChunk, Options, flatten, make_chunk, unflatten
+from rl.chunks import Budget, Chunk, Options
+from rl.jacobians import ContextJacobian, GraphJacobian, flatten
 from tests.helpers import COMBINATIONS, FAST, Twin, made_up_episodes, random_params, small_policy
+
+
+class GraphChunk(Chunk):
+    """A chunk that leaves the derivatives of context policies, too, to automatic differentiation."""
+
+    def _jacobian(self, before, after):
+        options = self.options
+        return GraphJacobian(self.policy, self.vector, before, after, options.fast_lr, options.first_order)
+
 
 # Context policies can be differentiated by hand and by graphs, MAML by graphs alone.
 KINDS = [
     (kind, *combination)
-    for kind, combination in itertools.product((ContextChunk, GraphChunk), COMBINATIONS)
-    if kind is GraphChunk or combination[2] == "cavia"
+    for kind, combination in itertools.product((Chunk, GraphChunk), COMBINATIONS)
+    if kind is Chunk or combination[2] == "cavia"
 ]
 EVERY = pytest.mark.parametrize("kind, head, layer, adaptation", KINDS)
+SOME = pytest.mark.parametrize("kind, adaptation", [(Chunk, "cavia"), (GraphChunk, "cavia"), (Chunk, "maml")])
 OPTIONS = Options(fast_lr=0.3, **FAST)
 DOUBLE = torch.float64
 
@@ -29,10 +40,12 @@ def chunk_of(kind, policy, before, after, options=OPTIONS):
     return kind(policy, before, after, options, DOUBLE, "cpu")
 
 
-def test_every_policy_gets_the_cheaper_kind():
-    for adaptation, kind in (("cavia", ContextChunk), ("maml", GraphChunk)):
-        policy, _, before, after = made_up(adaptation=adaptation)
-        assert type(make_chunk(policy, before, after, OPTIONS, DOUBLE, "cpu")) is kind
+def test_every_policy_gets_the_cheaper_jacobian():
+    for adaptation, kind in (("cavia", ContextJacobian), ("maml", GraphJacobian)):
+        policy, params, before, after = made_up(adaptation=adaptation)
+        chunk = chunk_of(Chunk, policy, before, after)
+        chunk.linearize(flatten(params))
+        assert type(chunk.kept.jacobian) is kind
 
 
 @EVERY
@@ -67,11 +80,6 @@ def test_the_gradient_equals_finite_differences(kind, head, layer, adaptation):
         direction = flatten(random_params(policy, seed=seed))
         above, below = (chunk.evaluate(vector + s * direction)[0] for s in (h, -h))
         assert float(gradient @ direction) == pytest.approx(float((above - below) / (2 * h)), rel=1e-6, abs=1e-8)
-
-
-SOME = pytest.mark.parametrize(
-    "kind, adaptation", [(ContextChunk, "cavia"), (GraphChunk, "cavia"), (GraphChunk, "maml")]
-)
 
 
 @SOME
@@ -130,7 +138,7 @@ def test_derivatives_by_hand_equal_those_by_graphs(
     options = OPTIONS._replace(first_order=first_order)
     vector, direction = flatten(params), flatten(random_params(policy, seed=9))
     figures = []
-    for kind in (ContextChunk, GraphChunk):
+    for kind in (Chunk, GraphChunk):
         chunk = chunk_of(kind, policy, before, after, options)
         linearized = chunk.linearize(vector)
         # A second product finds everything as the first one left it.
@@ -140,43 +148,75 @@ def test_derivatives_by_hand_equal_those_by_graphs(
         torch.testing.assert_close(by_hand, by_graph, rtol=1e-10, atol=1e-11)
 
 
-def test_many_context_parameters_are_never_made_a_matrix():
+@pytest.mark.parametrize("cg_iters, whole", [(6, False), (7, True)])
+def test_a_tasks_context_derivatives_are_made_a_matrix_where_that_is_cheaper(cg_iters, whole):
+    # 7 context parameters: 7 rows, against cg_iters + 1 products in each direction.
     policy, params, before, after = made_up(num_tasks=1, num_context_params=7)
+    options = OPTIONS._replace(cg_iters=cg_iters)
+    vector, direction = flatten(params), flatten(random_params(policy, seed=9))
+    chunks = [chunk_of(kind, policy, before, after, options) for kind in (Chunk, GraphChunk)]
+    for chunk in chunks:
+        chunk.linearize(vector)
+    assert (chunks[0].kept.jacobian.matrix is not None) == whole
+    by_hand, by_graph = (chunk.product(direction) for chunk in chunks)
+    torch.testing.assert_close(by_hand, by_graph, rtol=1e-10, atol=1e-11)
+
+
+@SOME
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_what_is_not_kept_is_computed_again_with_the_same_result(kind, adaptation, share):
+    policy, params, before, after = made_up(adaptation=adaptation)
     vector, direction = flatten(params), flatten(random_params(policy, seed=9))
     products = []
-    for cg_iters, as_matrix in ((6, False), (7, True)):
-        chunk = chunk_of(ContextChunk, policy, before, after, OPTIONS._replace(cg_iters=cg_iters))
-        chunk.linearize(vector)
-        assert (chunk.adapted_by is not None) == as_matrix
+    for budget in (Budget(), Budget(0)):
+        chunk = chunk_of(kind, policy, before, after, OPTIONS._replace(fvp_subsample=share))
+        chunk.linearize(vector, budget)
+        assert (chunk.kept is None) == (budget._left == 0)
+        products += [chunk.product(direction), chunk.product(direction)]
+        chunk.release()
         products.append(chunk.product(direction))
-    torch.testing.assert_close(*products, rtol=1e-10, atol=1e-11)
+    assert all(torch.equal(product, products[0]) for product in products[1:])
+
+
+def test_a_budget_is_shared():
+    budget = Budget(10)
+    assert budget.take(6) and not budget.take(5) and budget.take(4) and not budget.take(1)
+
+
+@SOME
+def test_subsampled_curvature_is_that_of_the_steps_chosen(kind, adaptation):
+    policy, params, before, after = made_up(adaptation=adaptation)
+    vector, direction = flatten(params), flatten(random_params(policy, seed=9))
+    part, whole = (chunk_of(kind, policy, before, after, OPTIONS._replace(fvp_subsample=share)) for share in (0.5, 1.0))
+    linearized = [chunk.linearize(vector) for chunk in (part, whole)]
+    for left, right in zip(*linearized, strict=True):
+        assert torch.equal(left, right)
+    assert not torch.allclose(part.product(direction), whole.product(direction))
+    # The same curvature as that of a chunk which holds nothing but those steps.
+    part.before, part.after = part.before.subsample(0.5), part.after.subsample(0.5)
+    part.options = whole.options
+    part.observation_weights = part.after.observation_weights
+    expected = part._curvature().product(direction)
+    part.options = whole.options._replace(fvp_subsample=0.5)
+    part.before, part.after = whole.before, whole.after
+    torch.testing.assert_close(part.product(direction), expected, rtol=1e-12, atol=1e-13)
 
 
 def test_a_clamped_log_std_has_no_derivative():
     policy, params, before, after = made_up(layer="plain")
     params["sigma"] = torch.tensor([-20.0, 0.1], dtype=DOUBLE)
-    # Actions as far from the mean as a standard deviation of 1e-6 makes them would overflow: stay near it.
+    # Actions as far from the mean as a standard deviation of 1e-6 makes them likely.
     for episodes in (before, after):
-        episodes.actions[..., 0] = 0.0
+        episodes.actions[..., 0] *= 1e-6
     for name in ("mu.weight", "mu.bias"):
         params[name][0] = 0.0
     direction = flatten(random_params(policy, seed=9))
     figures = []
-    for kind in (ContextChunk, GraphChunk):
+    for kind in (Chunk, GraphChunk):
         chunk = chunk_of(kind, policy, before, after)
         _, gradient, _ = chunk.linearize(flatten(params))
         product = chunk.product(direction)
         assert gradient[0] == 0 and product[0] == 0 and gradient[1] != 0 and product[1] != 0
         figures.append((gradient, product))
     for by_hand, by_graph in zip(*figures, strict=True):
-        torch.testing.assert_close(by_hand, by_graph, rtol=1e-9, atol=1e-9)
-
-
-def test_flat_vectors_follow_the_published_order():
-    policy = small_policy("normal", "hard")
-    params = random_params(policy)
-    vector = flatten(params)
-    assert vector.numel() == sum(value.numel() for value in params.values())
-    assert torch.equal(vector[:2], params["sigma"])
-    again = unflatten(policy, vector)
-    assert list(again) == list(params) and all(torch.equal(again[name], params[name]) for name in params)
+        torch.testing.assert_close(by_hand, by_graph, rtol=1e-9, atol=1e-9 * float(by_graph.abs().max()))

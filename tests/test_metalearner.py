@@ -3,7 +3,8 @@ import pytest
 import torch
 
 from rl import trpo
-from rl.chunks import ContextChunk, Options, flatten, make_chunk
+from rl.chunks import Chunk, Options
+from rl.jacobians import flatten
 from rl.metalearner import MetaLearner
 from tests.helpers import COMBINATIONS, FAST, Twin, made_up_episodes, random_params, small_policy
 
@@ -19,7 +20,7 @@ def made_up(head="normal", layer="soft", adaptation="cavia", num_tasks=3, **size
 
 
 def chunk_of(policy, before, after, options=OPTIONS):
-    return make_chunk(policy, before, after, options, DOUBLE, "cpu")
+    return Chunk(policy, before, after, options, DOUBLE, "cpu")
 
 
 @EVERY
@@ -86,6 +87,22 @@ def test_threads_change_no_bit_and_rows_only_the_last_ones():
         torch.testing.assert_close(other, steps[0], rtol=0, atol=1e-12)
 
 
+@pytest.mark.parametrize("adaptation", ["cavia", "maml"])
+def test_memory_changes_no_bit(adaptation):
+    policy, params, before, after = made_up(adaptation=adaptation, num_tasks=5)
+    vector, one = flatten(params), chunk_of(policy, before.tasks(0, 1), after.tasks(0, 1))
+    one.linearize(vector)
+    size = one.kept.jacobian.nbytes
+    # Room for all five chunks, for two of them (any two), for none.
+    steps = [
+        MetaLearner(policy, OPTIONS, memory, rows=1, threads=threads, dtype=DOUBLE).step(params, before, after)
+        for memory, threads in ((float("inf"), 1), (2 * size, 1), (2 * size, 3), (0, 2))
+    ]
+    for new, report in steps[1:]:
+        assert report == steps[0][1]
+        assert torch.equal(flatten(new), flatten(steps[0][0]))
+
+
 def test_chunks_cover_the_tasks_in_order():
     policy, _, before, after = made_up(num_tasks=7)
     for rows, sizes in ((1, [1] * 7), (48, [2, 2, 2, 1]), (10**6, [7])):
@@ -106,9 +123,9 @@ def test_the_result_keeps_the_parameters_type():
 def refused(monkeypatch, options=OPTIONS, product=None, evaluate=None):
     policy, params, before, after = made_up()
     if product is not None:
-        monkeypatch.setattr(ContextChunk, "product", product)
+        monkeypatch.setattr(Chunk, "product", product)
     if evaluate is not None:
-        monkeypatch.setattr(ContextChunk, "evaluate", evaluate)
+        monkeypatch.setattr(Chunk, "evaluate", evaluate)
     new, report = MetaLearner(policy, options, dtype=DOUBLE).step(params, before, after)
     assert not report.accepted and report.step_size == 0.0 and report.kl == 0.0
     assert report.surrogate_after == report.surrogate_before

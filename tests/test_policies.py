@@ -196,42 +196,12 @@ def test_log_std_is_clamped_from_below():
     assert pytest.approx(np.log(1e-6)) == MIN_LOG_STD
 
 
-@pytest.mark.parametrize("shared", [True, False], ids=["one log_std", "a log_std a task"])
-def test_the_normal_metric_is_the_second_derivative_of_the_kl(shared):
-    generator = torch.Generator().manual_seed(0)
-    mean = torch.randn(2, 3, 2, generator=generator, dtype=DOUBLE)
-    log_std = torch.randn(1 if shared else 2, 1, 2, generator=generator, dtype=DOUBLE)
-    weights = torch.rand(2, 3, generator=generator, dtype=DOUBLE)
-    tangents = (torch.randn(mean.shape, generator=generator, dtype=DOUBLE),
-                torch.randn(log_std.shape, generator=generator, dtype=DOUBLE))  # fmt: skip
-    old = Normal(mean, log_std)
-
-    def divergence(mean, log_std):
-        return (weights * Normal(mean, log_std).kl(old)).sum()
-
-    _, expected = torch.autograd.functional.hvp(divergence, (mean, log_std), tangents)
-    for found, exact in zip(old.metric(tangents, weights), expected, strict=True):
-        torch.testing.assert_close(found, exact, rtol=0, atol=1e-12)
-
-
-def test_the_categorical_metric_is_the_second_derivative_of_the_kl():
-    # In terms of logits z: the Hessian is Jᵀ diag(w p) J with J = ∂ log_softmax / ∂z.
-    generator = torch.Generator().manual_seed(0)
-    logits, tangent = torch.randn(2, 2, 3, 4, generator=generator, dtype=DOUBLE)
-    weights = torch.rand(2, 3, generator=generator, dtype=DOUBLE)
-
-    def log_softmax(logits):
-        return torch.log_softmax(logits, dim=-1)
-
-    old = Categorical(log_softmax(logits))
-
-    def divergence(logits):
-        return (weights * Categorical(log_softmax(logits)).kl(old)).sum()
-
-    _, expected = torch.autograd.functional.hvp(divergence, logits, tangent)
-    _, forward = torch.autograd.functional.jvp(log_softmax, logits, tangent)
-    _, found = torch.autograd.functional.vjp(log_softmax, logits, old.metric((forward,), weights)[0])
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12)
+def test_at_puts_other_parameters_in_place():
+    mean, log_std = torch.ones(1, 1, 2), torch.zeros(1, 1, 2)
+    moved = Normal(mean, log_std).at(2 * mean, log_std + 1)
+    assert type(moved) is Normal and torch.equal(moved.mean, 2 * mean) and torch.equal(moved.log_std, log_std + 1)
+    logits = torch.tensor([[[1.0, 1.0 + float(np.log(3.0))]]])
+    torch.testing.assert_close(Categorical(logits).at(logits).log_probs.exp(), torch.tensor([[[0.25, 0.75]]]))
 
 
 def test_gather_repeats_rows():

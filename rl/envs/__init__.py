@@ -9,7 +9,8 @@ import importlib
 import gymnasium
 
 from rl.envs import adapter
-from rl.envs.base import ScalarEnv
+from rl.envs.base import ScalarEnv, TaskVectorEnv
+from rl.envs.metaworld_ml import IDS as META_WORLD
 from rl.errors import UserError
 
 # id -> (module:class of a TaskVectorEnv, fixed keyword arguments). A new environment is one more line.
@@ -25,7 +26,7 @@ _BUILT_IN = {
     "AntDir-v1": ("rl.envs.ant:AntDir", {}),
     "AntVel-v1": ("rl.envs.ant:AntVel", {}),
     "AntPos-v0": ("rl.envs.ant:AntPos", {}),
-}
+} | {name: ("rl.envs.metaworld_ml:MetaWorldML", {"name": name}) for name in META_WORLD}
 
 
 def known():
@@ -33,12 +34,14 @@ def known():
     return list(_BUILT_IN)
 
 
-def options(name, config_path=None):
+def options(name, config_path=None, seed=0, horizon=None):
     """Read and check, in the parent process, what `make` needs beyond the name and the number of episodes.
 
     Args:
         name: a built-in id, or package.module:Id for a user's own environment.
         config_path: the environment's configuration file, or None.
+        seed: of the task sets, where they are drawn once for a run.
+        horizon: steps of an episode where the user may choose, or None.
 
     Returns:
         A picklable dict of keyword arguments for `make`.
@@ -47,11 +50,10 @@ def options(name, config_path=None):
         UserError: an unknown environment, a configuration file that is missing, wrong, or not wanted.
     """
     if ":" in name:
-        if config_path is not None:
-            raise UserError(f"environment {name} takes no configuration file, got {config_path}")
+        nothing = TaskVectorEnv.read_options(name, config_path, seed, horizon)
         adapter.check(name)
-        return {}
-    return _load(name)[0].read_options(name, config_path)
+        return nothing
+    return _load(name)[0].read_options(name, config_path, seed, horizon)
 
 
 def make(name, num_envs, **options):

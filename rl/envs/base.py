@@ -54,18 +54,22 @@ class TaskVectorEnv(VectorEnv):
         self.tasks = None
 
     @classmethod
-    def read_options(cls, name, config_path):
+    def read_options(cls, name, config_path=None, seed=0, horizon=None):
         """What the constructor needs beyond `num_envs`: a picklable dict of keyword arguments.
 
         Args:
             name: the environment's id, for messages.
             config_path: the user's configuration file, or None.
+            seed: of the task sets, where the environment draws them once for a run.
+            horizon: steps of an episode, where the user may choose; None for the environment's own.
 
         Raises:
-            UserError: a configuration file for an environment that takes none.
+            UserError: a configuration file or a horizon for an environment that takes none.
         """
         if config_path is not None:
             raise UserError(f"environment {name} takes no configuration file, got {config_path}")
+        if horizon is not None:
+            raise UserError(f"environment {name} has a horizon of its own; --horizon is for Meta-World")
         return {}
 
     @abstractmethod

@@ -73,7 +73,7 @@ class CTGraph(TaskVectorEnv):
         self._make_room_for_draws()
 
     @classmethod
-    def read_options(cls, name, config_path):
+    def read_options(cls, name, config_path=None, seed=0, horizon=None):
         """{"config": the `CTGraphConfig` in the file}.
 
         Raises:
@@ -83,7 +83,7 @@ class CTGraph(TaskVectorEnv):
             raise UserError(
                 f"environment {name} needs a configuration file: --env-config-path ./envs/ctgraph/ctgraph_d2.json"
             )
-        return {"config": ctgraph_config.read(config_path)}
+        return super().read_options(name, horizon=horizon) | {"config": ctgraph_config.read(config_path)}
 
     def sample_tasks(self, num_tasks, split, rng):
         """Goal leaves, uniform, the same for both splits."""

@@ -60,7 +60,7 @@ class MetaWorldML(TaskVectorEnv):
             horizon=_checked_horizon(name, horizon),
         )
         self.name = name
-        self.task_sets = task_sets or self.read_options(name, None)["task_sets"]
+        self.task_sets = task_sets or self.read_options(name)["task_sets"]
         self._displacements, self._make_simulation = fast.displacements, fast.Simulation
         self._simulations = {}
         self._episodes = [None] * num_envs
@@ -69,7 +69,7 @@ class MetaWorldML(TaskVectorEnv):
         self.tasks = [None] * num_envs
 
     @classmethod
-    def read_options(cls, name, config_path, seed=0, horizon=HORIZON):
+    def read_options(cls, name, config_path=None, seed=0, horizon=None):
         """Draw the task sets from the seed, 50 tasks a class: {"task_sets": split -> env_name -> lists, "horizon": …}.
 
         Takes 4 s for ML45: call it once, in the parent; workers get the result.
@@ -82,7 +82,7 @@ class MetaWorldML(TaskVectorEnv):
             raise UserError(f"unknown Meta-World benchmark {name!r}; known: {', '.join(IDS)}")
         if not 0 <= seed < 2**32 - 1:
             raise UserError(f"{name}: expected a seed from 0 to {2**32 - 2}, got {seed}")
-        horizon = _checked_horizon(name, horizon)
+        horizon = _checked_horizon(name, HORIZON if horizon is None else horizon)
         return options | {"task_sets": _load("tasks").draw_task_sets(IDS[name], seed), "horizon": horizon}
 
     def sample_tasks(self, num_tasks, split, rng):

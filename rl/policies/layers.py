@@ -39,8 +39,8 @@ def relu(x):
     return torch.relu(x)
 
 
-def plain(params, name, inputs, context, record):
-    """W x + b (the caller applies the nonlinearity)."""
+def plain(params, name, inputs, context, record, imposed=None):
+    """W x + b (the caller applies the nonlinearity); without gates, nothing can be imposed."""
     return affine(inputs, params[f"{name}.weight"], params[f"{name}.bias"], context)
 
 
@@ -58,13 +58,17 @@ GATES = {"soft": soft_gate, "hard": hard_gate}
 
 
 def modulated(gate):
-    """A neuromodulated layer with the given gate: (W x + b) ∘ g,  g = gate(W_o relu(W_i x + b_i) + b_o)."""
+    """A neuromodulated layer with the given gate: (W x + b) ∘ g,  g = gate(W_o relu(W_i x + b_i) + b_o).
 
-    def layer(params, name, inputs, context, record):
+    Gates that are `imposed` stand in the place of g.
+    """
+
+    def layer(params, name, inputs, context, record, imposed=None):
         # The hard gate passes no gradient, so nothing of its network needs a graph.
         with torch.set_grad_enabled(torch.is_grad_enabled() and gate is not hard_gate):
             modulators = relu(affine(inputs, params[f"{name}.in_nm.weight"], params[f"{name}.in_nm.bias"], context))
             gates = gate(affine(modulators, params[f"{name}.out_nm.weight"], params[f"{name}.out_nm.bias"]))
+        gates = gates if imposed is None else imposed
         preactivation = affine(inputs, params[f"{name}.std.weight"], params[f"{name}.std.bias"], context)
         if record is not None:
             record[f"{name}.modulators"] = modulators

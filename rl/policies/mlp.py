@@ -85,6 +85,7 @@ class MLPPolicy:
         context: torch.Tensor | None,
         observations: torch.Tensor,
         record: dict[str, Any] | None = None,
+        gates: Mapping[str, torch.Tensor] | None = None,
     ):
         """The distribution over actions.
 
@@ -94,13 +95,15 @@ class MLPPolicy:
             observations: [K, N, O]
             record: if given, gains every layer's activations: `layer{i}.output` [K, N, H] and, where modulated,
                 `layer{i}.modulators` [K, N, M] and `layer{i}.gates` [K, N, H].
+            gates: if given, `layer{i}` -> gates, broadcast to [K, N, H], that replace the computed ones.
 
         Returns:
             A `heads.Normal` or `heads.Categorical`.
         """
         hidden = observations
         for name in self.layer_names:
-            hidden = self.activate(self.layer(params, name, hidden, context, record))
+            imposed = None if gates is None else gates[name]
+            hidden = self.activate(self.layer(params, name, hidden, context, record, imposed))
             context = None
             if record is not None:
                 record[f"{name}.output"] = hidden

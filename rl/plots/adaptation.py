@@ -1,0 +1,99 @@
+"""Adaptation: return (and success) against the number of inner updates, with intervals over tasks."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from rl.errors import UserError
+from rl.plots import runs, statistics, style
+
+COLUMNS = ("environment", "group", "evaluations", "tasks", "metric", "updates", "value", "low_95", "high_95")
+RETURN, SUCCESS = "return of an episode (reward)", "share of solved episodes"
+
+
+class Group(NamedTuple):
+    """Evaluations that are shown together: label, and means over episodes [tasks, updates + 1] of each of them."""
+
+    label: str
+    evaluations: list
+
+
+def adaptation(folders, output, group_by=()):
+    """Draw evaluations: PNG, PDF and the numbers drawn as CSV.
+
+    Args:
+        folders: paths of evaluations of one environment.
+        output: path of the files without suffix.
+        group_by: names of options; none groups the evaluations that differ only in the seed.
+
+    Returns:
+        (paths written, lines of text to print)
+
+    Raises:
+        UserError: bad input.
+    """
+    found = [runs.read_evaluation(folder) for folder in folders]
+    environment = runs.same_environment(found)
+    grouped = runs.grouped(found, group_by)
+    measured = {RETURN: lambda evaluation: evaluation.returns.mean(axis=2)}
+    if all("success_per_task" in evaluation.results for evaluation in found):
+        measured[SUCCESS] = lambda evaluation: np.array(evaluation.results["success_per_task"]).T
+    drawn = {
+        metric: [Group(label, [measure(member) for member in members]) for label, members in grouped.items()]
+        for metric, measure in measured.items()
+    }
+    for label, members in grouped.items():
+        if len({member.config.num_test_steps for member in members}) > 1:
+            raise UserError(f"--group-by: the evaluations of {label} made different numbers of updates")
+    rows = [row for metric, groups in drawn.items() for group in groups for row in table(environment, metric, group)]
+    lines = [
+        f"{environment}, {label}: {len(members)} evaluation(s), interval over tasks"
+        + ("" if len(members) > 1 else "; one seed: no interval over seeds can be given")
+        for label, members in grouped.items()
+    ]
+    files = style.save(draw(environment, drawn), output)
+    return [*files, style.save_table(output, COLUMNS, rows)], lines
+
+
+def summarize(group):
+    """(mean [U + 1], its interval over tasks (low, high) or None), each evaluation being a stratum."""
+    return np.concatenate(group.evaluations).mean(axis=0), statistics.bootstrap(group.evaluations)
+
+
+def table(environment, metric, group):
+    """The rows of the CSV file for one group."""
+    mean, interval = summarize(group)
+    low, high = interval or ([None] * len(mean),) * 2
+    tasks = sum(len(values) for values in group.evaluations)
+    return [
+        (environment, group.label, len(group.evaluations), tasks, metric, updates, *numbers)
+        for updates, numbers in enumerate(zip(mean, low, high, strict=True))
+    ]
+
+
+@style.printed
+def draw(environment, drawn):
+    """The figure: a panel a metric, a thin line a task, a thick one a group's mean with its interval.
+
+    Args:
+        environment: for the title.
+        drawn: metric -> list of `Group`s.
+    """
+    figure, axes = style.panels(1, len(drawn), height=2.9)
+    for panel, (metric, groups) in zip(axes[0], drawn.items(), strict=True):
+        for place, (group, colour) in enumerate(zip(groups, style.colours(), strict=False)):
+            mean, interval = summarize(group)
+            tasks = np.concatenate(group.evaluations)
+            # Groups stand side by side, so that their intervals can be read.
+            updates = np.arange(len(mean)) + 0.06 * (place - (len(groups) - 1) / 2)
+            panel.plot(np.arange(len(mean)), tasks.T, color=colour, linewidth=0.4, alpha=0.25)
+            low, high = interval or (mean, mean)
+            panel.errorbar(updates, mean, yerr=[mean - low, high - mean], color=colour, marker="o", capsize=2,
+                           label=f"{group.label}: mean of {len(tasks)} tasks, 95% interval")  # fmt: skip
+        panel.plot([], [], color=style.GREY, linewidth=0.6, label="each task")
+        panel.set_xlabel("inner updates")
+        panel.set_ylabel(metric)
+        panel.set_title(environment)
+        style.whole_numbers(panel.xaxis)
+        style.legend_below(panel)
+    return figure

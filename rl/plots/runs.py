@@ -1,0 +1,297 @@
+"""Reading: the folders that main.py and test.py write, and reference curves."""
+
+import dataclasses
+import json
+import struct
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from google.protobuf.message import DecodeError
+from tensorboardX.proto.event_pb2 import Event
+
+from rl import arguments
+from rl.envs import ctgraph_config
+from rl.errors import UserError
+
+# What never tells two groups of runs apart: it changes no result, or is what a group varies, or `environment` says it.
+IRRELEVANT = {
+    "seed", "num_workers", "make_deterministic", "expname", "device", "save_freq", "logdir", "savedir",
+    "env_config_path",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Folder:
+    """What a run's and an evaluation's folder share.
+
+    Attributes:
+        path: the folder.
+        config: its `Config`.
+    """
+
+    path: Path
+    config: arguments.Config
+
+    @cached_property
+    def environment(self):
+        """The environment's name; a CT-graph's ends with its depth, and its branching where that is not 2."""
+        if not self.config.env_config_path:
+            return self.config.env_name
+        graph = self.graph
+        branching = "" if graph.branching == 2 else f" branching {graph.branching}"
+        return f"{self.config.env_name} depth {graph.depth}{branching}"
+
+    @cached_property
+    def graph(self):
+        """The CT-graph's configuration, read from the folder's own copy."""
+        return ctgraph_config.read(self.path / Path(self.config.env_config_path).name)
+
+    @property
+    def method(self):
+        """The method, and the gate where there is one: cavia, nm_cavia hard, …"""
+        return f"{self.config.method} {self.config.nm_gate}" if self.config.neuromodulation else self.config.method
+
+    @property
+    def options(self):
+        """Every option and the method: name -> value."""
+        return {"method": self.method, **dataclasses.asdict(self.config)}
+
+
+class Run(Folder):
+    """A training run's log folder."""
+
+    @cached_property
+    def curves(self):
+        """TensorBoard's scalars: tag -> (iterations [N] ascending, values [N]); a repeated iteration's last one."""
+        points = {}
+        for file in sorted(self.path.glob("events.out.tfevents.*")):
+            for tag, step, value in scalars(file):
+                points.setdefault(tag, {})[step] = value
+        return {tag: (np.array(sorted(found)), np.array([found[step] for step in sorted(found)]))
+                for tag, found in points.items()}  # fmt: skip
+
+    def curve(self, tag):
+        """One of the curves.
+
+        Raises:
+            UserError: the run has none of that name.
+        """
+        if tag not in self.curves:
+            raise UserError(f"{self.path}: has no curve {tag}; it has: {', '.join(sorted(self.curves)) or 'none'}")
+        return self.curves[tag]
+
+
+class Evaluation(Folder):
+    """An evaluation's folder."""
+
+    @property
+    def options(self):
+        """As `Folder.options`, and what test.py alone can vary."""
+        varied = {name: self.results.get(name, "normal") for name in ("modulation", "context")}
+        return {**super().options, "split": self.results.get("split", "test"), **varied}
+
+    @cached_property
+    def results(self):
+        """results.json."""
+        return arguments.load_json(self.path / "results.json")
+
+    @cached_property
+    def tasks(self):
+        """The tasks, a list of dicts."""
+        return json.loads(self.file("tasks.json").read_text(encoding="utf-8"))
+
+    @cached_property
+    def returns(self):
+        """The returns, [tasks, updates + 1, episodes]."""
+        return np.moveaxis(np.load(self.file("rewards.npy")).sum(axis=1), 1, 2)
+
+    @cached_property
+    def episodes(self):
+        """The recorded episodes: name -> array [tasks, steps, episodes, updates + 1, ...]."""
+        return self._arrays("episodes.npz", "--activations")
+
+    @cached_property
+    def probe(self):
+        """The activations on the probe set, as `rl.activations.write_probe` defines them."""
+        return self._arrays("probe.npz", "--probe-size")
+
+    def file(self, name):
+        """The path of one of its files.
+
+        Raises:
+            UserError: there is none of that name.
+        """
+        path = self.path / name
+        if not path.is_file():
+            raise UserError(f"{path}: no such file; evaluate the policy again with this version of test.py")
+        return path
+
+    def _arrays(self, name, option):
+        path = self.path / name
+        if not path.is_file():
+            raise UserError(f"{self.path}: an evaluation without {name}; run test.py again with {option} above 0")
+        with np.load(path) as content:
+            return dict(content)
+
+
+def read_run(path):
+    """The `Run` in a folder.
+
+    Raises:
+        UserError: the folder is no run's.
+    """
+    path = Path(path)
+    if (path / "results.json").is_file():
+        raise UserError(f"{path}: expected a training run's folder, found an evaluation")
+    run = Run(path, _config(path, "a training run's log folder"))
+    if not any(path.glob("events.out.tfevents.*")):
+        raise UserError(f"{path}: expected a training run's log folder, found no TensorBoard events in it")
+    return run
+
+
+def read_evaluation(path):
+    """The `Evaluation` in a folder.
+
+    Raises:
+        UserError: the folder is no evaluation's.
+    """
+    path = Path(path)
+    config = _config(path, "an evaluation's folder")
+    if not (path / "results.json").is_file():
+        raise UserError(f"{path}: expected an evaluation's folder, found no results.json in it (test.py writes it)")
+    return Evaluation(path, config)
+
+
+def _config(path, expected):
+    if not path.is_dir():
+        raise UserError(f"{path}: expected {expected}, found no such folder")
+    if not (path / "config.json").is_file():
+        raise UserError(f"{path}: expected {expected}, found no config.json in it")
+    return arguments.load(path / "config.json")[0]
+
+
+def scalars(path):
+    """Read the scalars of a TensorBoard event file: yields (tag, step, value).
+
+    A record is its length (8 bytes), a checksum (4), the event, a checksum (4). The last one of a run that still
+    writes, or was killed, may be cut short and is left out.
+    """
+    content = path.read_bytes()
+    start = 0
+    while start + 12 <= len(content):
+        (length,) = struct.unpack_from("<Q", content, start)
+        end = start + 12 + length
+        if end + 4 > len(content):
+            return
+        try:
+            event = Event.FromString(content[start + 12 : end])
+        except DecodeError:
+            raise UserError(f"{path}: expected TensorBoard events, found something else") from None
+        start = end + 4
+        for value in event.summary.value:
+            if value.HasField("simple_value"):
+                yield value.tag, event.step, value.simple_value
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A reference curve: what another implementation made of the same command.
+
+    Attributes:
+        path: its file.
+        environment, method, source: what, and who says so.
+        nm_gate: hard or soft; None for plain methods.
+        iterations: [N]
+        curves: name of the metric -> values [N].
+    """
+
+    path: Path
+    environment: str
+    method: str
+    source: str
+    nm_gate: str | None
+    iterations: np.ndarray
+    curves: dict
+
+
+def read_reference(path):
+    """Read a reference curve (docs/reference_curves/README.md defines the file).
+
+    Raises:
+        UserError: not such a file.
+    """
+    content = arguments.load_json(path)
+    missing = [name for name in ("environment", "method", "source", "iteration") if name not in content]
+    if missing:
+        raise UserError(f"{path}: expected a reference curve, found none of {', '.join(missing)}")
+    iterations = np.asarray(content["iteration"])
+    curves = {name: np.asarray(content[name]) for name in ("before_update", "after_update") if name in content}
+    if not curves or any(values.shape != iterations.shape for values in curves.values()):
+        raise UserError(f"{path}: expected before_update or after_update with as many entries as iteration")
+    named = (content[name] for name in ("environment", "method", "source"))
+    return Reference(Path(path), *named, content.get("nm_gate"), iterations, curves)
+
+
+def same_environment(folders):
+    """The environment that all folders share.
+
+    Raises:
+        UserError: they do not.
+    """
+    first = folders[0]
+    for other in folders[1:]:
+        if other.environment != first.environment:
+            raise UserError(
+                f"{other.path}: is of {other.environment}, but {first.path} of {first.environment}; "
+                "one picture shows one environment"
+            )
+    return first.environment
+
+
+def grouped(folders, group_by):
+    """Gather folders in groups: those that differ only in the seed, or those alike in `group_by`.
+
+    Args:
+        folders: list of `Folder`s of one environment.
+        group_by: a tuple of names of options, or "method"; empty for all options but the seed.
+
+    Returns:
+        dict label -> list of folders, in the order given; a label names what differs between the groups.
+
+    Raises:
+        UserError: an unknown name, or one seed twice in a group.
+    """
+    unknown = [name for name in group_by if name not in folders[0].options]
+    if unknown:
+        raise UserError(f"--group-by: unknown option {unknown[0]!r}; expected method or a name in config.json")
+    groups = {}
+    for folder in folders:
+        chosen = tuple(
+            (name, value)
+            for name, value in folder.options.items()
+            if (name in group_by if group_by else name not in IRRELEVANT)
+        )
+        groups.setdefault(chosen, []).append(folder)
+    for members in groups.values():
+        seen = {}
+        for member in members:
+            other = seen.setdefault(member.config.seed, member)
+            if other is not member:
+                raise UserError(
+                    f"{member.path}: has the seed {member.config.seed} of {other.path} in the same group; "
+                    "a group has each seed once (--group-by tells groups apart)"
+                )
+    return {_label(key, groups): members for key, members in groups.items()}
+
+
+def _label(key, groups):
+    """The method, and the options in which groups of the same method differ."""
+    options = dict(key)
+    rivals = [dict(other) for other in groups if dict(other).get("method") == options.get("method")]
+    differing = [
+        name for name in options if name != "method" and any(rival.get(name) != options[name] for rival in rivals)
+    ]
+    words = [str(options["method"])] if "method" in options else []
+    return ", ".join(words + [f"{name.replace('_', ' ')} {options[name]}" for name in differing]) or "all runs"

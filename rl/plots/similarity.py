@@ -1,0 +1,83 @@
+"""Linear centred kernel alignment, its permutation null, and the interval of its mean over pairs of tasks.
+
+CKA(X, Y) = ‖YᵀX‖²_F / (‖XᵀX‖_F ‖YᵀY‖_F) of column-centred X, Y, rows the same N observations (arXiv 1905.00414). It is
+reckoned with K = XXᵀ, L = YYᵀ as ⟨K, L⟩ / (‖K‖ ‖L‖). It is 1 for representations equal up to rotation and scale.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+PERMUTATIONS = 100
+RESAMPLES = 1000
+
+
+class Similarity(NamedTuple):
+    """Of D tasks: `cka` [D, D], NaN where a representation does not vary; mean over pairs, its interval over tasks; mean
+    and 95th percentile of the mean under the null. None where nothing is defined.
+    """
+
+    cka: np.ndarray
+    mean: float | None
+    interval: tuple[float, float] | None
+    null_mean: float | None
+    null_95th: float | None
+
+
+def grams(representations):
+    """Centred Gram matrices of norm 1: [D, N, units] -> [D, N, N] float32; NaN for one that does not vary."""
+    centred = representations - representations.mean(axis=1, keepdims=True, dtype=np.float64)
+    found = centred @ centred.swapaxes(1, 2)
+    norms = np.linalg.norm(found, axis=(1, 2), keepdims=True)
+    varies = norms > 1e-12 * max(1.0, float(norms.max(initial=0.0)))
+    return np.where(varies, found / np.where(varies, norms, 1.0), np.nan).astype(np.float32)
+
+
+def cka(representations):
+    """Linear CKA of all pairs: [D, N, units] -> [D, D]."""
+    flat = grams(representations).reshape(len(representations), -1)
+    return (flat @ flat.T).astype(np.float64)
+
+
+def off_diagonal(matrix):
+    """The mean over pairs of different tasks that are defined, or None."""
+    values = matrix[np.triu_indices(len(matrix), 1)]
+    values = values[np.isfinite(values)]
+    return float(values.mean()) if values.size else None
+
+
+def similarity(representations):
+    """All of it for D representations [D, N, units] of the same N observations: a `Similarity`.
+
+    The null hypothesis is that the observations' places in one representation say nothing of those in another: the rows
+    of each are permuted on their own.
+    """
+    matrix = cka(representations)
+    mean = off_diagonal(matrix)
+    if mean is None:
+        return Similarity(matrix, None, None, None, None)
+    rng = np.random.default_rng(0)
+    kernels = grams(representations)
+    null = []
+    for _ in range(PERMUTATIONS):
+        orders = [rng.permutation(kernels.shape[1]) for _ in kernels]
+        flat = np.stack([kernel[np.ix_(order, order)].ravel() for kernel, order in zip(kernels, orders, strict=True)])
+        null.append(off_diagonal(flat @ flat.T))
+    return Similarity(matrix, mean, interval(matrix, rng), float(np.mean(null)), float(np.percentile(null, 95)))
+
+
+def interval(matrix, rng):
+    """The 95% interval of the mean over pairs, tasks being resampled; pairs of a task with itself do not count.
+
+    Returns:
+        (low, high), or None for fewer than three tasks: two make one pair, which has no spread.
+    """
+    count = len(matrix)
+    if count < 3:
+        return None
+    drawn = rng.integers(count, size=(RESAMPLES, count))
+    values = matrix[drawn[:, :, None], drawn[:, None, :]]
+    values[drawn[:, :, None] == drawn[:, None, :]] = np.nan
+    defined = np.isfinite(values).any(axis=(1, 2))
+    low, high = np.percentile(np.nanmean(values[defined], axis=(1, 2)), [2.5, 97.5])
+    return float(low), float(high)

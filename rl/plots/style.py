@@ -1,0 +1,120 @@
+"""What all pictures share: sizes and colours for print, files written whole."""
+
+import csv
+import io
+import itertools
+import json
+import os
+from pathlib import Path
+
+import matplotlib
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from rl.errors import UserError
+
+# Okabe and Ito's palette, told apart by colour-blind readers; black is kept for references.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+BLUE, VERMILION, GREEN = COLOURS[:3]
+GREY, BLACK = "#8C8C8C", "#000000"
+LINES = ("-", "--", ":", "-.")
+SEQUENTIAL, DIVERGING = "cividis", "PuOr"
+PANEL = (3.4, 2.6)  # inches; two panels fill the width of a page
+
+_SETTINGS = {
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "lines.linewidth": 1.2,
+    "lines.markersize": 3.5,
+    "pdf.fonttype": 42,  # letters stay letters
+    "savefig.dpi": 220,
+}
+
+
+def printed(draw):
+    """Decorate a drawing function: everything that it makes takes the project's settings."""
+    return matplotlib.rc_context(_SETTINGS)(draw)
+
+
+def panels(rows, columns, width=PANEL[0], height=PANEL[1], **options):
+    """A figure of equal panels: (figure, array of axes [rows, columns])."""
+    figure = Figure(figsize=(columns * width, rows * height), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+
+
+def colours():
+    """The palette, again and again."""
+    return itertools.cycle(COLOURS)
+
+
+def whole_numbers(axis):
+    """Ticks at whole numbers, not too many."""
+    axis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 5, 10]))
+
+
+def legend_below(panel, columns=1):
+    """A legend under the panel, where it hides nothing."""
+    panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=columns)
+
+
+@printed
+def save(figure, path):
+    """Write a figure as PNG and PDF.
+
+    Args:
+        figure: the figure.
+        path: the files' common path without suffix.
+
+    Returns:
+        list of the two paths
+
+    Raises:
+        UserError: they cannot be written.
+    """
+    files = [with_suffix(path, suffix) for suffix in (".png", ".pdf")]
+    for file in files:
+        # Neither the hour nor the version of the library, so that the same numbers make the same file.
+        metadata = {"CreationDate": None, "Producer": None} if file.suffix == ".pdf" else {"Software": None}
+        content = io.BytesIO()
+        figure.savefig(content, format=file.suffix[1:], metadata=metadata)
+        write_bytes(file, content.getvalue())
+    return files
+
+
+def save_table(path, columns, rows):
+    """Write a CSV file; None becomes an empty field."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([columns, *rows])
+    write_bytes(with_suffix(path, ".csv"), text.getvalue().encode())
+    return with_suffix(path, ".csv")
+
+
+def save_numbers(path, content):
+    """Write a JSON file."""
+    write_bytes(with_suffix(path, ".json"), (json.dumps(content, indent=2) + "\n").encode())
+    return with_suffix(path, ".json")
+
+
+def with_suffix(path, suffix):
+    """The path with a suffix added; dots in a name are no suffix."""
+    return Path(f"{path}{suffix}")
+
+
+def write_bytes(path, content):
+    """Write a file under another name, then rename it."""
+    temporary = Path(f"{path}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written: {error.strerror}") from None
