@@ -55,6 +55,9 @@ class Config:
     maml: bool = option(False, "adapt all weights (MAML) instead of context parameters (CAVIA)")
     hidden_size: int = option(100, "H, units of each hidden layer", at_least=1)
     num_layers: int = option(2, "number of hidden layers", at_least=1)
+    match_params: bool = option(
+        False, "widen the layers of a plain policy to as many parameters as with --neuromodulation and --nm-size"
+    )
     nonlinearity: str = option("relu", "nonlinearity of the hidden layers", choices=NONLINEARITIES)
     test_freq: int = option(10, "iterations between evaluations on the test tasks", at_least=1)
     num_test_steps: int = option(5, "inner updates in an evaluation", at_least=1, below=streams.MAX_UPDATES + 1)
@@ -98,6 +101,8 @@ class Config:
             check(field, getattr(self, field.name))
         if Path(self.env_config_path).name == "config.json":
             raise UserError("--env-config-path: expected a file of another name than config.json, the run's own")
+        if self.match_params and self.neuromodulation:
+            raise UserError("--match-params: widens plain policies; expected a command without --neuromodulation")
         if any(character in self.expname for character in "/\\\0"):
             raise UserError(f"--expname: expected a name without slashes, got {self.expname!r}")
 

@@ -4,7 +4,7 @@ import os
 
 import torch
 
-from rl import chunks, envs, metalearner, streams
+from rl import chunks, envs, match_params, metalearner, streams
 from rl.errors import UserError
 from rl.policies import Architecture, make_policy
 from rl.rollout import Origin, Sampling
@@ -88,7 +88,7 @@ class Parts:
 def architecture(config, env):
     """The policy's `Architecture`: the action space decides the head, the options decide the rest."""
     discrete = hasattr(env.single_action_space, "n")
-    return Architecture(
+    chosen = Architecture(
         observation_size=env.single_observation_space.shape[0],
         action_size=int(env.single_action_space.n) if discrete else env.single_action_space.shape[0],
         discrete=discrete,
@@ -98,6 +98,7 @@ def architecture(config, env):
         nm_gate=config.nm_gate if config.neuromodulation else None,
         nm_size=config.nm_size,
     )
+    return match_params.widened(chosen) if config.match_params else chosen
 
 
 def memory_size(place):

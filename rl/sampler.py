@@ -39,7 +39,7 @@ class Setting(NamedTuple):
 
 
 class Job(NamedTuple):
-    """One group of tasks: the arguments of `meta_rollout` besides the environment and the policy."""
+    """One group of tasks: the arguments of `meta_rollout` besides the environment and the policy; θ as arrays."""
 
     params: dict
     tasks: list
@@ -85,7 +85,9 @@ class Sampler:
         Raises:
             WorkerError: an exception in a worker, or a group that no worker survived.
         """
-        params = {name: value.detach().cpu() for name, value in params.items()}
+        # Arrays travel through the pipe. Tensors would be handed over in shared memory, by a thread that complains
+        # when the other end goes away.
+        params = {name: value.detach().cpu().numpy() for name, value in params.items()}
         size = self.tasks_per_group
         jobs = [
             Job(params, tasks[start : start + size], sampling, origin._replace(first_task=origin.first_task + start))
@@ -222,7 +224,8 @@ def _work(pipe, setting):
             num_envs = len(job.tasks) * job.sampling.num_episodes
             if num_envs not in environments:
                 environments[num_envs] = envs.make(setting.env_name, num_envs, **setting.env_options)
-            outcome = meta_rollout(environments[num_envs], policy, *job)
+            params = {name: torch.from_numpy(value) for name, value in job.params.items()}
+            outcome = meta_rollout(environments[num_envs], policy, params, job.tasks, job.sampling, job.origin)
         except Exception as error:
             outcome = (
                 f"{setting.env_name}: {type(error).__name__}: {error} (tasks from {job.origin.first_task}, "

@@ -158,26 +158,26 @@ def test_runs_of_the_same_second_get_folders_of_their_own(tmp_path, monkeypatch)
             return cls(2021, 3, 4, 5, 6, 7)
 
     monkeypatch.setattr(checkpoint, "datetime", Frozen)
-    runs = [Folders(config(tmp_path)) for _ in range(3)]
+    runs = [Folders.make(config(tmp_path)) for _ in range(3)]
     assert len({run.logs for run in runs}) == len({run.saves for run in runs}) == 3
     assert all(run.logs.is_dir() and run.saves.is_dir() and run.logs.name == run.saves.name for run in runs)
 
 
 def test_folders_follow_the_published_layout(tmp_path):
-    run = Folders(config(tmp_path, neuromodulation=True))
+    run = Folders.make(config(tmp_path, neuromodulation=True))
     assert run.logs.parent == tmp_path / "logs" / "2DNavigation-v0" / "nm_cavia"
     assert run.saves.parent == tmp_path / "saves" / "2DNavigation-v0" / "nm_cavia"
     assert run.policy(7) == run.saves / "policy-7.pt"
 
 
 def test_evaluations_write_beside_the_logs_alone(tmp_path):
-    run = Folders(config(tmp_path, maml=True), suffix="_test")
+    run = Folders.make(config(tmp_path, maml=True), suffix="_test")
     assert run.logs.parent.name == "maml_test" and run.logs.is_dir()
     assert not (tmp_path / "saves").exists()
 
 
 def test_a_users_environment_has_one_folder(tmp_path):
-    run = Folders(config(tmp_path, env_name="my.module:Thing-v0"))
+    run = Folders.make(config(tmp_path, env_name="my.module:Thing-v0"))
     assert run.logs.relative_to(tmp_path / "logs").parts[0] == "my.module_Thing-v0"
 
 
@@ -185,7 +185,7 @@ def test_a_users_environment_has_one_folder(tmp_path):
 def test_where_no_folder_can_be_made_nothing_is_left_behind(tmp_path, blocked):
     (tmp_path / blocked).write_text("a file")
     with pytest.raises(UserError, match="cannot make the run's folder"):
-        Folders(config(tmp_path))
+        Folders.make(config(tmp_path))
     assert files(tmp_path) == [blocked]
     other = {"logs": "saves", "saves": "logs"}[blocked]
     assert not list((tmp_path / other).rglob("*seed=*"))
@@ -211,12 +211,9 @@ def test_the_environments_file_is_copied(tmp_path):
     assert files(folder) == ["config.json", "graph.json"] and (folder / "graph.json").read_text() == "{}"
 
 
-def test_an_environments_file_named_config_json_does_not_replace_the_runs_own(tmp_path):
-    source, folder = tmp_path / "config.json", tmp_path / "run"
-    source.write_text('{"depth": 2}')
-    folder.mkdir()
-    write_config(folder, config(tmp_path), small_policy(), str(source))
-    assert arguments.load(folder / "config.json")[0] == config(tmp_path)
+def test_an_environments_file_named_config_json_is_refused(tmp_path):
+    with pytest.raises(UserError, match=r"another name than config\.json"):
+        config(tmp_path, env_config_path=str(tmp_path / "config.json"))
 
 
 def test_files_are_written_whole_or_not_at_all(tmp_path, monkeypatch):

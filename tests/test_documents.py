@@ -7,6 +7,7 @@ import pytest
 
 from rl import arguments
 from rl import test as evaluation_program
+from rl.checkpoint import Counters
 from rl.episodes import Episodes
 from rl.logger import Logger
 from rl.metalearner import StepReport
@@ -76,15 +77,17 @@ def logged_tags(tmp_path, monkeypatch):
     tags = set()
     monkeypatch.setattr(Logger, "scalar", lambda logger, tag, value, iteration: tags.add(tag))
     ones = np.ones((2, 3, 2))
-    episodes = Episodes(np.ones((2, 3, 2, 1), np.float32), np.ones((2, 3, 2, 1), np.float32), ones, ones)
+    told = {"success": ones, "unstable": ones}
+    episodes = Episodes(np.ones((2, 3, 2, 1), np.float32), np.ones((2, 3, 2, 1), np.float32), ones, ones, told)
     report = StepReport(*[1.0 for _ in StepReport._fields])
     logger = Logger(tmp_path)
     phases = Phases(episodes=(episodes, episodes), inner_losses=np.zeros((1, 2)), ridge_retries=0)
-    logger.training(0, phases, report, {"sampling": 1.0, "learning": 1.0}, restarts=0)
-    logger.evaluation(0, phases, 1.0)
+    logger.training(0, phases, report, {"sampling": 1.0, "learning": 1.0}, Counters())
+    logger.evaluation(0, [{"env_name": "push-v3"}, {"env_name": "reach-v3"}], phases, 1.0)
     logger.close()
     assert {"evaluation_rew/avg_rew 0", "evaluation_rew/avg_rew 1"} <= tags
-    return {re.sub(r"avg_rew \d+", "avg_rew <k>", tag) for tag in tags}
+    tags = {re.sub(r"(push|reach)-v3", "<class>", tag) for tag in tags}
+    return {re.sub(r" \d+$", " <k>", tag) for tag in tags}
 
 
 def test_every_tag_is_defined_and_every_definition_is_logged(logged_tags):

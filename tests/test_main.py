@@ -34,8 +34,8 @@ TAGS = {
     "running_cfis/before_update", "running_cfis/after_update", "loss/inner_rl", "loss/outer_rl", "trpo/kl",
     "trpo/step_size", "trpo/backtracks", "trpo/improvement", "trpo/cg_residual", "trpo/gradient_norm",
     "baseline/ridge_retries", "time/sampling", "time/learning", "time/evaluation", "time/env_steps_per_second",
-    # The tag is "avg_rew <k>"; tensorboardX writes a blank as an underscore.
-    *(f"evaluation_{kind}/avg_rew_{updates}" for kind in ("rew", "cfi") for updates in range(3)),
+    "trpo/no_update", "trpo/rejected_nonfinite",
+    *(f"evaluation_{kind}/avg_rew {updates}" for kind in ("rew", "cfi") for updates in range(3)),
 }  # fmt: skip
 
 
@@ -85,7 +85,7 @@ def test_a_run_writes_what_it_should(tmp_path, capsys):
     assert logs.parts[-3:-1] == ("CTgraphEnvGoalChange-v0", "nm_cavia") and logs.name.endswith("_name")
     # Every second policy and the last one.
     assert {path.name for path in saves.iterdir()} == {
-        "config.json", "ctgraph_d2.json", "policy-0.pt", "policy-2.pt", "policy-3.pt"
+        "config.json", "ctgraph_d2.json", "policy-0.pt", "policy-2.pt", "policy-3.pt", "state.pt", "state-older.pt"
     }  # fmt: skip
     curves = scalars(logs)
     assert set(curves) >= TAGS and set(curves) - TAGS <= {"sampler/worker_restarts"}
@@ -189,7 +189,8 @@ def test_an_interrupt_ends_the_run_at_once_and_leaves_no_process(tmp_path, to, w
         (os.killpg if to == "the whole group" else os.kill)(process.pid, signal.SIGINT)
         _, error = process.communicate(timeout=10)
         assert process.returncode == 130
-        assert error.splitlines() == ["main.py: interrupted"]
+        advice, told = error.splitlines()
+        assert advice.startswith("resume with: python main.py --resume ") and told == "main.py: interrupted (SIGINT)"
         assert becomes(lambda: not alive(marker), 10)
     finally:
         process.kill()

@@ -133,6 +133,12 @@ def refused(monkeypatch, options=OPTIONS, product=None, evaluate=None):
     return report
 
 
+def assert_rejected(policy, params, before, after):
+    new, report = MetaLearner(policy, OPTIONS, dtype=DOUBLE).step(params, before, after)
+    assert report.rejected_nonfinite and not report.accepted and report.kl == 0.0 and report.backtracks == 0
+    assert new is params
+
+
 def test_no_step_where_the_line_search_finds_none(monkeypatch):
     worse = torch.tensor(1e6, dtype=DOUBLE)
     report = refused(monkeypatch, evaluate=lambda chunk, vector: (worse, 0 * worse))
@@ -151,8 +157,8 @@ def test_no_step_where_the_curvature_is_not_positive(monkeypatch):
 
 
 def test_no_step_where_the_curvature_is_not_finite(monkeypatch):
-    report = refused(monkeypatch, product=lambda chunk, vector: vector * float("nan"))
-    assert report.backtracks == 0
+    monkeypatch.setattr(Chunk, "product", lambda chunk, vector: vector * float("nan"))
+    assert_rejected(*made_up())
 
 
 def test_no_step_where_the_loss_is_not_finite(monkeypatch):
@@ -169,11 +175,16 @@ def test_no_step_without_rewards():
     assert all(torch.equal(new[name], params[name]) for name in params)
 
 
-def test_rewards_that_are_not_finite_are_an_error():
+def test_no_step_where_rewards_are_not_finite():
     policy, params, before, after = made_up()
     before.rewards[1, 0, 0] = np.inf
-    with pytest.raises(FloatingPointError, match="not finite"):
-        MetaLearner(policy, OPTIONS, dtype=DOUBLE).step(params, before, after)
+    assert_rejected(policy, params, before, after)
+
+
+def test_no_step_where_the_gradient_is_not_finite():
+    policy, params, before, after = made_up()
+    params["mu.weight"] = params["mu.weight"] * float("inf")
+    assert_rejected(policy, params, before, after)
 
 
 def test_line_search_starts_at_the_border_of_the_trust_region(monkeypatch):

@@ -10,16 +10,17 @@ PACKAGE = ROOT / "rl"
 # A module may import from layers further down.
 LAYERS = [
     {"main", "test", "plot"},
+    {"resume", "interrupts", "progress", "video"},
     {"plots"},
     {"activations", "evaluation", "build", "logger", "checkpoint"},
     {"metalearner", "sampler"},
     {"rollout"},
-    {"chunks", "interventions"},
+    {"chunks", "interventions", "match_params"},
     {"jacobians"},
     {"adaptation"},
     {"batch"},
     {"policies", "envs", "baseline", "episodes", "arguments", "tasks"},
-    {"returns", "trpo", "streams", "errors"},
+    {"returns", "trpo", "streams", "errors", "gates"},
 ]
 # Neighbours that may see one another, in this order.
 WITHIN = [("activations", "evaluation"), ("activations", "build"), ("evaluation", "build"), ("logger", "evaluation"),

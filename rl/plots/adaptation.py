@@ -79,7 +79,7 @@ def draw(environment, drawn):
         environment: for the title.
         drawn: metric -> list of `Group`s.
     """
-    figure, axes = style.panels(1, len(drawn), height=2.9)
+    figure, axes = style.panels(1, len(drawn))
     for panel, (metric, groups) in zip(axes[0], drawn.items(), strict=True):
         for place, (group, colour) in enumerate(zip(groups, style.colours(), strict=False)):
             mean, interval = summarize(group)
@@ -89,11 +89,11 @@ def draw(environment, drawn):
             panel.plot(np.arange(len(mean)), tasks.T, color=colour, linewidth=0.4, alpha=0.25)
             low, high = interval or (mean, mean)
             panel.errorbar(updates, mean, yerr=[mean - low, high - mean], color=colour, marker="o", capsize=2,
-                           label=f"{group.label}: mean of {len(tasks)} tasks, 95% interval")  # fmt: skip
-        panel.plot([], [], color=style.GREY, linewidth=0.6, label="each task")
+                           label=f"{group.label} ({len(tasks)} tasks)")  # fmt: skip
+        panel.plot([], [], color=style.GREY, linewidth=0.6, label="thin: each task; thick: mean, 95% interval")
         panel.set_xlabel("inner updates")
         panel.set_ylabel(metric)
         panel.set_title(environment)
         style.whole_numbers(panel.xaxis)
-        style.legend_below(panel)
+    style.legends_below(figure, axes[0])
     return figure

@@ -12,7 +12,7 @@ TRAINING = {
     "after_update": ("running_returns/after_update", "after the update"),
     "before_update": ("running_returns/before_update", "before the update"),
 }
-# tensorboardX writes the blank in "avg_rew <k>" as an underscore.
+# Blanks in tags are read as underscores.
 EVALUATED = {
     "test": ("evaluation_rew/avg_rew_{}", "return of an episode (reward)"),
     "success": ("evaluation_success/any_{}", "share of solved episodes"),
@@ -141,7 +141,7 @@ def curves(folders, output, metrics=("after_update",), group_by=(), statistic="m
                 rows += [(reference.environment, f"reference: {reference.path.name}", None, name, int(i), v, None, None)
                          for i, v in zip(reference.iterations, values.tolist(), strict=True)]  # fmt: skip
                 lines += standing(reference, drawn[reference.environment], name)
-    files = style.save(draw(drawn, compared, metrics), output)
+    files = style.save(draw(drawn, compared, metrics, window), output)
     return [*files, style.save_table(output, COLUMNS, rows)], lines
 
 
@@ -215,9 +215,9 @@ def standing(reference, summaries, name):
 
 
 @style.printed
-def draw(drawn, references, metrics):
+def draw(drawn, references, metrics, window=1):
     """The figure: a panel an environment, a colour a group, a kind of line a metric; references in black."""
-    figure, axes = style.panels(1, len(drawn), height=3.2)
+    figure, axes = style.panels(1, len(drawn))
     lines_of = dict(zip(metrics, style.LINES * len(metrics), strict=False))
     for panel, (environment, summaries) in zip(axes[0], drawn.items(), strict=True):
         shades = style.colours()
@@ -235,8 +235,8 @@ def draw(drawn, references, metrics):
                     label = f"reference, {TRAINING[name][1]}"
                     panel.plot(reference.iterations, reference.curves[name], color=style.BLACK, linewidth=0.9,
                                linestyle=lines_of[name], label=label)  # fmt: skip
-        panel.set_xlabel("meta-training iteration")
+        panel.set_xlabel("meta-training iteration" + (f" (means of {window})" if window > 1 else ""))
         panel.set_title(environment)
         style.whole_numbers(panel.xaxis)
-        style.legend_below(panel)
+    style.legends_below(figure, axes[0])
     return figure

@@ -1,6 +1,7 @@
 """What the gates of a neuromodulated policy do between tasks and between adaptation steps."""
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from rl import gates as numerics
 from rl.errors import UserError
@@ -51,9 +52,7 @@ def plain(value):
 @style.printed
 def draw(evaluation, layers, found):
     """The figure: shares, flips between tasks, flips between steps; below, each layer's units task by task."""
-    figure, axes = style.panels(2, 1, width=7.0, height=2.2)
-    for panel in axes.flat:
-        panel.remove()
+    figure = Figure(figsize=(7.0, 4.4), layout="constrained")
     top, bottom = figure.subfigures(2, 1, height_ratios=[1.1, 1.0])
     shares, tasks, steps = top.subplots(1, 3)
     for place, (layer, colour) in enumerate(zip(found, style.colours(), strict=False)):
@@ -66,12 +65,12 @@ def draw(evaluation, layers, found):
             tasks.plot(values["flips_between_tasks"], "o-", color=colour, label=layer)
         steps.plot(np.arange(1, len(values["negative"])), values["flips_between_steps"], "o-", color=colour)
     shares.set_xticks(range(len(SHARES)), SHARES.values())
-    shares.set(ylabel="share of gates (or of units)", ylim=(0, 1.12))
+    shares.set(ylabel="share of gates (or of units)", ylim=(0, 1.3))
     tasks.set(xlabel="inner updates", ylabel="share of gates that differ\nbetween two tasks", ylim=(0, None))
     steps.set(xlabel="inner update", ylabel="share of gates flipped\nby the update", ylim=(0, None))
     style.whole_numbers(tasks.xaxis)
     style.whole_numbers(steps.xaxis)
-    top.legend(*shares.get_legend_handles_labels(), loc="outside upper center", ncols=len(found))
+    shares.legend(loc="upper center", ncols=len(found))
     top.suptitle(f"{evaluation.environment}, {evaluation.method}", fontsize=8)
 
     below = bottom.subplots(1, len(layers), squeeze=False)[0]
@@ -80,6 +79,8 @@ def draw(evaluation, layers, found):
         order = np.argsort(negative.mean(axis=0), kind="stable")
         image = panel.imshow(negative[:, order], aspect="auto", vmin=0, vmax=1, cmap=style.SEQUENTIAL,
                              interpolation="nearest")  # fmt: skip
-        panel.set(xlabel=f"unit of {layer}, sorted", ylabel="task", yticks=range(len(negative)))
+        panel.set(xlabel=f"unit of {layer}, sorted", ylabel="task")
+        chosen = evaluation.probe["tasks"]
+        panel.set_yticks(range(len(chosen)), [evaluation.label(task) for task in chosen], fontsize=6)
     bottom.colorbar(image, ax=below, label="share of observations\nwith a negative gate")
     return figure

@@ -88,21 +88,21 @@ def describe(evaluation, number, rows):
 def draw(evaluations, rows):
     """The maps: a row an activation (of each evaluation), a column a number of updates."""
     count = len(next(iter(rows.values())))
-    figure, axes = style.panels(len(rows), count, width=1.35, height=1.5)
+    figure, axes = style.panels(len(rows), count, width=1.4, height=1.4)
     for panels, ((name, number), maps) in zip(axes, rows.items(), strict=True):
         layer, _, kind = name.partition(".")
-        for updates, (panel, found) in enumerate(zip(panels, maps, strict=True)):
+        for panel, found in zip(panels, maps, strict=True):
             image = panel.imshow(found.cka, vmin=0, vmax=1, cmap=style.SEQUENTIAL)
-            panel.set_xticks([])
-            panel.set_yticks([])
+            panel.set(xticks=[], yticks=[])
+            panel.spines[:].set_visible(False)
             panel.set_title(caption(found), fontsize=6)
-            if panels is axes[0] or updates == 0:
-                panel.set_ylabel("")
+        tasks = evaluations[number].probe["tasks"]
+        panels[0].set_yticks(range(len(tasks)), [evaluations[number].label(task) for task in tasks], fontsize=6)
         panels[0].set_ylabel(f"{evaluations[number].method}\n{layer} {kind}")
-    for updates in range(count):
-        axes[0, updates].annotate(named(updates), (0.5, 1.42), xycoords="axes fraction", ha="center", fontsize=8)
-        axes[-1, updates].set_xlabel("task")
+    for updates, panel in enumerate(axes[0]):
+        panel.text(0.5, 1.45, named(updates), transform=panel.transAxes, ha="center", fontsize=8)
     figure.colorbar(image, ax=axes, shrink=0.6, aspect=30, label="linear CKA between tasks")
+    figure.suptitle(evaluations[0].environment, fontsize=8)
     return figure
 
 

@@ -17,8 +17,8 @@ from rl.errors import UserError
 
 # What never tells two groups of runs apart: it changes no result, or is what a group varies, or `environment` says it.
 IRRELEVANT = {
-    "seed", "num_workers", "make_deterministic", "expname", "device", "save_freq", "logdir", "savedir",
-    "env_config_path",
+    "seed", "num_workers", "worker_timeout", "make_deterministic", "expname", "device", "learner_memory", "save_freq",
+    "logdir", "savedir", "env_config_path", "quiet",
 }  # fmt: skip
 
 
@@ -68,7 +68,8 @@ class Run(Folder):
         points = {}
         for file in sorted(self.path.glob("events.out.tfevents.*")):
             for tag, step, value in scalars(file):
-                points.setdefault(tag, {})[step] = value
+                # tensorboardX's helpers write the blank of published tags as an underscore.
+                points.setdefault(tag.replace(" ", "_"), {})[step] = value
         return {tag: (np.array(sorted(found)), np.array([found[step] for step in sorted(found)]))
                 for tag, found in points.items()}  # fmt: skip
 
@@ -116,6 +117,15 @@ class Evaluation(Folder):
     def probe(self):
         """The activations on the probe set, as `rl.activations.write_probe` defines them."""
         return self._arrays("probe.npz", "--probe-size")
+
+    def label(self, number):
+        """A task in a word or two: leaf 0, goal 0.1 −0.3, …; its number where that would be long."""
+        words = []
+        for name, value in self.tasks[number].items():
+            values = value if isinstance(value, list) else [value]
+            words += [name, *(f"{entry:.2f}" if isinstance(entry, float) else str(entry) for entry in values)]
+        text = " ".join(words).replace("-", "−")
+        return text if len(text) <= 16 else f"task {number}"
 
     def file(self, name):
         """The path of one of its files.
@@ -287,11 +297,21 @@ def grouped(folders, group_by):
 
 
 def _label(key, groups):
-    """The method, and the options in which groups of the same method differ."""
+    """The method, and the options in which groups of the same method differ, those left as they were unnamed."""
     options = dict(key)
     rivals = [dict(other) for other in groups if dict(other).get("method") == options.get("method")]
     differing = [
         name for name in options if name != "method" and any(rival.get(name) != options[name] for rival in rivals)
     ]
     words = [str(options["method"])] if "method" in options else []
-    return ", ".join(words + [f"{name.replace('_', ' ')} {options[name]}" for name in differing]) or "all runs"
+    return (
+        ", ".join(
+            words
+            + [
+                f"{name.replace('_', ' ')} {options[name]}"
+                for name in differing
+                if options[name] not in ("normal", False)
+            ]
+        )
+        or "all runs"
+    )

@@ -13,8 +13,8 @@ RESAMPLES = 1000
 
 
 class Similarity(NamedTuple):
-    """Of D tasks: `cka` [D, D], NaN where a representation does not vary; mean over pairs, its interval over tasks; mean
-    and 95th percentile of the mean under the null. None where nothing is defined.
+    """Of D tasks: `cka` [D, D], NaN where a representation does not vary; its mean over pairs with an interval over
+    tasks; mean and 95th percentile of that mean under the null. None where nothing is defined.
     """
 
     cka: np.ndarray

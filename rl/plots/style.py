@@ -5,6 +5,7 @@ import io
 import itertools
 import json
 import os
+import textwrap
 from pathlib import Path
 
 import matplotlib
@@ -19,7 +20,9 @@ BLUE, VERMILION, GREEN = COLOURS[:3]
 GREY, BLACK = "#8C8C8C", "#000000"
 LINES = ("-", "--", ":", "-.")
 SEQUENTIAL, DIVERGING = "cividis", "PuOr"
-PANEL = (3.4, 2.6)  # inches; two panels fill the width of a page
+PANEL = (3.4, 2.4)  # inches; two panels fill the width of a page
+LEGEND_WIDTH = 48  # letters
+LEGEND_LINE = 0.16  # inches
 
 _SETTINGS = {
     "font.size": 8,
@@ -60,9 +63,16 @@ def whole_numbers(axis):
     axis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 5, 10]))
 
 
-def legend_below(panel, columns=1):
-    """A legend under the panel, where it hides nothing."""
-    panel.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=columns)
+def legends_below(figure, axes):
+    """Legends under a row of panels, where they hide nothing; the figure grows by their lines."""
+    most = 0
+    for panel in axes:
+        handles, labels = panel.get_legend_handles_labels()
+        wrapped = [textwrap.fill(label, LEGEND_WIDTH) for label in labels]
+        panel.legend(handles, wrapped, loc="upper center", bbox_to_anchor=(0.5, -0.2))
+        most = max(most, sum(label.count("\n") + 1 for label in wrapped))
+    width, height = figure.get_size_inches()
+    figure.set_size_inches(width, height + LEGEND_LINE * most)
 
 
 @printed
