@@ -4,8 +4,8 @@
 
 For each command of README: seconds an iteration (median over the counted ones), split into sampling and learning;
 environment steps a second; the share of the learning time that its matrix multiplications alone would take at this
-machine's float32 rate, measured in the same run; for MuJoCo the share of bare `mujoco.rollout`; and the peak memory of
-the process tree. These machines are shared: quote the ratios.
+machine's float32 rate, measured in the same run; for MuJoCo the share of what its physics alone would reach; and the
+peak memory of the process tree. These machines are shared: quote the ratios.
 """
 
 import argparse
@@ -61,8 +61,13 @@ CASES = {
     ),
     "half_cheetah_dir": (f"--env-name HalfCheetahDir-v1 {LOCOMOTION} --seed 378", 1),
     "half_cheetah_vel": (f"--env-name HalfCheetahVel-v1 {LOCOMOTION} --seed 42", 1),
+    "ml1_push": (f"--env-name ML1Push-v2 {LOCOMOTION} --seed 42", 1),
+    "ml45": (
+        "--env-name ML45-v2 --num-context-params 100 --hidden-size 200 --fast-batch-size 10 --fast-lr 10.0 "
+        "--meta-batch-size 45 --test-batch-size 20 --nm-size 32 --nm-gate soft --seed 378",
+        1,
+    ),
 }
-BARE = {"HalfCheetahDir-v1": "half_cheetah.xml", "HalfCheetahVel-v1": "half_cheetah.xml"}
 
 
 def main():
@@ -184,21 +189,34 @@ def gemm_rate(size=1024, seconds=0.5):
 
 
 def bare_rate(config):
-    """Environment steps a second of `mujoco.rollout` alone on all cores, with as many episodes as a group has."""
+    """Environment steps a second of the physics alone on all cores, with as many episodes as a group has."""
     cores = os.cpu_count() or 1
     num_envs = config.tasks_per_group * config.fast_batch_size
     with ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as pool:
-        return sum(pool.map(bare_steps, [BARE[config.env_name]] * cores, [num_envs] * cores))
+        return sum(pool.map(BARE[config.env_name], [num_envs] * cores))
 
 
-def bare_steps(model_file, num_envs, frame_skip=5, seconds=2.0):
-    """One process's share of `bare_rate`."""
+def push_steps(num_envs, seconds=2.0):
+    """One process's share of `bare_rate` for Meta-World's push: its model's steps, nothing read."""
+    import metaworld
+    import mujoco
+
+    env = metaworld.ML1("push-v3", seed=0).train_classes["push-v3"]()
+    count, started = 0, time.perf_counter()
+    while time.perf_counter() - started < seconds:
+        mujoco.mj_step(env.model, env.data, nstep=env.frame_skip)
+        count += 1
+    return count / (time.perf_counter() - started)
+
+
+def cheetah_steps(num_envs, frame_skip=5, seconds=2.0):
+    """One process's share of `bare_rate` for the Half-Cheetah: `mujoco.rollout` and nothing else."""
     import gymnasium
     import mujoco
     import numpy as np
     from mujoco import rollout
 
-    model = mujoco.MjModel.from_xml_path(str(Path(gymnasium.__file__).parent / "envs/mujoco/assets" / model_file))
+    model = mujoco.MjModel.from_xml_path(str(Path(gymnasium.__file__).parent / "envs/mujoco/assets/half_cheetah.xml"))
     data = mujoco.MjData(model)
     size = mujoco.mj_stateSize(model, mujoco.mjtState.mjSTATE_FULLPHYSICS)
     mujoco.mj_getState(model, data, start := np.zeros(size), mujoco.mjtState.mjSTATE_FULLPHYSICS)
@@ -212,6 +230,9 @@ def bare_steps(model_file, num_envs, frame_skip=5, seconds=2.0):
             state = states[:, -1]
             count += num_envs
         return count / (time.perf_counter() - started)
+
+
+BARE = {"HalfCheetahDir-v1": cheetah_steps, "HalfCheetahVel-v1": cheetah_steps, "ML1Push-v2": push_steps}
 
 
 class Memory:

@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
+import fcntl
 import hashlib
+import io
 import json
 import os
 import shutil
@@ -19,6 +21,10 @@ import torch
 from rl.errors import UserError
 
 _PACKAGES = ("torch", "numpy", "scipy", "gymnasium", "mujoco", "metaworld", "scikit-image", "tensorboardX")
+
+
+class FolderError(UserError):
+    """A run's folder cannot be made; main exits with status 1, as it does on a full disk."""
 
 
 class Folders:
@@ -40,7 +46,7 @@ class Folders:
             suffix: appended to the method's folder (`_test` for evaluations, which save nothing).
 
         Raises:
-            UserError: a folder cannot be made.
+            FolderError: a folder cannot be made.
         """
         group = group_of(config, suffix)
         name = run_name(config, datetime.now())
@@ -58,8 +64,27 @@ class Folders:
                 for folder in made:
                     folder.rmdir()
                 if not isinstance(error, FileExistsError):
-                    raise UserError(f"{error.filename}: cannot make the run's folder: {error.strerror}") from None
-        raise UserError(f"{Path(config.logdir) / group}: a thousand runs were started within this second")
+                    raise FolderError(f"{error.filename}: cannot make the run's folder: {error.strerror}") from None
+        raise FolderError(f"{Path(config.logdir) / group}: a thousand runs were started within this second")
+
+    @contextlib.contextmanager
+    def claimed(self):
+        """While entered, no other process may work on this run.
+
+        Raises:
+            UserError: one does.
+        """
+        handle = os.open(self.logs, os.O_RDONLY)
+        try:
+            # Where a file system knows no locks, people have to take care.
+            with contextlib.suppress(OSError):
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    raise UserError(f"{self.logs}: another process is at work on this run") from None
+            yield
+        finally:
+            os.close(handle)
 
     def policy(self, iteration):
         """The file of the policy after an iteration."""
@@ -96,9 +121,18 @@ def write_config(folder, config, policy, env_config_path=None):
         "versions": versions(),
         "git_commit": git_commit(),
     }
-    write_text(folder / "config.json", json.dumps(content, indent=2) + "\n")
     if env_config_path and Path(env_config_path).resolve() != (folder / Path(env_config_path).name).resolve():
-        shutil.copy(env_config_path, folder / Path(env_config_path).name)
+        with replacing(folder / Path(env_config_path).name) as temporary:
+            shutil.copyfile(env_config_path, temporary)
+    # The last of the two, since it names the other.
+    write_json(folder / "config.json", content)
+
+
+def extend_config(folder, num_batches):
+    """Note in a run's config.json that it goes on for longer; all else stays as it was written."""
+    content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if content["num_batches"] != num_batches:
+        write_json(folder / "config.json", content | {"num_batches": num_batches})
 
 
 def versions():
@@ -125,6 +159,11 @@ def git_commit():
     return described.stdout.strip()
 
 
+def write_json(path, content):
+    """Write a JSON file whole or not at all."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
 def write_text(path, text):
     """Write a text file whole or not at all."""
     with replacing(path) as temporary:
@@ -132,19 +171,49 @@ def write_text(path, text):
 
 
 @contextlib.contextmanager
-def replacing(path):
-    """A file is written under another name, flushed to the disk, then renamed: readers see the old one or the new."""
+def replacing(path, older=None):
+    """A file is written under another name, flushed to the disk, then renamed: readers see the old one or the new.
+
+    Args:
+        path: the file.
+        older: where the file before it is kept; default: nowhere.
+    """
     temporary = Path(f"{path}.tmp")
-    yield temporary
-    with temporary.open("rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
+    try:
+        yield temporary
+        _flush(temporary)
+        if older is not None and path.exists():
+            os.replace(path, older)
+        os.replace(temporary, path)
+        _flush(temporary.parent)
+    except OSError as error:
+        # A full disk has better uses for half a file.
+        temporary.unlink(missing_ok=True)
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
+def _flush(path):
+    """Have the operating system write a file, or a folder's names, to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _save(path, content):
+    # Torch's own writer of files tells of a full disk in riddles.
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    path.write_bytes(buffer.getvalue())
 
 
 def save_policy(path, params):
     """Save θ as a state dict with the published names."""
     with replacing(path) as temporary:
-        torch.save({name: value.detach().cpu() for name, value in params.items()}, temporary)
+        _save(temporary, {name: value.detach().cpu() for name, value in params.items()})
 
 
 @dataclasses.dataclass
@@ -175,7 +244,7 @@ class State:
     positions: dict
 
 
-STATE, OLDER_STATE = "state.pt", "state-older.pt"
+STATE, OLDER_STATE, DAMAGED_STATE = "state.pt", "state-older.pt", "state-damaged.pt"
 
 
 def save_state(folder, state):
@@ -184,15 +253,14 @@ def save_state(folder, state):
         {"iteration": state.iteration, "counters": dataclasses.asdict(state.counters), "positions": state.positions}
     )
     params = {name: value.detach().cpu() for name, value in state.params.items()}
-    newest = folder / STATE
-    with replacing(newest) as temporary:
-        torch.save({"facts": facts, "params": params, "digest": _digest(facts, params)}, temporary)
-        if newest.exists():
-            os.replace(newest, folder / OLDER_STATE)
+    with replacing(folder / STATE, older=folder / OLDER_STATE) as temporary:
+        _save(temporary, {"facts": facts, "params": params, "digest": _digest(facts, params)})
 
 
 def load_state(folder, policy):
     """Load the newest undamaged `State`, or None where a run has none yet.
+
+    A damaged newest one is put aside, lest the next one saved push the good one out.
 
     Args:
         folder: where policies are saved.
@@ -213,6 +281,7 @@ def load_state(folder, policy):
             continue
         for complaint in damage:
             print(f"warning: {complaint}; going on from {path.name}", file=sys.stderr)
+            os.replace(folder / STATE, folder / DAMAGED_STATE)
         return state
     if damage:
         raise UserError("; ".join(damage))
@@ -225,8 +294,12 @@ def _read_state(path, policy):
         facts, params = content["facts"], content["params"]
         intact = content["digest"] == _digest(facts, params)
         facts = json.loads(facts)
-        state = State(facts["iteration"], params, Counters(**facts["counters"]), facts["positions"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        counters, positions = Counters(**facts["counters"]), dict(facts["positions"])
+        numbers = [facts["iteration"], *vars(counters).values(), *positions.values()]
+        if not all(isinstance(number, int) and number >= 0 for number in numbers):
+            raise ValueError(f"expected counts, found {numbers}")
+        state = State(facts["iteration"], params, counters, positions)
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise UserError(f"{path}: damaged: {type(error).__name__}: {error}") from None
     if not intact:
         raise UserError(f"{path}: damaged: its contents do not agree with its checksum")
@@ -262,8 +335,10 @@ def save_flight_record(path, policy, options, params, episodes, origin):
         "options": options._asdict(),
         "origin": origin._asdict(),
     }
-    with replacing(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, description=json.dumps(description), **arrays)
+    with replacing(path) as temporary:
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, description=json.dumps(description), **arrays)
+        temporary.write_bytes(buffer.getvalue())
 
 
 def load_policy(path, policy):

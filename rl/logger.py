@@ -1,6 +1,8 @@
 """TensorBoard scalars. docs/metrics.md defines every tag."""
 
+import contextlib
 import os
+import sys
 import time
 
 from tensorboardX.event_file_writer import EventsWriter
@@ -22,14 +24,20 @@ class Logger:
 
     def __init__(self, folder, positions=None):
         self.folder = folder
-        for file in folder.glob(EVENTS):
-            if positions is not None and file.name in positions:
-                os.truncate(file, min(positions[file.name], file.stat().st_size))
+        positions = positions or {}
+        sizes = {file.name: file.stat().st_size for file in folder.glob(EVENTS)}
+        for name, size in sizes.items():
+            if name in positions:
+                os.truncate(folder / name, min(positions[name], size))
             else:
-                file.unlink()
+                (folder / name).unlink()
+        for name, position in positions.items():
+            if sizes.get(name, 0) < position:
+                print(f"warning: {folder / name}: events of earlier iterations are missing from it", file=sys.stderr)
         # The number keeps files apart that are begun within one second.
         number = len(list(folder.glob(EVENTS)))
-        self.writer = EventsWriter(str(folder / "events"), f".{number}")
+        with self._naming():
+            self.writer = EventsWriter(str(folder / "events"), f".{number}")
 
     def training(self, iteration, phases, report, times, counters):
         """One iteration of meta-training.
@@ -87,16 +95,27 @@ class Logger:
 
     def summary(self, summary, iteration=0):
         """Any TensorBoard summary, a protocol buffer."""
-        self.writer.write_event(event_pb2.Event(wall_time=time.time(), step=iteration, summary=summary))
+        with self._naming():
+            self.writer.write_event(event_pb2.Event(wall_time=time.time(), step=iteration, summary=summary))
 
     def positions(self):
         """Write what is pending, and tell where the event files end: file name -> bytes."""
-        self.writer.flush()
+        with self._naming():
+            self.writer.flush()
         return {file.name: file.stat().st_size for file in self.folder.glob(EVENTS)}
 
     def close(self):
         """Write what is pending."""
-        self.writer.close()
+        with self._naming():
+            self.writer.close()
+
+    @contextlib.contextmanager
+    def _naming(self):
+        """An error of writing says where."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.folder)) from None
 
 
 def mean_action(episodes):

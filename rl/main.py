@@ -4,6 +4,7 @@ python main.py --env-name 2DNavigation-v0 --neuromodulation --nm-size 4 ...
 python main.py --resume logs/<env>/<method>/<run>
 """
 
+import contextlib
 import dataclasses
 import shlex
 import signal
@@ -37,12 +38,12 @@ def main(command_line=None):
             return train(config, folders, interrupts)
     except UserError as error:
         print(f"main.py: {error}", file=sys.stderr)
-        return 2
+        return 1 if isinstance(error, checkpoint.FolderError) else 2
     except RunError as error:
         print(f"main.py: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"main.py: {error.filename or 'writing'}: {error.strerror or error}", file=sys.stderr)
+        print(f"main.py: {error.filename}: {error.strerror}" if error.filename else f"main.py: {error}", file=sys.stderr)
         return 1
     except Interrupted as interrupted:
         print(f"main.py: interrupted ({interrupted})", file=sys.stderr)
@@ -63,17 +64,24 @@ def train(config, folders, interrupts):
     import torch
 
     from rl.build import Parts
-    from rl.evaluation import evaluate, summarize
-    from rl.logger import Logger
-    from rl.sampler import WorkerError
 
     torch.set_num_threads(1)
     parts = Parts(config)
-    learner = parts.learner()
-    with interrupts.shield():
-        folders, state = begin(config, parts, folders)
-        logger = Logger(folders.logs, state.positions)
-        checkpoint.save_state(folders.saves, dataclasses.replace(state, positions=logger.positions()))
+    resumed = folders is not None
+    if not resumed:
+        folders = checkpoint.Folders.make(config)
+    with folders.claimed():
+        with interrupts.shield():
+            state, logger = begin(config, parts, folders, resumed)
+        return go_on(parts, folders, state, logger, interrupts)
+
+
+def go_on(parts, folders, state, logger, interrupts):
+    """Iterate from a `State` to the end of a run; returns the exit status."""
+    from rl.evaluation import evaluate, summarize
+    from rl.sampler import WorkerError
+
+    config, learner = parts.config, parts.learner()
     params, counters = state.params, state.counters
     print(f"{config.method} on {config.env_name}: logs in {folders.logs}, policies in {folders.saves}")
     if state.iteration:
@@ -135,25 +143,33 @@ def train(config, folders, interrupts):
     except WorkerError as error:
         raise RunError(str(error)) from None
     finally:
-        logger.close()
         if not finished:
+            # What could not be written is told of already.
+            with contextlib.suppress(OSError):
+                logger.close()
             print(f"resume with: {resume_command(config, folders)}", file=sys.stderr)
+    logger.close()
     return 0
 
 
-def begin(config, parts, folders):
-    """Make a new run's folders, or find where a run was left: (`Folders`, `State`).
+def begin(config, parts, folders, resumed):
+    """Begin a run in its new folders, or find where it was left: (`State`, `Logger`).
 
-    Writing begins here, so that a place that cannot be written to is noticed before training is.
+    All that a run writes is written here once, so that a place that cannot be written to is noticed before training is.
     """
-    state = checkpoint.load_state(folders.saves, parts.policy) if folders else None
-    if folders is None:
-        folders = checkpoint.Folders.make(config)
-    if state is None:
-        state = checkpoint.State(0, parts.initial_params(), checkpoint.Counters(), {})
-        for folder in (folders.logs, folders.saves):
+    from rl.logger import Logger
+
+    # The logs come last: a run whose config.json lies there can be resumed.
+    for folder in (folders.saves, folders.logs):
+        if resumed:
+            checkpoint.extend_config(folder, config.num_batches)
+        else:
             checkpoint.write_config(folder, config, parts.policy, config.env_config_path)
-    return folders, state
+    state = checkpoint.load_state(folders.saves, parts.policy) if resumed else None
+    state = state or checkpoint.State(0, parts.initial_params(), checkpoint.Counters(), {})
+    logger = Logger(folders.logs, state.positions)
+    checkpoint.save_state(folders.saves, dataclasses.replace(state, positions=logger.positions()))
+    return state, logger
 
 
 def count(counters, report, restarts):
@@ -170,7 +186,8 @@ def count(counters, report, restarts):
 
 def resume_command(config, folders):
     """The command line that goes on with a run."""
-    command = ["python", "main.py", "--resume", str(folders.logs)]
+    script = sys.argv[0] if Path(sys.argv[0]).name == "main.py" else "main.py"
+    command = ["python", script, "--resume", str(folders.logs)]
     if Path(config.savedir).resolve() != Path(arguments.Config().savedir).resolve():
         command += ["--savedir", config.savedir]
     return shlex.join(command)

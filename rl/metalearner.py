@@ -126,6 +126,8 @@ class MetaLearner:
         """Cut the tasks into chunks of about `rows` rows each."""
         num_tasks, horizon, num_episodes = before.mask.shape
         size = max(1, self.rows // (horizon * num_episodes))
+        # As many chunks, but of about the same size: threads then end together.
+        size = -(-num_tasks // -(-num_tasks // size))
 
         def make(start):
             stop = min(start + size, num_tasks)

@@ -1,10 +1,11 @@
 """Which run to go on with: `--resume`."""
 
 import dataclasses
+import sys
 from pathlib import Path
 
 from rl import arguments
-from rl.checkpoint import Folders, group_of
+from rl.checkpoint import Folders, git_commit, group_of, versions
 from rl.errors import UserError
 
 # Options that say how and where a run is computed, not what: they may differ when it is resumed.
@@ -35,9 +36,8 @@ def choose(command_line=None):
         given = dataclasses.asdict(config)
     else:
         folder = Path(resume)
-    saved, _ = arguments.load(folder / "config.json")
-    defaults = arguments.Config()
-    changes = {name: value for name, value in given.items() if value != getattr(saved, name)}
+    saved, description = arguments.load(folder / "config.json")
+    changes = differences(folder, saved, given)
     refused = [
         f"{name}: {getattr(saved, name)} in the run, {value} given"
         for name, value in changes.items()
@@ -48,17 +48,61 @@ def choose(command_line=None):
     if changes.get("num_batches", saved.num_batches) < saved.num_batches:
         raise UserError(f"--num-batches: the run has {saved.num_batches}; expected that or more")
     # Folders named in a file are not followed: the saves lie in the default place unless the command line says where.
-    places = {"logdir": str(logdir_of(folder)), "savedir": given.get("savedir", defaults.savedir)}
-    config = dataclasses.replace(saved, **changes, **places, env_config_path=copied(folder, saved))
+    places = {"logdir": str(logdir_of(folder)), "savedir": given.get("savedir", arguments.Config().savedir)}
+    config = dataclasses.replace(saved, **(changes | places), env_config_path=copied(folder, saved))
     folders = Folders(folder, Path(config.savedir, *folder.resolve().parts[-3:]))
     if not folders.saves.is_dir():
         raise UserError(f"{folders.saves}: the run's policies are not there; say where with --savedir")
+    for warning in changed_since(description):
+        print(f"warning: {warning}; the results may differ in their last digits or more", file=sys.stderr)
     return config, folders
+
+
+def differences(folder, saved, given):
+    """The given options that differ from a run's: name -> value given.
+
+    The environment's file is compared by content, wherever it lies, with the run's own copy.
+
+    Raises:
+        UserError: one of the two files cannot be read.
+    """
+    found = {name: value for name, value in given.items() if value != getattr(saved, name)}
+    if "env_config_path" in given:
+        found.pop("env_config_path", None)
+        if content(given["env_config_path"]) != content(copied(folder, saved)):
+            found["env_config_path"] = f"{given['env_config_path'] or 'none'}, of another content,"
+    return found
+
+
+def content(path):
+    """The bytes of a file; None where no file is named."""
+    if not path:
+        return None
+    try:
+        return Path(path).read_bytes()
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
+
+
+def changed_since(description):
+    """What is no longer as config.json says that it was when the run began, a line each."""
+    recorded = description.get("versions")
+    recorded = recorded if isinstance(recorded, dict) else {}
+    now = versions()
+    for name in now:
+        if recorded.get(name, now[name]) != now[name]:
+            yield f"the run began with {name} {recorded[name]}, this is {now[name]}"
+    commit = git_commit()
+    if description.get("git_commit", commit) != commit:
+        yield f"the run began with commit {description['git_commit']} of this code, this is {commit}"
 
 
 def logdir_of(folder):
     """The folder of all logs, from <logdir>/<env>/<method>/<run>."""
-    return folder.resolve().parents[2]
+    resolved = folder.resolve()
+    if len(resolved.parents) < 3:
+        raise UserError(f"{folder}: expected a run's folder, <logdir>/<env>/<method>/<run>")
+    return resolved.parents[2]
 
 
 def copied(folder, config):
@@ -79,13 +123,9 @@ def newest(config):
     for path in reversed(candidates):
         try:
             saved, _ = arguments.load(path)
+            changes = differences(path.parent, saved, dataclasses.asdict(config))
         except UserError:
             continue
-        same = (
-            getattr(saved, field.name) == getattr(config, field.name)
-            for field in dataclasses.fields(config)
-            if field.name not in FREE
-        )
-        if all(same) and saved.num_batches <= config.num_batches:
+        if changes.keys() <= set(FREE) and saved.num_batches <= config.num_batches:
             return path.parent
     return None

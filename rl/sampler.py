@@ -13,7 +13,7 @@ import sys
 import threading
 import time
 import traceback
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -24,6 +24,7 @@ from rl.policies import make_policy
 from rl.rollout import Phases, meta_rollout
 
 MAX_ATTEMPTS = 3
+LONGEST_WAIT = 1e6  # s; the operating system takes no much longer ones
 
 
 class WorkerError(Exception):
@@ -60,15 +61,14 @@ class Sampler:
     def __init__(self, setting, num_workers, tasks_per_group=5, timeout=600.0):
         self.setting = setting
         self.tasks_per_group = tasks_per_group
-        self.timeout = timeout
+        self.timeout = min(timeout, LONGEST_WAIT)
         self.restarts = 0
         # The fork server is a process of its own that has imported torch but never run it: forking it is safe and
         # quick, and its workers share the pages of the libraries.
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["rl.sampler"])
         self._workers = [None] * num_workers
-        with _importable():
-            self._workers = [self._start() for _ in range(num_workers)]
+        self._workers = [self._start() for _ in range(num_workers)]
 
     def sample(self, params, tasks, sampling, origin):
         """Sample and adapt on tasks.
@@ -108,7 +108,8 @@ class Sampler:
         self.close()
 
     def _start(self):
-        return _Worker(self._context, self.setting)
+        with _importable(), _uninterruptible():
+            return _Worker(self._context, self.setting)
 
     def _compute(self, jobs):
         busy = {}
@@ -134,7 +135,8 @@ class Sampler:
                     attempts[number] += 1
                     busy[place] = number
                     deadlines[place] = time.monotonic() + self.timeout
-                    worker.submit(jobs[number])
+                    with worker.killed_at(deadlines[place]):
+                        worker.submit(jobs[number])
             patience = max(0.0, min(deadlines[place] for place in busy) - time.monotonic())
             ready = connection.wait([self._workers[place].pipe for place in busy], patience)
             for place, number in list(busy.items()):
@@ -144,7 +146,8 @@ class Sampler:
                 try:
                     if self._workers[place].pipe not in ready:
                         raise TimeoutError(f"no result within {self.timeout:g} s")
-                    outcome = self._workers[place].pipe.recv()
+                    with self._workers[place].killed_at(deadlines[place]):
+                        outcome = self._workers[place].pipe.recv()
                 except (EOFError, OSError) as error:
                     self._replace(place, attempts[number], error)
                     waiting.append(number)
@@ -187,6 +190,18 @@ def _importable():
             os.environ["PYTHONPATH"] = before
 
 
+@contextlib.contextmanager
+def _uninterruptible():
+    """Processes started here never see Ctrl-C, not even while they import: it is for the parent to end them."""
+    # Started on its own, this helper of multiprocessing's would unblock the signal.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class _Worker:
     """One process and the parent's end of its pipe."""
 
@@ -201,6 +216,17 @@ class _Worker:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             self.pipe.send(job)
 
+    @contextlib.contextmanager
+    def killed_at(self, deadline):
+        """Sending or receiving ends with the worker's life at a deadline: it may stop in the middle of a message."""
+        timer = threading.Timer(max(0.0, deadline - time.monotonic()), self.process.kill)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+
     def end(self):
         """Stop the process at once."""
         self.pipe.close()
@@ -210,7 +236,6 @@ class _Worker:
 
 def _work(pipe, setting):
     """A worker's life: receive jobs, send results (or the text of an exception) until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _end_with_parent()
     torch.set_num_threads(1)
     policy = make_policy(setting.architecture)

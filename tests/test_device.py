@@ -20,7 +20,7 @@ from tests.helpers import COMBINATIONS, FAST, made_up_episodes, random_params, s
 
 THERE = torch.device("meta")
 CPU = torch.device("cpu")
-OPTIONS = Options(fast_lr=0.3, cg_damping=1e-3, cg_iters=3, **FAST)
+OPTIONS = Options(fast_lr=0.1, cg_damping=1e-3, cg_iters=5, **FAST)
 READ = (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.equal.default)
 
 
