@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from rl import arguments
 from rl.errors import UserError
 
 _PACKAGES = ("torch", "numpy", "scipy", "gymnasium", "mujoco", "metaworld", "scikit-image", "tensorboardX")
@@ -130,9 +131,10 @@ def write_config(folder, config, policy, env_config_path=None):
 
 def extend_config(folder, num_batches):
     """Note in a run's config.json that it goes on for longer; all else stays as it was written."""
-    content = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    if content["num_batches"] != num_batches:
-        write_json(folder / "config.json", content | {"num_batches": num_batches})
+    path = folder / "config.json"
+    content = arguments.load_json(path)
+    if content.get("num_batches") != num_batches:
+        write_json(path, content | {"num_batches": num_batches})
 
 
 def versions():

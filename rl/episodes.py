@@ -49,6 +49,11 @@ class Episodes:
         infos = {name: values[start:stop] for name, values in self.infos.items()}
         return Episodes(*(array[start:stop] for array in self.arrays()), infos)
 
+    def first(self, count):
+        """The first episodes of each task, without copying."""
+        infos = {name: values[:, :, :count] for name, values in self.infos.items()}
+        return Episodes(*(array[:, :, :count] for array in self.arrays()), infos)
+
     def arrays(self):
         """The arrays that every environment has, in the order of the fields."""
         return self.observations, self.actions, self.rewards, self.mask

@@ -32,6 +32,26 @@ def summarize(returns):
     return Summary(float(values.mean()), float(stats.t.ppf(0.975, values.size - 1) * error))
 
 
+class Rate(NamedTuple):
+    """A share, and its 95% confidence interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def rate(successes):
+    """The share of successes with Wilson's 95% interval, every episode a sample: it has a width even where all or none
+    succeed.
+
+    Args:
+        successes: bool array of any shape, one entry an episode.
+    """
+    count, size = int(np.sum(successes)), int(np.size(successes))
+    interval = stats.binomtest(count, size).proportion_ci(0.95, method="wilson")
+    return Rate(count / size, float(interval.low), float(interval.high))
+
+
 def successes(episodes):
     """Where the environment tells success: "any" (at some step) and "final" (at the last step taken), bool [K, E].
 

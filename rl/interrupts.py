@@ -16,7 +16,7 @@ class Interrupted(BaseException):
 
 
 class Interrupts:
-    """While entered, the first signal raises `Interrupted` in the main thread, and a second one ends the process at once.
+    """While entered, the first signal raises `Interrupted` in the main thread; a second one ends the process at once.
 
     Inside of `shield` the first signal waits until the block is left.
     """

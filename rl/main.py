@@ -43,7 +43,8 @@ def main(command_line=None):
         print(f"main.py: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"main.py: {error.filename}: {error.strerror}" if error.filename else f"main.py: {error}", file=sys.stderr)
+        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        print(f"main.py: {what}", file=sys.stderr)
         return 1
     except Interrupted as interrupted:
         print(f"main.py: interrupted ({interrupted})", file=sys.stderr)
@@ -67,31 +68,31 @@ def train(config, folders, interrupts):
 
     torch.set_num_threads(1)
     parts = Parts(config)
+    learner = parts.learner()
     resumed = folders is not None
     if not resumed:
         folders = checkpoint.Folders.make(config)
     with folders.claimed():
         with interrupts.shield():
             state, logger = begin(config, parts, folders, resumed)
-        return go_on(parts, folders, state, logger, interrupts)
+        go_on(parts, learner, folders, state, logger, interrupts)
+    return 0
 
 
-def go_on(parts, folders, state, logger, interrupts):
-    """Iterate from a `State` to the end of a run; returns the exit status."""
+def go_on(parts, learner, folders, state, logger, interrupts):
+    """Iterate from a `State` to the end of a run."""
     from rl.evaluation import evaluate, summarize
     from rl.sampler import WorkerError
 
-    config, learner = parts.config, parts.learner()
-    params, counters = state.params, state.counters
-    print(f"{config.method} on {config.env_name}: logs in {folders.logs}, policies in {folders.saves}")
-    if state.iteration:
-        print(f"resumed at iteration {state.iteration}")
-    if config.neuromodulation and config.nm_gate == "hard":
-        print("hard gates: their derivative is zero, so the modulators keep the weights that they were drawn with")
-    sys.stdout.flush()
-
+    config, params, counters = parts.config, state.params, state.counters
     finished = False
     try:
+        print(f"{config.method} on {config.env_name}: logs in {folders.logs}, policies in {folders.saves}")
+        if state.iteration:
+            print(f"resumed at iteration {state.iteration}")
+        if config.neuromodulation and config.nm_gate == "hard":
+            print("hard gates: their derivative is zero, so the modulators keep the weights that they were drawn with")
+        sys.stdout.flush()
         with parts.sampler() as sampler:
             sampler.restarts = counters.worker_restarts
             for iteration in range(state.iteration, config.num_batches):
@@ -135,8 +136,8 @@ def go_on(parts, folders, state, logger, interrupts):
                     print(f"  evaluation after 0, 1, 2, … updates: {means}", flush=True)
                 if counters.rejected_in_a_row >= MAX_REJECTED_IN_A_ROW:
                     raise RunError(
-                        f"{MAX_REJECTED_IN_A_ROW} outer steps in a row met losses, gradients or curvature products that "
-                        "are not finite; a smaller --fast-lr or --max-kl may help, and the flight records in "
+                        f"{MAX_REJECTED_IN_A_ROW} outer steps in a row met losses, gradients or curvature products "
+                        "that are not finite; a smaller --fast-lr or --max-kl may help, and the flight records in "
                         f"{folders.logs} tell more"
                     )
         finished = True
@@ -149,7 +150,6 @@ def go_on(parts, folders, state, logger, interrupts):
                 logger.close()
             print(f"resume with: {resume_command(config, folders)}", file=sys.stderr)
     logger.close()
-    return 0
 
 
 def begin(config, parts, folders, resumed):

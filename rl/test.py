@@ -16,9 +16,11 @@ if not __package__:  # run as `python test.py`: the package stands one folder up
 
 from rl import arguments, checkpoint, interventions, streams
 from rl.errors import UserError
-from rl.evaluation import evaluate, successes, summarize
+from rl.evaluation import by_class, evaluate, rate, successes, summarize
 
 GIGABYTE = 1e9
+# Meta-World's evaluation of meta-learning, as its documents describe it.
+METAWORLD = {"adaptation episodes": 10, "evaluation episodes": 3, "horizon": 500}
 
 
 def main(command_line=None):
@@ -54,6 +56,10 @@ def parse(command_line=None):
         "--context", choices=interventions.CONTEXT, default="normal",
         help="act with φ = 0, with another task's φ, or with φ at the gates alone",
     )  # fmt: skip
+    parser.add_argument(
+        "--protocol", choices=("paper", "metaworld"), default="paper",
+        help="metaworld: Meta-World's own, 10 episodes to adapt on, 3 to evaluate, 500 steps each",
+    )  # fmt: skip
     parser.add_argument("--logdir", default=None, help="where the evaluation's folder goes (default: logs)")
     parser.add_argument("--expname", default=None, help="name appended to the evaluation's folder")
     return parser.parse_args(command_line)
@@ -62,9 +68,11 @@ def parse(command_line=None):
 def test(options):
     """Evaluate as the parsed options say; returns the exit status."""
     config, description = arguments.load(options.config)
+    task_seed = config.seed
     env_config_path = environment_file(options, config)
     config = overridden(config, options, env_config_path)
-    episodes = recorded_episodes(options.activations, config.fast_batch_size)
+    available = METAWORLD["evaluation episodes"] if options.protocol == "metaworld" else config.fast_batch_size
+    episodes = recorded_episodes(options.activations, available)
 
     import numpy as np
     import torch
@@ -76,7 +84,8 @@ def test(options):
     from rl.sampler import WorkerError
 
     torch.set_num_threads(1)
-    parts = Parts(config)
+    # Task sets drawn once for a run stay those of the run: another seed's test goals may have been trained on.
+    parts = Parts(config, task_seed)
     check_sizes(options.config, description, parts.policy)
     params = checkpoint.load_policy(options.policy, parts.policy)
     intervention = intervention_of(options, parts)
@@ -92,14 +101,20 @@ def test(options):
             tasks, phases = evaluate(parts, sampler, params, 0, config.test_batch_size, options.split, intervention)
         seconds = time.perf_counter() - started
         measured = phases._replace(episodes=phases.intervened) if intervention else phases
+        if options.protocol == "metaworld":
+            shown = tuple(phase.first(METAWORLD["evaluation episodes"]) for phase in measured.episodes)
+            measured = measured._replace(episodes=shown)
         checkpoint.write_config(folder, config, parts.policy, env_config_path)
         checkpoint.save_policy(folder / "policy.pt", params)
         checkpoint.write_text(folder / "tasks.json", json.dumps(tasks) + "\n")
         np.save(folder / "rewards.npy", np.stack([phase.rewards for phase in measured.episodes], axis=-1))
+        if successes(measured.episodes[0]):
+            solved = np.stack([phase.infos["success"] for phase in measured.episodes], axis=-1)
+            np.save(folder / "success_metric.npy", solved)
         activations.write_episodes(folder, measured.episodes, episodes)
         # Under an intervention, units would not do what the policy's own do.
         activations.write(folder, parts, params, tasks, phases, 0 if intervention else episodes, probe)
-        results = describe(options, parts, measured, phases)
+        results = describe(options, parts, tasks, measured, phases)
         checkpoint.write_text(folder / "results.json", json.dumps(results, indent=2) + "\n")
         logger = Logger(folder)
         logger.evaluation(0, tasks, measured, seconds)
@@ -114,13 +129,13 @@ def test(options):
 
     if intervention:
         print(f"modulation {options.modulation}, context {options.context}; without them:")
-        print(f"{table(phases, config)}\nwith them:")
-    print(table(measured, config))
+        print(f"{table(phases, tasks)}\nwith them:")
+    print(table(measured, tasks))
     print(f"evaluation:  {folder.resolve()}\npicture:     {(folder / 'adaptation.png').resolve()}")
     return 0
 
 
-def describe(options, parts, measured, phases):
+def describe(options, parts, tasks, measured, phases):
     """What results.json says: of the episodes `measured` and, under an intervention, of those without it."""
     config = parts.config
     normal = {"returns_normal": returns(phases)} if measured is not phases else {}
@@ -128,15 +143,16 @@ def describe(options, parts, measured, phases):
         "policy": str(options.policy),
         "split": options.split,
         "seed": config.seed,
+        "protocol": options.protocol,
         "num_tasks": config.test_batch_size,
-        "episodes_per_task": config.fast_batch_size,
+        "episodes_per_task": measured.episodes[0].mask.shape[2],
         "fast_lr": list(parts.evaluation().learning_rates),
         "modulation": options.modulation,
         "context": options.context,
         "returns": returns(measured),
         **normal,
         "returns_per_task": [episodes.returns.mean(axis=1).tolist() for episodes in measured.episodes],
-        **success(measured),
+        **success(measured, tasks),
     }
 
 
@@ -148,14 +164,19 @@ def returns(phases):
     ]
 
 
-def success(phases):
-    """The share of solved episodes after each number of updates, where the environment tells."""
+def success(phases, tasks):
+    """The share of solved episodes after each number of updates, with 95% intervals, where the environment tells."""
     told = [successes(episodes) for episodes in phases.episodes]
     if told[0] is None:
         return {}
-    rates = [{name: float(values.mean()) for name, values in found.items()} for found in told]
+    rates = [{name: rate(values)._asdict() for name, values in found.items()} for found in told]
+    classes = {
+        name: [rate(found["any"][members])._asdict() for found in told]
+        for name, members in by_class(tasks).items()
+    }
     return {
         "success": [{"updates": updates, **found} for updates, found in enumerate(rates)],
+        "success_per_class": classes,
         "success_per_task": [found["any"].mean(axis=1).tolist() for found in told],
     }
 
@@ -199,9 +220,12 @@ def environment_file(options, config):
 
 def overridden(config, options, env_config_path):
     """The run's `Config` with what the command line changes."""
+    metaworld = options.protocol == "metaworld"
     changes = {
         "test_batch_size": options.num_tasks,
-        "num_test_steps": options.num_test_steps,
+        "num_test_steps": options.num_test_steps or (1 if metaworld else None),
+        "fast_batch_size": METAWORLD["adaptation episodes"] if metaworld else None,
+        "horizon": METAWORLD["horizon"] if metaworld else None,
         "seed": options.seed,
         "num_workers": options.num_workers,
         "expname": options.expname,
@@ -231,14 +255,25 @@ def check_sizes(path, description, policy):
             raise UserError(f"{path}: {name}: expected {size} for this environment, found {description[name]}")
 
 
-def table(phases, config):
-    """The returns as text."""
-    lines = [
-        f"return on {config.test_batch_size} tasks × {config.fast_batch_size} episodes",
-        "updates      mean    95% interval",
-    ]
-    for row in returns(phases):
-        lines.append(f"{row['updates']:7d}{row['mean']:10.3f}    ±{row['half_width_95']:.3f}")
+def table(phases, tasks):
+    """The returns, and where the environment tells them the success rates, as text."""
+    rows = returns(phases)
+    solved = success(phases, tasks)
+    episodes = phases.episodes[0].mask.shape[2]
+    header = "updates      mean    95% interval"
+    if solved:
+        header += "   solved at some step        at the last"
+    lines = [f"return on {len(tasks)} tasks × {episodes} episodes", header]
+    for updates, row in enumerate(rows):
+        line = f"{updates:7d}{row['mean']:10.3f}    ±{row['half_width_95']:<11.3f}"
+        for name in ("any", "final") if solved else ():
+            share = solved["success"][updates][name]
+            line += f"   {share['mean']:7.1%} [{share['low']:.1%}, {share['high']:.1%}]"
+        lines.append(line.rstrip())
+    if solved and solved["success_per_class"]:
+        lines.append("solved at some step, by class, after each number of updates")
+        for name, rates in solved["success_per_class"].items():
+            lines.append(f"  {name:<28}" + "".join(f"{share['mean']:8.1%}" for share in rates))
     return "\n".join(lines)
 
 

@@ -1,8 +1,16 @@
 import pytest
 import torch
 
+from tests.tiny_runs import TinyRuns
+
 
 @pytest.fixture(autouse=True)
 def one_torch_thread():
     """As in main.py: the tests of equal bytes compare with workers, which use one thread each."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """Tiny real runs and evaluations, made once: name -> (the run's log folder, the evaluation's folder)."""
+    return TinyRuns(tmp_path_factory.mktemp("tiny"))

@@ -5,7 +5,7 @@ import re
 import numpy as np
 import pytest
 
-from rl import arguments
+from rl import arguments, plot
 from rl import test as evaluation_program
 from rl.checkpoint import Counters
 from rl.episodes import Episodes
@@ -25,9 +25,12 @@ def flags(text):
 
 @pytest.fixture
 def known_flags(capsys):
-    """What main.py and test.py take."""
+    """What main.py, test.py and plot.py take."""
     with pytest.raises(SystemExit):
         evaluation_program.parse(["--help"])
+    for command in ("curves", "adaptation", "trajectories", "representation", "gates"):
+        with pytest.raises(SystemExit):
+            plot.parse([command, "--help"])
     return flags(arguments.parser().format_help()) | flags(capsys.readouterr().out)
 
 

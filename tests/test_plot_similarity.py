@@ -60,3 +60,14 @@ def test_the_interval_resamples_tasks():
     assert similarity.interval(matrix, np.random.default_rng(0)) == pytest.approx((0.2, 0.9))
     assert similarity.off_diagonal(matrix) == pytest.approx(0.5)
     assert similarity.interval(matrix[:2, :2], np.random.default_rng(0)) is None
+
+
+def test_the_null_is_that_of_permuted_rows():
+    """The first permutation, carried out on the representations themselves."""
+    representations = drawn(3, 40, 6)
+    found = similarity.null_means(similarity.grams(representations), np.random.default_rng(7))
+    rng = np.random.default_rng(7)
+    permuted = np.stack([representation[rng.permutation(40)] for representation in representations])
+    pairs = [literal_cka(permuted[i], permuted[j]) for i, j in ((0, 1), (0, 2), (1, 2))]
+    assert found[0] == pytest.approx(np.mean(pairs), rel=1e-4)
+    assert len(found) == similarity.PERMUTATIONS

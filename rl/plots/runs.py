@@ -116,7 +116,7 @@ class Evaluation(Folder):
     @cached_property
     def probe(self):
         """The activations on the probe set, as `rl.activations.write_probe` defines them."""
-        return self._arrays("probe.npz", "--probe-size")
+        return self._arrays("probe.npz", "--activations")
 
     def label(self, number):
         """A task in a word or two: leaf 0, goal 0.1 −0.3, …; its number where that would be long."""

@@ -1,0 +1,67 @@
+"""Films of evaluated episodes: the same task before and after each inner update, side by side, as mp4 and gif.
+
+`check` tells, before anything costs time, whether there is something to film; `record` films.
+"""
+
+import importlib
+
+from rl import envs, streams
+from rl.envs import META_WORLD
+from rl.errors import UserError
+from rl.tasks import distinct
+
+_SCENES = {"2DNavigation-v0": "drawings:Plane", "CTgraphEnvGoalChange-v0": "drawings:Tree"}
+_SCENES |= dict.fromkeys(("HalfCheetahDir-v1", "HalfCheetahVel-v1"), "robots:Robot")
+_SCENES |= dict.fromkeys(("AntDir-v1", "AntVel-v1", "AntPos-v0"), "robots:Robot")
+_SCENES |= dict.fromkeys(META_WORLD, "robots:Arm")
+
+
+def check(config, count):
+    """Find out whether `count` episodes of a run can be filmed here.
+
+    Raises:
+        UserError: an environment without pictures, another number of tasks, or no way to render.
+    """
+    if not 1 <= count <= config.test_batch_size:
+        raise UserError(f"--video: expected 1 to {config.test_batch_size} episodes, one a task, got {count}")
+    if config.env_name not in _SCENES:
+        raise UserError(f"--video: there are no pictures of {config.env_name}; expected 2D navigation, the CT-graph, "
+                        "Half-Cheetah, Ant or Meta-World")  # fmt: skip
+    if _SCENES[config.env_name].startswith("robots"):
+        importlib.import_module("rl.videos.opengl").choose()
+
+
+def record(folder, parts, tasks, phases, origin, count):
+    """Film the first episode of some tasks: the files `video-task<k>.mp4` and `.gif`.
+
+    Args:
+        folder: where the files go.
+        parts: `rl.build.Parts`.
+        tasks: those of the evaluation.
+        phases: its U + 1 `Episodes`, a panel each.
+        origin: the `Origin` of its first phase and task.
+        count: how many tasks: those that `rl.tasks.distinct` chooses, then the others in their order.
+
+    Returns:
+        list of the paths
+    """
+    from rl.videos import film, replay
+
+    module, _, name = _SCENES[parts.config.env_name].partition(":")
+    env = envs.make(parts.config.env_name, 1, **parts.setting.env_options)
+    scene = getattr(importlib.import_module(f"rl.videos.{module}"), name)(env)
+    first = distinct(tasks)
+    paths = []
+    for number in (first + [task for task in range(len(tasks)) if task not in first])[:count]:
+        panels = [
+            replay.panel(
+                env, scene, tasks[number], episodes.tasks(number, number + 1),
+                streams.key(origin.seed, origin.iteration, origin.phase + updates, number, 0, streams.ENVIRONMENT),
+            )
+            for updates, episodes in enumerate(phases)
+        ]  # fmt: skip
+        title = f"{parts.config.env_name}, task {number}: {film.described(tasks[number])}"
+        paths += film.write(folder / f"video-task{number}", title, panels, replay.shown(env.horizon))
+    scene.close()
+    env.close()
+    return paths

@@ -1,0 +1,110 @@
+import io
+from types import SimpleNamespace
+
+import pytest
+from tensorboardX.proto.layout_pb2 import Layout
+
+from rl import arguments, progress
+from rl.build import Parts
+from rl.evaluation import evaluate
+from rl.rollout import meta_rollout
+from tests.helpers import only_run
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+TIMES = {"sampling": 2.0, "learning": 1.0}
+
+
+def test_plain_lines_on_a_pipe():
+    pipe = io.StringIO()
+    told = progress.Progress(total=4, start=2, stream=pipe)
+    told.iteration(2, -3.0, -1.5, 0.01, 5000, TIMES)
+    told.iteration(3, -2.0, -1.0, 0.01, 5000, TIMES)
+    told.close()
+    first, second = pipe.getvalue().splitlines()
+    assert first.startswith("iteration 2: return -3.000 -> -1.500, kl 0.0100, sampling 2.00 s, learning 1.00 s, 2500 ")
+    assert second.endswith("2500 steps/s, 0:00:00 left")
+
+
+def test_a_bar_on_a_terminal_unless_quiet():
+    terminal = Terminal()
+    told = progress.Progress(total=4, stream=terminal)
+    told.iteration(0, -3.0, -1.5, 0.01, 5000, TIMES)
+    told.note("evaluated")
+    told.close()
+    assert "return -3 -> -1.5, kl 0.0100, 2,500 steps/s" in terminal.getvalue()
+    assert "evaluated\n" in terminal.getvalue() and "1/4" in terminal.getvalue()
+    quiet = Terminal()
+    progress.Progress(total=4, quiet=True, stream=quiet).iteration(0, -3.0, -1.5, 0.01, 5000, TIMES)
+    assert quiet.getvalue().startswith("iteration 0: ") and "\r" not in quiet.getvalue()
+
+
+def test_duration():
+    assert [progress.duration(seconds) for seconds in (0, 59.2, 3661)] == ["0:00:00", "0:01:00", "1:01:01"]
+
+
+def test_the_last_words(tiny):
+    pipe = io.StringIO()
+    logs = tiny.run("navigation")
+    saves = only_run(tiny.folder / "navigation" / "saves")
+    folders = SimpleNamespace(logs=logs, saves=saves, policy=lambda iteration: saves / f"policy-{iteration}.pt")
+    progress.Progress(total=2, stream=pipe).finish(folders, 1)
+    lines = pipe.getvalue().splitlines()
+    assert lines[:2] == [f"logs: {logs}", f"policies: {saves}"]
+    assert lines[2].startswith("evaluate with: python test.py ") and "policy-1.pt" in lines[2]
+    # The reference's means over iterations 0 and 1: (−101.448 − 67.576) / 2 before, (−101.7334 − 67.8378) / 2 after.
+    assert lines[3].startswith("before update, up to iteration 1: ")
+    assert lines[3].endswith("; reference -84.51 (2d_navigation_nm_hard.json)")
+    assert lines[4].endswith("; reference -84.79 (2d_navigation_nm_hard.json)")
+
+
+def test_a_reference_of_another_gate_environment_or_method_does_not_fit(tiny):
+    assert progress.standing(tiny.run("graph")) == []  # soft gates; the reference has hard ones
+    assert progress.standing(tiny.run("maml")) == []
+    (line,) = progress.standing(tiny.run("plain"))
+    assert line.endswith("; reference -54 (2d_navigation_cavia.json)")
+
+
+def test_layout():
+    (value,) = progress.layout(2).value
+    layout = Layout.FromString(value.tensor.string_val[0])
+    charts = [list(chart.multiline.tag) for chart in layout.category[0].chart]
+    assert charts[0] == ["running_returns/before_update", "running_returns/after_update"]
+    assert charts[1] == [f"evaluation_rew/avg_rew {updates}" for updates in range(3)]
+
+
+def test_hparams():
+    config = arguments.parse(["--neuromodulation", "--num-test-steps", "2"])
+    experiment, start = progress.hparams(config)
+    assert experiment.value[0].tag == "_hparams_/experiment" and start.value[0].tag == "_hparams_/session_start_info"
+    described = experiment.value[0].metadata.plugin_data.content
+    for word in (b"running_returns/after_update", b"evaluation_rew/avg_rew 2", b"fast_lr", b"method"):
+        assert word in described
+
+
+@pytest.mark.parametrize("options", [[], ["--neuromodulation", "--nm-size", "3"]])
+def test_gate_summary(options):
+    config = arguments.parse(
+        [*options, "--hidden-size", "6", "--fast-batch-size", "2", "--num-test-steps", "2", "--tasks-per-group", "3"]
+    )
+    parts = Parts(config)
+    params = parts.initial_params()
+
+    class InThisProcess:
+        def sample(self, params, tasks, sampling, origin):
+            env = type(parts.env)(len(tasks) * sampling.num_episodes)
+            return meta_rollout(env, parts.policy, params, tasks, sampling, origin)
+
+    _, phases = evaluate(parts, InThisProcess(), params, 0, 4)
+    found = progress.gate_summary(parts, params, phases)
+    if not options:
+        assert found == {}
+        return
+    names = ("negative", "saturated", "constant", "flips_between_tasks", "flips_between_steps")
+    assert set(found) == {f"gates/layer{layer}/{name}" for layer in (1, 2) for name in names}
+    assert all(0 <= value <= 1 for value in found.values())
+    assert found["gates/layer1/saturated"] == 1.0  # hard gates

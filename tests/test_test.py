@@ -1,0 +1,174 @@
+"""test.py: what it writes, its causal checks, bad input."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from rl import arguments, checkpoint
+from rl.build import Parts
+
+TASKS, STEPS, EPISODES, PHASES = 6, 100, 3, 3
+UNITS = 2 * (3 + 8 + 8)
+
+
+@pytest.fixture(scope="module")
+def folder(tiny):
+    return tiny.evaluation("navigation", "--activations", "2")
+
+
+def results(folder):
+    return json.loads((folder / "results.json").read_text(encoding="utf-8"))
+
+
+def rewards(folder):
+    return np.load(folder / "rewards.npy")
+
+
+def test_files(folder):
+    assert {path.name for path in folder.iterdir() if "tfevents" not in path.name} == {
+        "results.json", "adaptation.png", "adaptation.pdf", "adaptation.csv", "rewards.npy", "tasks.json",
+        "contexts.npy", "episodes.npz", "probe.npz", "activations.npy", "activations.json", "policy.pt", "config.json",
+    }  # fmt: skip
+
+
+def test_returns(folder):
+    found = rewards(folder)
+    assert found.shape == (TASKS, STEPS, EPISODES, PHASES)
+    told = results(folder)
+    np.testing.assert_allclose([row["mean"] for row in told["returns"]], found.sum(axis=1).mean(axis=(0, 1)))
+    np.testing.assert_allclose(told["returns_per_task"], found.sum(axis=1).mean(axis=1).T)
+    assert (told["modulation"], told["context"], told["num_tasks"]) == ("normal", "normal", TASKS)
+    assert "returns_normal" not in told and "success" not in told
+
+
+def test_episodes(folder):
+    episodes = np.load(folder / "episodes.npz")
+    shape = (TASKS, STEPS, 2, PHASES)
+    assert {name: episodes[name].shape for name in episodes} == {
+        "observations": (*shape, 2), "actions": (*shape, 2), "mask": shape
+    }  # fmt: skip
+    # The next observation is the last one moved by the action, clipped.
+    moved = episodes["observations"][:, :-1] + np.clip(episodes["actions"][:, :-1], -0.1, 0.1)
+    both = episodes["mask"][:, 1:, ..., None]
+    np.testing.assert_allclose(moved * both, episodes["observations"][:, 1:], atol=1e-6)
+
+
+def test_infos_of_an_environment_are_recorded(tiny):
+    episodes = np.load(tiny.evaluation("graph") / "episodes.npz")
+    assert episodes["info.node"].shape == episodes["info.state_type"].shape == episodes["mask"].shape
+
+
+def forward(folder, context, observations):
+    """The recorded activations of the evaluated policy: name -> [1, N, units]."""
+    config, _ = arguments.load(folder / "config.json")
+    policy = Parts(config).policy
+    params = checkpoint.load_policy(folder / "policy.pt", policy)
+    record = {}
+    policy(params, torch.from_numpy(context)[None], torch.from_numpy(observations)[None], record)
+    return {name: values.detach().numpy() for name, values in record.items()}
+
+
+def test_contexts_explain_the_activations(folder):
+    contexts = np.load(folder / "contexts.npy")
+    assert contexts.shape == (TASKS, PHASES, 2)
+    assert not contexts[:, 0].any() and contexts[:, 1:].all()
+    episodes, activations = np.load(folder / "episodes.npz"), np.load(folder / "activations.npy")
+    assert activations.shape == (TASKS, STEPS, 2, PHASES, UNITS)
+    layout = json.loads((folder / "activations.json").read_text(encoding="utf-8"))
+    record = forward(folder, contexts[4, 1], episodes["observations"][4, :, 1, 1])
+    expected = np.concatenate([record[name][0] for name, _ in layout["units"]], axis=1)
+    np.testing.assert_allclose(
+        activations[4, :, 1, 1], expected * episodes["mask"][4, :, 1, 1, None], rtol=1e-4, atol=1e-5
+    )
+
+
+def test_the_probe_set(folder):
+    probe, contexts = np.load(folder / "probe.npz"), np.load(folder / "contexts.npy")
+    # 2D navigation's goals all differ, and no more than 8 are all looked at, in the order of their text.
+    tasks = json.loads((folder / "tasks.json").read_text(encoding="utf-8"))
+    assert probe["tasks"].tolist() == sorted(range(TASKS), key=lambda task: json.dumps(tasks[task]))
+    assert probe["observations"].shape == (256, 2)
+    seen = {tuple(row) for row in np.load(folder / "episodes.npz")["observations"].reshape(-1, 2).tolist()}
+    assert len(seen & {tuple(row) for row in probe["observations"].tolist()}) > 20
+    for place, task in enumerate(probe["tasks"]):
+        record = forward(folder, contexts[task, 2], probe["observations"])
+        for name in ("layer1.output", "layer2.gates", "layer2.modulators"):
+            np.testing.assert_allclose(probe[name][place, 2], record[name][0], rtol=1e-4, atol=1e-5)
+
+
+def test_the_probe_set_of_another_evaluation(tiny, folder):
+    other = tiny.evaluation("plain", "--probe", str(folder))
+    np.testing.assert_array_equal(
+        np.load(other / "probe.npz")["observations"], np.load(folder / "probe.npz")["observations"]
+    )
+
+
+def test_maml_has_no_contexts(tiny):
+    folder = tiny.evaluation("maml", "--num-tasks", "3")
+    assert not (folder / "contexts.npy").exists()
+    gates = np.load(folder / "probe.npz")["layer1.gates"]
+    assert gates.shape == (3, PHASES, 256, 8)
+    assert not np.array_equal(gates[0, 1], gates[1, 1])
+
+
+def test_nothing_recorded(tiny):
+    folder = tiny.evaluation("navigation", "--activations", "0")
+    assert not {"activations.npy", "activations.json", "episodes.npz", "probe.npz"} & {p.name for p in folder.iterdir()}
+    assert (folder / "contexts.npy").exists()
+
+
+@pytest.mark.parametrize(
+    "option, value, unchanged",
+    [("modulation", value, [0]) for value in ("frozen", "swapped")]
+    + [("modulation", value, []) for value in ("ones", "shuffled")]
+    + [("context", value, [0]) for value in ("zero", "swapped", "gates")],
+)
+def test_causal_checks(tiny, folder, option, value, unchanged):
+    """Without the check the returns are those of the evaluation without it; before adaptation some change nothing."""
+    checked = tiny.evaluation("navigation", f"--{option}", value)
+    told = results(checked)
+    assert told[option] == value
+    assert told["returns_normal"] == results(folder)["returns"]
+    same = [np.array_equal(rewards(checked)[..., k], rewards(folder)[..., k]) for k in range(PHASES)]
+    assert same == [k in unchanged for k in range(PHASES)]
+    assert not (checked / "activations.npy").exists() and (checked / "episodes.npz").exists()
+
+
+def test_without_context_the_policy_stays_as_it_was(tiny):
+    """Every phase draws its own noise, but the returns differ no more than noise does."""
+    means = [row["mean"] for row in results(tiny.evaluation("navigation", "--context", "zero"))["returns"]]
+    normal = [row["half_width_95"] for row in results(tiny.evaluation("navigation", "--context", "zero"))["returns"]]
+    assert abs(means[2] - means[0]) < 2 * max(normal)
+
+
+def test_checks_do_not_depend_on_the_number_of_workers(tiny):
+    one = tiny.evaluation("navigation", "--modulation", "swapped")
+    two = tiny.evaluation("navigation", "--modulation", "swapped", "--num-workers", "2")
+    np.testing.assert_array_equal(rewards(one), rewards(two))
+
+
+@pytest.mark.parametrize(
+    "name, options, complaint",
+    [
+        ("plain", ["--modulation", "ones"], "--modulation ones: a plain policy has no gates"),
+        ("plain", ["--context", "gates"], "--context gates: a plain policy has no gates"),
+        ("maml", ["--context", "zero"], "--context zero: a MAML policy has no context"),
+        ("navigation", ["--context", "swapped", "--num-tasks", "4"], "swapped: tasks are swapped within groups of 3"),
+        ("navigation", ["--activations", "-1"], "--activations: expected a number of episodes or all, got '-1'"),
+        ("navigation", ["--activations", "many"], "--activations: expected a number of episodes or all, got 'many'"),
+        ("navigation", ["--modulation", "none"], "--modulation: invalid choice: 'none'"),
+        ("navigation", ["--probe", "/nowhere"], "--probe /nowhere: expected an evaluation with activations"),
+    ],
+)
+def test_bad_input(tiny, capsys, name, options, complaint):
+    assert tiny.evaluate(name, "--logdir", str(tiny.folder / "nothing"), *options) == 2
+    error = capsys.readouterr().err
+    assert complaint in error and error.count("\n") == 1 and error.startswith("test.py: ")
+    assert not (tiny.folder / "nothing").exists()
+
+
+def test_the_probe_set_of_another_environment(tiny, folder, capsys):
+    assert tiny.evaluate("graph", "--probe", str(folder)) == 2
+    assert "expected observations of size 17, found 2" in capsys.readouterr().err

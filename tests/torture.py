@@ -1,0 +1,318 @@
+"""Real runs are killed, interrupted, starved and robbed of their workers at random moments, then resumed and compared.
+
+    python -m tests.torture --minutes 20
+
+Whatever happens, a run must end with the bytes of the undisturbed one. Prints how often what was done to how many runs.
+"""
+
+import argparse
+import collections
+import contextlib
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from pathlib import Path
+
+import numpy as np
+import torch
+from tensorboardX.proto.event_pb2 import Event
+
+from rl import checkpoint
+from tests.helpers import ROOT, alive, becomes, random_params, small_policy
+
+GRAPH = str(ROOT / "rl" / "envs" / "ctgraph" / "ctgraph_d2.json")
+TINY = [
+    "--env-name", "CTgraphEnvGoalChange-v0", "--env-config-path", GRAPH, "--meta-batch-size", "4",
+    "--fast-batch-size", "3", "--test-batch-size", "4", "--num-test-steps", "2", "--hidden-size", "8",
+    "--tasks-per-group", "2", "--num-workers", "2",
+]  # fmt: skip
+SHORT = [*TINY, "--num-batches", "6", "--test-freq", "2", "--save-freq", "1"]
+LONG = [*TINY, "--num-batches", "80", "--test-freq", "20", "--save-freq", "40", "--worker-timeout", "1"]
+PATIENCE = 120  # s; bounds every wait, decides nothing else
+END = 10  # s until the last process of a run that was killed or interrupted has gone
+STATUSES = {signal.SIGINT: (130, -signal.SIGINT), signal.SIGTERM: (143, -signal.SIGTERM)}
+# What depends on the machine and on what happened to it.
+ACCIDENTAL = ("time/", "sampler/worker_restarts")
+
+
+def into(folder):
+    """Options that put a run below a folder."""
+    return ["--logdir", str(folder / "logs"), "--savedir", str(folder / "saves")]
+
+
+def run_of(folder):
+    """The log folder and the policies' folder of the only run below `folder`; what was killed before it began is not
+    one."""
+    (config,) = (folder / "logs").glob("*/*/*/config.json")
+    return config.parent, folder / "saves" / config.parent.relative_to(folder / "logs")
+
+
+def points(logs):
+    """Every point in every event file of a folder: (tag, iteration) -> value. None may be there twice or in part."""
+    found = {}
+    for path in sorted(logs.glob("events.out.tfevents.*")):
+        content = path.read_bytes()
+        while content:
+            # A record: its length (8 bytes), a checksum (4), the event, a checksum (4).
+            length = int.from_bytes(content[:8], "little")
+            assert len(content) >= length + 16, f"{path}: half a record"
+            event = Event.FromString(content[12 : 12 + length])
+            for value in event.summary.value:
+                if value.HasField("simple_value"):
+                    assert (value.tag, event.step) not in found, f"{path}: {value.tag} twice at {event.step}"
+                    found[value.tag, event.step] = value.simple_value
+            content = content[16 + length :]
+    return found
+
+
+def record(folder):
+    """All that the run below a folder computed: the bytes of its policies and its points."""
+    logs, saves = run_of(folder)
+    policies = {path.name: path.read_bytes() for path in saves.glob("policy-*.pt")}
+    assert policies and not list(saves.glob("*.tmp"))
+    return policies, {key: value for key, value in points(logs).items() if not key[0].startswith(ACCIDENTAL)}
+
+
+def command_of(pid):
+    """A process's command line, for messages."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode().replace("\0", " ")
+    except OSError:
+        return ""
+
+
+class Program:
+    """main.py as a process of its own, at the head of a process group.
+
+    Args:
+        folder: where its output is kept.
+        line: its options.
+        command: instead of `python main.py`, with all options.
+    """
+
+    def __init__(self, folder, *line, command=None):
+        self.marker = uuid.uuid4().hex
+        self.paths = [folder / f"{self.marker}.{name}" for name in ("out", "err")]
+        with self.paths[0].open("wb") as out, self.paths[1].open("wb") as err:
+            self.process = subprocess.Popen(
+                command or [sys.executable, "main.py", *line],
+                cwd=ROOT / "rl",
+                env=os.environ | {"MARKER": self.marker},
+                start_new_session=True,
+                stdout=out,
+                stderr=err,
+            )
+
+    @property
+    def output(self):
+        """What it printed so far."""
+        return self.paths[0].read_text()
+
+    @property
+    def errors(self):
+        """What it complained of so far."""
+        return self.paths[1].read_text()
+
+    def until_lines(self, count):
+        """Wait until that many lines are printed, or the end."""
+        assert becomes(lambda: self.output.count("\n") >= count or self.process.poll() is not None, PATIENCE)
+
+    def finish(self):
+        """Wait for the end, and for that of all its processes; its exit status."""
+        try:
+            status = self.process.wait(PATIENCE)
+            # The fork server of the workers, caught importing, ends when it has imported.
+            assert becomes(lambda: not alive(self.marker), END), [command_of(pid) for pid in alive(self.marker)]
+            return status
+        finally:
+            for pid in alive(self.marker):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    def workers(self):
+        """(process id of the fork server, those of its workers)"""
+        parents = {}
+        for pid in alive(self.marker):
+            with contextlib.suppress(OSError):
+                parents[pid] = int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        grandchildren = [pid for pid in parents if parents.get(parents[pid]) == self.process.pid]
+        return (parents[grandchildren[0]], grandchildren) if grandchildren else (None, [])
+
+
+def undisturbed(folder, line):
+    """The `record` of a run that nothing happens to."""
+    folder.mkdir()
+    program = Program(folder, *line, *into(folder))
+    assert program.finish() == 0, program.errors
+    return record(folder)
+
+
+def kill_parent(folder, rng, most):
+    """Kill a run with SIGKILL, at most that often, and resume it until it is done; how often it was."""
+    folder.mkdir()
+    kills = 0
+    while True:
+        program = Program(folder, *SHORT, *into(folder), "--resume", "auto")
+        if kills < most:
+            program.until_lines(rng.integers(0, 7))
+            time.sleep(rng.uniform(0, 0.2))
+            program.process.kill()
+        status = program.finish()
+        if status == 0:
+            return kills
+        assert status == -signal.SIGKILL, program.errors
+        kills += 1
+
+
+def interrupt(folder, rng, most):
+    """Interrupt a run, at most that often, and resume it, by the command that it prints if it does, until it is done.
+
+    Returns:
+        (how often it was, the longest time that an interrupt took in seconds)
+    """
+    folder.mkdir()
+    interrupts, longest, command = 0, 0.0, None
+    while True:
+        program = Program(folder, *SHORT, *into(folder), "--resume", "auto", command=command)
+        begun = 0.0
+        if interrupts < most:
+            program.until_lines(rng.integers(0, 7))
+            time.sleep(rng.uniform(0, 0.2))
+            number = (signal.SIGINT, signal.SIGTERM)[rng.integers(2)]
+            begun = time.monotonic()
+            with contextlib.suppress(ProcessLookupError):
+                (os.kill, os.killpg)[rng.integers(2)](program.process.pid, number)
+        status = program.finish()
+        if status == 0:
+            return interrupts, longest
+        interrupts, longest = interrupts + 1, max(longest, time.monotonic() - begun)
+        assert status in STATUSES[number], (status, program.errors)
+        assert "Traceback" not in program.errors, program.errors
+        advice = [line for line in program.errors.splitlines() if line.startswith("resume with: ")]
+        if advice:
+            (advice,) = advice
+            command = [sys.executable, *shlex.split(advice.removeprefix("resume with: "))[1:]]
+        assert advice or "iteration" not in program.output
+
+
+def attack_workers(folder, rng, most):
+    """Kill or stop workers, and sometimes their fork server, at most that often; (how often, restarts counted)."""
+    folder.mkdir()
+    program = Program(folder, *LONG, *into(folder))
+    program.until_lines(2)
+    attacks = 0
+    while attacks < most and program.process.poll() is None:
+        time.sleep(rng.uniform(0, 0.1))
+        server, workers = program.workers()
+        if not workers:
+            continue
+        with contextlib.suppress(ProcessLookupError):
+            if rng.random() < 0.1:
+                os.kill(server, signal.SIGKILL)
+            os.kill(int(rng.choice(workers)), (signal.SIGKILL, signal.SIGSTOP)[int(rng.random() < 0.2)])
+            attacks += 1
+        # One group may fail three times in a row only if its worker is attacked thrice: let it pass in between.
+        program.until_lines(program.output.count("\n") + 2)
+    assert program.finish() == 0, program.errors
+    restarts = {step: value for (tag, step), value in points(run_of(folder)[0]).items() if tag == ACCIDENTAL[1]}
+    return attacks, int(restarts[max(restarts)])
+
+
+def fill_disk(folder, rng):
+    """Let a small disk fill up at some moment of a run, make room, resume it; None where no disk can be mounted."""
+    folder.mkdir()
+    disk = folder / "disk"
+    disk.mkdir()
+    size = f"size={rng.integers(20, 160)}k"
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", disk], capture_output=True).returncode:
+        return None
+    try:
+        program = Program(folder, *SHORT, *into(disk), "--resume", "auto")
+        status = program.finish()
+        if status:
+            (told,) = [line for line in program.errors.splitlines() if line.startswith("main.py: ")]
+            assert status == 1 and "No space left" in told, program.errors
+            assert "Traceback" not in program.errors and "Exception" not in program.errors, program.errors
+        subprocess.run(["mount", "-o", "remount,size=10m", disk], check=True)
+        program = Program(folder, *SHORT, *into(disk), "--resume", "auto")
+        assert program.finish() == 0, program.errors
+        return int(status != 0), record(disk)
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def damage_states(folder, rng, count):
+    """Flip a bit or cut the end of the newest of two states, `count` times: it loads unharmed, or the older one does.
+
+    Returns:
+        how often the damage was noticed
+    """
+    policy = small_policy()
+    states = [
+        checkpoint.State(i, random_params(policy, i, dtype=torch.float32), checkpoint.Counters(), {"events": i})
+        for i in range(2)
+    ]
+    noticed = 0
+    for _ in range(count):
+        for state in states:
+            checkpoint.save_state(folder, state)
+        content = bytearray((folder / checkpoint.STATE).read_bytes())
+        if rng.random() < 0.2:
+            content = content[: rng.integers(len(content))]
+        else:
+            content[rng.integers(len(content))] ^= 1 << rng.integers(8)
+        (folder / checkpoint.STATE).write_bytes(content)
+        loaded = checkpoint.load_state(folder, policy)
+        expected = states[loaded.iteration]
+        noticed += loaded.iteration == 0
+        assert loaded.counters == expected.counters and loaded.positions == expected.positions
+        assert all((loaded.params[name] == value).all() for name, value in expected.params.items())
+    return noticed
+
+
+def main(line=None):
+    """Go on for a while; print the figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--minutes", type=float, default=20.0)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(line)
+    rng = np.random.default_rng(options.seed)
+    figures = collections.Counter()
+    longest = 0.0
+    end = time.monotonic() + 60 * options.minutes
+    with tempfile.TemporaryDirectory() as place:
+        place = Path(place)
+        short, long = undisturbed(place / "short", SHORT), undisturbed(place / "long", LONG)
+        number = 0
+        while time.monotonic() < end:
+            number += 1
+            folders = [place / f"{number}{name}" for name in "abcde"]
+            figures["parents killed"] += kill_parent(folders[0], rng, 8)
+            assert record(folders[0]) == short
+            count, seconds = interrupt(folders[1], rng, 5)
+            figures["interrupts"] += count
+            longest = max(longest, seconds)
+            assert record(folders[1]) == short
+            attacks, restarts = attack_workers(folders[2], rng, 20)
+            figures["workers attacked"] += attacks
+            figures["workers replaced"] += restarts
+            assert record(folders[2]) == long
+            filled = fill_disk(folders[3], rng)
+            if filled:
+                figures["disks filled"] += filled[0]
+                assert filled[1] == short
+            folders[4].mkdir()
+            with contextlib.redirect_stderr(None):
+                figures["states damaged"] += 200
+                figures["damages noticed"] += damage_states(folders[4], rng, 200)
+            figures["runs compared, all equal"] += 3 + bool(filled)
+            print(f"{dict(figures)}, longest interrupt {longest:.1f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()
