@@ -53,6 +53,8 @@ def write(folder, parts, params, tasks, phases, num_episodes, probe=None):
             replacement.
     """
     policy, size = parts.policy, shape(parts, num_episodes)
+    if not num_episodes and not policy.architecture.num_context_params:
+        return
     names = [name for name, _ in columns(policy)]
     contexts = np.zeros((size[0], size[3], policy.architecture.num_context_params), np.float32)
     if num_episodes:

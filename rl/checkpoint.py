@@ -369,8 +369,11 @@ def _load(path, expected):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise UserError(f"{path}: expected {expected}: {error.strerror or error}") from None
     except Exception as error:  # a damaged file can end in any of torch's, zip's and pickle's exceptions
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        # Their texts advise to load it without precautions.
+        reason = f"it is damaged, or holds more than tensors ({type(error).__name__})"
         raise UserError(f"{path}: expected {expected}: {reason}") from None
 
 

@@ -58,7 +58,7 @@ def parse(command_line=None):
 
     command = commands.add_parser("trajectories", help="where the agent went", allow_abbrev=False)
     command.add_argument("folder", type=Path, metavar="EVAL", help="an evaluation's folder")
-    command.add_argument("--tasks", type=positive, default=6, metavar="N", help="tasks to show (default 6)")
+    command.add_argument("--tasks", type=positive, default=8, metavar="N", help="tasks to show at most (default 8)")
     add_output(command, "EVAL/trajectories")
     command.set_defaults(draw=draw_trajectories)
 

@@ -1,6 +1,6 @@
 """What happens to a run at a chosen moment: each test's run is a process of its own that sabotages itself."""
 
-import contextlib
+import errno
 import json
 import multiprocessing
 import os
@@ -12,9 +12,11 @@ import signal
 import sys
 from pathlib import Path
 
+import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Box
 from tensorboardX.event_file_writer import EventsWriter
 
 import rl.envs
@@ -27,7 +29,7 @@ from tests import conformance
 from tests.helpers import random_params, small_policy
 from tests.torture import PATIENCE, SHORT, damage_states, into, points, record, run_of
 
-FEW = [*SHORT, "--num-batches", "3"]
+FEW = [*SHORT, "--num-batches", "4"]
 NAVIGATION = [
     "--env-name", "2DNavigation-v0", "--meta-batch-size", "4", "--fast-batch-size", "3", "--test-batch-size", "4",
     "--num-test-steps", "1", "--hidden-size", "8", "--test-freq", "99", "--tasks-per-group", "2",
@@ -39,6 +41,45 @@ WRITING = [
     (os, "replace"), (os, "fsync"), (os, "truncate"), (Path, "mkdir"), (Path, "unlink"), (Path, "write_text"),
     (Path, "write_bytes"), (shutil, "copyfile"), (EventsWriter, "flush"),
 ]  # fmt: skip
+
+
+class Faulty(gymnasium.Env):
+    """The third of its tasks yields something bad in the third step of an episode.
+
+    Args:
+        observation, reward: what the bad step yields.
+    """
+
+    observation_space = Box(-9.0, 9.0, (2,), np.float32)
+    action_space = Box(-1.0, 1.0, (1,), np.float32)
+
+    def __init__(self, observation=0.0, reward=0.0):
+        self.bad = np.full(2, observation, np.float32), reward
+
+    def sample_tasks(self, num_tasks, split, rng):
+        return [{"bad": number == 2} for number in range(num_tasks)]
+
+    def set_tasks(self, tasks):
+        self.task = tasks[0]
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.steps = 0
+        return np.zeros(2, np.float32), {}
+
+    def step(self, action):
+        self.steps += 1
+        if self.task["bad"] and self.steps == 3:
+            return *self.bad, False, False, {}
+        return self.np_random.normal(size=2).astype(np.float32), float(action[0]), False, False, {}
+
+
+for fault, options in {
+    "NanObservation": {"observation": np.nan},
+    "InfiniteReward": {"reward": np.inf},
+    "HugeReward": {"reward": 1e300},
+}.items():
+    gymnasium.register(f"{fault}-v0", entry_point=Faulty, max_episode_steps=5, kwargs=options)
 
 
 class Here:
@@ -89,6 +130,25 @@ def kill_at(count):
         setattr(owner, name, sabotaged(getattr(owner, name)))
 
 
+def fill_at(count):
+    """A disk that is full from the `count`-th call of `WRITING` on, and takes back what is removed."""
+    left = count
+
+    def sabotaged(call):
+        def instead(*arguments, **options):
+            nonlocal left
+            left -= 1
+            if left <= 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return call(*arguments, **options)
+
+        return instead
+
+    for owner, name in WRITING:
+        if name not in ("replace", "truncate", "unlink"):
+            setattr(owner, name, sabotaged(getattr(owner, name)))
+
+
 def limit_files(size):
     """No file can grow beyond so many bytes, as on a disk that is full."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
@@ -97,7 +157,7 @@ def limit_files(size):
 def live(line, output, sabotage, arguments):
     """The life of the process."""
     sys.stdout = sys.stderr = output.open("w", buffering=1)
-    Parts.sampler = Here
+    Parts.sampler = lambda parts: Here(parts)
     sabotage(*arguments)
     sys.exit(main(line))
 
@@ -151,3 +211,193 @@ def test_a_run_killed_at_every_moment_of_writing_ends_with_the_same_bytes(tmp_pa
     # The first run may have written one of two configurations only; all later moments are moments of one run.
     folders = list((tmp_path / "logs").glob("*/*/*"))
     assert sum((folder / "config.json").exists() for folder in folders) == 1
+
+
+def assert_told(status, output, *words):
+    """Exit status 1, one line that says what happened, no traceback."""
+    assert status == 1, output
+    (told,) = [line for line in output.splitlines() if line.startswith("main.py: ")]
+    assert all(word in told for word in words), told
+    assert "Traceback" not in output and "Exception" not in output, output
+
+
+def test_a_run_whose_disk_fills_up_at_many_moments_ends_with_the_same_bytes(tmp_path, undisturbed):
+    for failures in range(100):
+        status, output = run(tmp_path, [*FEW, "--resume", "auto"], fill_at, 1 + 6 * failures)
+        if status == 0:
+            break
+        assert_told(status, output, "No space left on device")
+    assert failures > 3
+    assert record(tmp_path) == undisturbed
+
+
+def test_a_full_disk_is_noticed_before_training(tmp_path):
+    status, output = run(tmp_path, FEW, limit_files, 1000)
+    assert_told(status, output, "File too large", str(tmp_path / "saves"), "config.json")
+    assert "iteration" not in output and not list(tmp_path.rglob("*.tmp"))
+
+
+def test_a_run_goes_on_once_there_is_room_again(tmp_path, undisturbed):
+    # A state has 4 kB, as have the events of three iterations.
+    status, output = run(tmp_path, FEW, limit_files, 5000)
+    assert_told(status, output, "File too large", str(tmp_path / "logs"))
+    assert "iteration 1:" in output and "resume with: python main.py --resume" in output
+    assert not list(tmp_path.rglob("*.tmp"))
+    status, output = run(tmp_path, [*FEW, "--resume", "auto"])
+    assert status == 0 and "resumed at iteration" in output
+    assert record(tmp_path) == undisturbed
+
+
+@pytest.mark.parametrize("blocked", ["logs", "saves"])
+def test_an_unwritable_folder_is_one_line_and_status_1(tmp_path, capsys, blocked):
+    (tmp_path / blocked).write_text("a file where a folder should be")
+    assert main([*FEW, *into(tmp_path)]) == 1
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith(f"main.py: {tmp_path / blocked}") and "cannot make the run's folder" in told
+
+
+POLICY = small_policy()
+STATES = [
+    checkpoint.State(i, random_params(POLICY, i, torch.float32), checkpoint.Counters(no_update=i), {"events": 10 * i})
+    for i in range(4)
+]
+
+
+def loads_as(folder, *numbers):
+    """The state in a folder is one of those, whole."""
+    state = checkpoint.load_state(folder, POLICY)
+    expected = STATES[state.iteration]
+    assert state.iteration in numbers
+    assert (state.counters, state.positions) == (expected.counters, expected.positions)
+    assert all(torch.equal(state.params[name], value) for name, value in expected.params.items())
+
+
+@pytest.mark.parametrize("damaged", [False, True], ids=["two whole states", "the newest damaged"])
+@pytest.mark.parametrize("name, number", [("replace", 1), ("replace", 2), ("fsync", 1), ("fsync", 2)])
+def test_wherever_saving_a_state_stops_the_last_good_one_is_there(tmp_path, monkeypatch, name, number, damaged):
+    class Stopped(Exception):
+        pass
+
+    def stop_at(*arguments):
+        calls.append(arguments)
+        if len(calls) == number:
+            raise Stopped
+        return call(*arguments)
+
+    for state in STATES[:3]:
+        checkpoint.save_state(tmp_path, state)
+    if damaged:
+        (tmp_path / checkpoint.STATE).write_bytes(b"damaged")
+        loads_as(tmp_path, 1)
+    calls, call = [], getattr(os, name)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, name, stop_at)
+        try:
+            checkpoint.save_state(tmp_path, STATES[3])
+        except Stopped:
+            stopped = True
+        else:
+            stopped = False
+    # Without a newest one, there is one renaming less.
+    assert stopped or (damaged and (name, number) == ("replace", 2))
+    loads_as(tmp_path, *((1, 3) if damaged else (2, 3)))
+
+
+def test_damaged_states_are_noticed_and_the_older_one_is_taken(tmp_path, capsys):
+    noticed = damage_states(tmp_path, np.random.default_rng(0), 40)
+    errors = capsys.readouterr().err
+    assert noticed > 10 and errors.count("warning: ") == errors.count("going on from state-older.pt") == noticed
+    assert (tmp_path / checkpoint.DAMAGED_STATE).exists()
+
+
+def test_two_damaged_states_are_an_error_that_names_both(tmp_path):
+    for state in STATES[:2]:
+        checkpoint.save_state(tmp_path, state)
+    for name in (checkpoint.STATE, checkpoint.OLDER_STATE):
+        (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-1])
+    with pytest.raises(UserError, match=r"state\.pt: .*damaged.*state-older\.pt: .*damaged"):
+        checkpoint.load_state(tmp_path, POLICY)
+
+
+class Payload:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def pickled(content, path):
+    path.write_bytes(pickle.dumps(content))
+
+
+def archived(content, path):
+    np.savez(path.open("wb"), config=np.array(content, object), description=np.array(content, object))
+
+
+@pytest.mark.parametrize(
+    "save, load",
+    [
+        (torch.save, lambda path: checkpoint.load_policy(path, POLICY)),
+        (pickled, lambda path: checkpoint.load_policy(path, POLICY)),
+        (torch.save, lambda path: checkpoint.load_state(path.parent, POLICY)),
+        (pickled, lambda path: checkpoint.load_state(path.parent, POLICY)),
+        (archived, conformance.deviations),
+        (pickled, conformance.deviations),
+        (archived, conformance.replay),
+        (pickled, conformance.replay),
+    ],
+)
+def test_a_malicious_file_runs_no_code(tmp_path, save, load):
+    trap, path = tmp_path / "trapped", tmp_path / checkpoint.STATE
+    save({"facts": Payload(str(trap))}, path)
+    with pytest.raises(UserError) as caught:
+        load(path)
+    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+    assert not trap.exists()
+
+
+@pytest.mark.parametrize("fault, what", [("NanObservation", "observation"), ("InfiniteReward", "reward")])
+def test_bad_numbers_of_an_environment_name_their_place(tmp_path, capsys, fault, what):
+    name = f"tests.test_faults:{fault}-v0"
+    assert main([*NAVIGATION, "--env-name", name, "--num-workers", "2", *into(tmp_path)]) == 1
+    told = capsys.readouterr().err
+    assert f"{name}: FloatingPointError: {what} is not finite: task 2, episode 0, step 2" in told
+    assert "resume with: " in told and "Traceback" in told
+
+
+def test_rewards_that_overflow_change_nothing_and_are_counted(tmp_path):
+    line = [*NAVIGATION, "--env-name", "tests.test_faults:HugeReward-v0", "--num-batches", "3"]
+    status, output = run(tmp_path, line)
+    assert status == 0, output
+    logs, saves = run_of(tmp_path)
+    curves = points(logs)
+    assert curves["trpo/no_update", 2] + curves["trpo/rejected_nonfinite", 2] == 3
+    assert (saves / "policy-0.pt").read_bytes() == (saves / "policy-2.pt").read_bytes()
+
+
+def test_steps_that_are_not_finite_change_nothing_and_end_the_run_after_ten(tmp_path, capsys):
+    status, output = run(tmp_path, [*DIVERGING, "--num-batches", "99"])
+    assert_told(status, output, "10 outer steps in a row", "not finite")
+    logs, saves = run_of(tmp_path)
+    curves = points(logs)
+    counts = [curves["trpo/rejected_nonfinite", iteration] for iteration in range(MAX_REJECTED_IN_A_ROW)]
+    assert counts == list(range(1, MAX_REJECTED_IN_A_ROW + 1)) and curves["trpo/no_update", 9] == 0
+    assert (saves / "policy-0.pt").read_bytes() == (saves / "policy-9.pt").read_bytes()
+    flights = sorted(logs.glob("flight-*.npz"))
+    assert [path.name for path in flights] == [f"flight-{i}.npz" for i in range(MAX_FLIGHT_RECORDS)]
+
+    description = json.loads(str(np.load(flights[1])["description"]))
+    assert description["origin"] == {"seed": 42, "iteration": 1, "phase": 0, "first_task": 0}
+    assert conformance.replay(flights[1]) == 0
+    told = capsys.readouterr().out
+    assert len(re.findall(r"task \d: inner loss .*, surrogate .*, gradient .*, curvature product ", told)) == 4
+    assert "rejected_nonfinite=True" in told and ("nan" in told or "inf" in told)
+
+    # Resumed, it goes on counting: no fourth record, and the reason again.
+    status, output = run(tmp_path, ["--resume", str(logs)])
+    assert_told(status, output, "10 outer steps in a row")
+    assert len(list(logs.glob("flight-*.npz"))) == MAX_FLIGHT_RECORDS
+    assert points(logs)["trpo/rejected_nonfinite", 10] == 11

@@ -88,8 +88,7 @@ def files_of_a(folder):
 
 def check_files(folder, listed, environment_file):
     """`folder` holds what `listed` names and nothing else; the environment's file where there is one."""
-    if not environment_file:
-        listed = listed - {"ctgraph_d2.json"}
+    listed = listed - {"success_metric.npy"} - (set() if environment_file else {"ctgraph_d2.json"})
     found = {pattern: set(folder.glob(pattern)) for pattern in listed}
     assert all(found.values()), found
     assert set().union(*found.values()) == set(folder.iterdir())
@@ -148,13 +147,17 @@ def test_variants(folder, arguments, tmp_path):
         "AntVel-v1",
         pytest.param("AntDir-v1", marks=pytest.mark.slow),
         pytest.param("AntPos-v0", marks=pytest.mark.slow),
+        "ML1Push-v2",
+        pytest.param("ML45-v2", marks=pytest.mark.slow),
     ],
 )
 def test_the_larger_commands(word, tmp_path):
     # The README gives AntDir-v1 and AntPos-v0 the options of AntVel-v1.
     like = word if word in README.split() else "AntVel-v1"
     arguments = [word if argument == "AntVel-v1" else argument for argument in training_command(like)]
-    train(arguments, tmp_path, SMALL)
+    # ML45 draws equally from 45 classes to train on and 5 to evaluate on.
+    divisible = ["--meta-batch-size", "45", "--test-batch-size", "5"] if word == "ML45-v2" else []
+    train(arguments, tmp_path, SMALL + divisible)
 
 
 def test_an_environment_of_ones_own(tmp_path):
@@ -175,6 +178,8 @@ def test_every_training_command_is_run():
         "HalfCheetahDir",
         "HalfCheetahVel",
         "AntVel",
+        "ML1Push",
+        "ML45",
         "line:",
     ]
     assert len(commands("main.py")) == len(run_here)

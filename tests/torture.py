@@ -8,6 +8,7 @@ Whatever happens, a run must end with the bytes of the undisturbed one. Prints h
 import argparse
 import collections
 import contextlib
+import io
 import os
 import shlex
 import signal
@@ -32,7 +33,7 @@ TINY = [
     "--tasks-per-group", "2", "--num-workers", "2",
 ]  # fmt: skip
 SHORT = [*TINY, "--num-batches", "6", "--test-freq", "2", "--save-freq", "1"]
-LONG = [*TINY, "--num-batches", "80", "--test-freq", "20", "--save-freq", "40", "--worker-timeout", "1"]
+LONG = [*TINY, "--num-batches", "80", "--test-freq", "20", "--save-freq", "40", "--worker-timeout", "15"]
 PATIENCE = 120  # s; bounds every wait, decides nothing else
 END = 10  # s until the last process of a run that was killed or interrupted has gone
 STATUSES = {signal.SIGINT: (130, -signal.SIGINT), signal.SIGTERM: (143, -signal.SIGTERM)}
@@ -214,7 +215,7 @@ def attack_workers(folder, rng, most):
         with contextlib.suppress(ProcessLookupError):
             if rng.random() < 0.1:
                 os.kill(server, signal.SIGKILL)
-            os.kill(int(rng.choice(workers)), (signal.SIGKILL, signal.SIGSTOP)[int(rng.random() < 0.2)])
+            os.kill(int(rng.choice(workers)), (signal.SIGKILL, signal.SIGSTOP)[int(rng.random() < 0.1)])
             attacks += 1
         # One group may fail three times in a row only if its worker is attacked thrice: let it pass in between.
         program.until_lines(program.output.count("\n") + 2)
@@ -228,7 +229,7 @@ def fill_disk(folder, rng):
     folder.mkdir()
     disk = folder / "disk"
     disk.mkdir()
-    size = f"size={rng.integers(20, 160)}k"
+    size = f"size={rng.integers(8, 80)}k"
     if subprocess.run(["mount", "-t", "tmpfs", "-o", size, "tmpfs", disk], capture_output=True).returncode:
         return None
     try:
@@ -307,7 +308,7 @@ def main(line=None):
                 figures["disks filled"] += filled[0]
                 assert filled[1] == short
             folders[4].mkdir()
-            with contextlib.redirect_stderr(None):
+            with contextlib.redirect_stderr(io.StringIO()):
                 figures["states damaged"] += 200
                 figures["damages noticed"] += damage_states(folders[4], rng, 200)
             figures["runs compared, all equal"] += 3 + bool(filled)

@@ -26,7 +26,7 @@ def write(path, title, panels, moments):
     Args:
         path: of the files, without suffix.
         title: a line above the panels.
-        panels: list of `rl.videos.replay.Panel`, one for each number of updates.
+        panels: list of `rl.video.replay.Panel`, one for each number of updates.
         moments: after how many steps the views of an episode of full length were made.
 
     Returns:
@@ -39,7 +39,7 @@ def write(path, title, panels, moments):
             writer.append_data(np.asarray(image))
     # A palette for the whole film: with one a frame, still areas would flicker. Small things of a rare colour keep it.
     images = list(frames(title, panels, moments))
-    palette = images[len(images) // 2].quantize(GIF_COLOURS, Image.Quantize.MAXCOVERAGE)
+    palette = images[len(images) // 2].quantize(GIF_COLOURS, Image.Quantize.MAXCOVERAGE, kmeans=3)
     first, *others = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     durations = [1000 // rate] * len(others) + [LINGER]
     first.save(animation, save_all=True, append_images=others, duration=durations, loop=0)
@@ -55,7 +55,7 @@ def frames(title, panels, moments):
         image = Image.new("RGB", size, PAPER)
         draw = ImageDraw.Draw(image)
         step = min(int(moments[index]), max(panel.steps for panel in panels))
-        draw.text((8, 7), title, INK, font(15, bold=True))
+        draw.text((8, 7), cut(title, size[0] - 100), INK, font(15, bold=True))
         draw.text((size[0] - 8, 8), f"step {step}", INK, font(14), anchor="ra")
         for updates, panel in enumerate(panels):
             corner = updates % columns * WIDTH, HEADER + updates // columns * (HEIGHT + CAPTION)
@@ -75,6 +75,15 @@ def paste(image, draw, corner, updates, panel, index):
     draw.text((left + WIDTH - 8, top + HEIGHT + 5), remark, FAINT, font(14), anchor="ra")
     earned = f"return {signed(view.earned)} of {signed(panel.total)}"
     draw.text((left + 8, top + HEIGHT + 25), earned, INK, font(14))
+
+
+def cut(title, width):
+    """As much of a title as fits into so many pixels."""
+    if font(15, bold=True).getlength(title) <= width:
+        return title
+    while font(15, bold=True).getlength(f"{title}…") > width:
+        title = title[:-1]
+    return f"{title}…"
 
 
 def described(task):

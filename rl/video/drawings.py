@@ -10,7 +10,7 @@ from rl.envs.ctgraph import CRASH, DECISION, HOME, LEAF, WAIT
 from rl.envs.navigation import GOAL_RANGE
 from rl.plots import style
 from rl.plots.trajectories import places
-from rl.videos.film import HEIGHT, WIDTH, signed
+from rl.video.film import HEIGHT, WIDTH, signed
 
 RECENT = 8  # places of the way in 2D navigation that stand out
 FINER = 3  # drawn so many times larger, then shrunk: smooth lines

@@ -3,8 +3,8 @@
 import mujoco
 import numpy as np
 
-from rl.videos import opengl
-from rl.videos.film import HEIGHT, WIDTH, signed
+from rl.video import opengl
+from rl.video.film import HEIGHT, WIDTH, signed
 
 GOAL_COLOUR = np.array([0.84, 0.37, 0.0, 1.0], np.float32)
 GOAL_RADIUS = 0.25  # m
@@ -12,18 +12,22 @@ SHADOW, REFLECTION = mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REF
 
 
 class _Camera:
-    """A renderer of one model."""
+    """A renderer of one model.
 
-    def __init__(self, name):
+    Args:
+        camera: the name of one of the model's, or a `mujoco.MjvCamera`.
+    """
+
+    def __init__(self, camera):
         opengl.choose()
-        self.name = name
+        self.camera = camera
         self.renderer = None
 
     def look(self, model, data, decorate=lambda scene: None):
         """uint8 [HEIGHT, WIDTH, 3]"""
         if self.renderer is None:
             self.renderer = mujoco.Renderer(model, HEIGHT, WIDTH)
-        self.renderer.update_scene(data, camera=self.name)
+        self.renderer.update_scene(data, camera=self.camera)
         scene = self.renderer.scene
         # In software, they would take three quarters of the time.
         scene.flags[SHADOW] = scene.flags[REFLECTION] = 0
@@ -61,7 +65,8 @@ class Robot:
         if env.task_key == "velocity":
             remark = f"{signed((self.now - self.before) / env.step_duration)} m/s"
         else:
-            remark = f"x {signed(self.now)} m" + (f", y {signed(env.qpos[0, 1])} m" if env.goal_shape else "")
+            place = ", ".join(signed(value) for value in env.qpos[0, : 2 if env.goal_shape else 1])
+            remark = f"({place}) m" if env.goal_shape else f"x {place} m"
         return self.camera.look(env.model, self.data, self._mark_goal), remark
 
     def _mark_goal(self, scene):
@@ -75,8 +80,15 @@ class Robot:
         scene.ngeom += 1
 
 
+def across_the_table():
+    """A camera that faces Meta-World's arm over a corner of its table."""
+    camera = mujoco.MjvCamera()
+    camera.lookat[:], camera.distance, camera.azimuth, camera.elevation = (0.0, 0.65, 0.1), 1.4, -135.0, -30.0
+    return camera
+
+
 class Arm:
-    """Meta-World's robot arm, from the corner camera."""
+    """Meta-World's robot arm."""
 
     def __init__(self, env):
         self.env = env
@@ -84,7 +96,7 @@ class Arm:
 
     def begin(self, task):
         """A new episode."""
-        self.camera = self.cameras.setdefault(task["env_name"], _Camera("corner2"))
+        self.camera = self.cameras.setdefault(task["env_name"], _Camera(across_the_table()))
 
     def follow(self):
         """After a step."""

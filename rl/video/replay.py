@@ -55,7 +55,9 @@ def panel(env, scene, task, episodes, key):
         seen = np.array_equal(observations[0], episodes.observations[0, t, 0])
         observations, rewards, *_ = env.step(action[None])
         if not seen or rewards[0] != reward:
-            raise RuntimeError(f"video of task {task}: the episode, run again, differs from the recorded one in step {t}")
+            raise RuntimeError(
+                f"video of task {task}: the episode, run again, differs from the recorded one in step {t}"
+            )
         earned += reward
         scene.follow()
         if t + 1 in moments:

@@ -28,7 +28,7 @@ def check(config, count):
         raise UserError(f"--video: there are no pictures of {config.env_name}; expected 2D navigation, the CT-graph, "
                         "Half-Cheetah, Ant or Meta-World")  # fmt: skip
     if _SCENES[config.env_name].startswith("robots"):
-        importlib.import_module("rl.videos.opengl").choose()
+        importlib.import_module("rl.video.opengl").choose()
 
 
 def record(folder, parts, tasks, phases, origin, count):
@@ -45,11 +45,11 @@ def record(folder, parts, tasks, phases, origin, count):
     Returns:
         list of the paths
     """
-    from rl.videos import film, replay
+    from rl.video import film, replay
 
     module, _, name = _SCENES[parts.config.env_name].partition(":")
     env = envs.make(parts.config.env_name, 1, **parts.setting.env_options)
-    scene = getattr(importlib.import_module(f"rl.videos.{module}"), name)(env)
+    scene = getattr(importlib.import_module(f"rl.video.{module}"), name)(env)
     first = distinct(tasks)
     paths = []
     for number in (first + [task for task in range(len(tasks)) if task not in first])[:count]:
