@@ -1,5 +1,6 @@
 # make demo: train a little, evaluate, show.    make test: the whole suite.    make lint: style.
 # make bench: what is fast, against its limit.  make test-slow: the longer checks alone.
+# make torture: 20 minutes of runs that are killed, interrupted and starved at random moments, then resumed and compared.
 
 PYTHON ?= python3
 VENV := .venv
@@ -9,7 +10,7 @@ NAVIGATION := --env-name 2DNavigation-v0 --num-context-params 5 --hidden-size 10
 	--fast-batch-size 20 --fast-lr 0.5 --meta-batch-size 20 --test-batch-size 40 --num-test-steps 4 --num-workers 4 \
 	--test-freq 10 --seed 42 --expname cavia --neuromodulation --nm-size 4
 
-.PHONY: demo test test-slow lint bench clean
+.PHONY: demo test test-slow torture lint bench clean
 
 demo: $(VENV)/installed
 	cd rl && $(BIN)/python main.py $(NAVIGATION) --num-batches 20 --logdir ../demo/logs --savedir ../demo/saves
@@ -24,6 +25,9 @@ test: $(VENV)/tests-installed lint
 
 test-slow: $(VENV)/tests-installed
 	$(BIN)/python -m pytest -m slow
+
+torture: $(VENV)/tests-installed
+	$(BIN)/python -m tests.torture --minutes 20
 
 lint: $(VENV)/tests-installed
 	$(BIN)/ruff check .

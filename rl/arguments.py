@@ -92,6 +92,7 @@ class Config:
     )
     expname: str = option("", "name appended to the run's folder")
     device: str = option("auto", "device of the outer step; sampling stays on the CPU", choices=DEVICES)
+    quiet: bool = option(False, "one plain line an iteration on a terminal, too, instead of a progress bar")
     save_freq: int = option(1, "iterations between saved policies (the last one is always saved)", at_least=1)
     logdir: str = option(str(HERE / "logs"), "folder for logs")
     savedir: str = option(str(HERE / "saves"), "folder for policies")

@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any, NamedTuple
 
 if __name__ == "__main__":  # until the run handles Ctrl-C, it ends the process without a word
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -81,59 +82,21 @@ def train(config, folders, interrupts):
 
 def go_on(parts, learner, folders, state, logger, interrupts):
     """Iterate from a `State` to the end of a run."""
-    from rl.evaluation import evaluate, summarize
+    from rl.progress import Progress
     from rl.sampler import WorkerError
 
-    config, params, counters = parts.config, state.params, state.counters
-    finished = False
+    config, finished = parts.config, False
+    progress = Progress(config.num_batches, state.iteration, config.quiet)
     try:
-        print(f"{config.method} on {config.env_name}: logs in {folders.logs}, policies in {folders.saves}")
-        if state.iteration:
-            print(f"resumed at iteration {state.iteration}")
-        if config.neuromodulation and config.nm_gate == "hard":
-            print("hard gates: their derivative is zero, so the modulators keep the weights that they were drawn with")
-        sys.stdout.flush()
+        introduce(parts, folders, state, progress)
         with parts.sampler() as sampler:
-            sampler.restarts = counters.worker_restarts
+            sampler.restarts = state.counters.worker_restarts
             for iteration in range(state.iteration, config.num_batches):
-                started = time.perf_counter()
-                tasks = parts.tasks(config.meta_batch_size, "train", iteration, streams.TRAIN)
-                origin = parts.origin(iteration, streams.TRAIN)
-                phases = sampler.sample(params, tasks, parts.training(), origin)
-                sampled = time.perf_counter()
-                old, (params, report) = params, learner.step(params, *phases.episodes)
-                times = {"sampling": sampled - started, "learning": time.perf_counter() - sampled}
-                if iteration % config.test_freq == 0:
-                    started = time.perf_counter()
-                    evaluated = evaluate(parts, sampler, params, iteration, config.test_batch_size)
-                    evaluated = (*evaluated, time.perf_counter() - started)
-                else:
-                    evaluated = None
-
+                outcome = iterate(parts, learner, sampler, state.params, iteration)
+                counters = count(state.counters, outcome.report, sampler.restarts)
                 with interrupts.shield():
-                    counters = count(counters, report, sampler.restarts)
-                    if report.rejected_nonfinite and counters.flight_records <= MAX_FLIGHT_RECORDS:
-                        record = folders.logs / f"flight-{iteration}.npz"
-                        checkpoint.save_flight_record(
-                            record, parts.policy, learner.options, old, phases.episodes, origin
-                        )
-                        print(f"  the outer step met numbers that are not finite; it is recorded in {record}")
-                    logger.training(iteration, phases, report, times, counters)
-                    if evaluated:
-                        logger.evaluation(iteration, *evaluated)
-                    if iteration % config.save_freq == 0 or iteration == config.num_batches - 1:
-                        checkpoint.save_policy(folders.policy(iteration), params)
-                    reached = checkpoint.State(iteration + 1, params, counters, logger.positions())
-                    checkpoint.save_state(folders.saves, reached)
-                before, after = (summarize(episodes.returns).mean for episodes in phases.episodes)
-                print(
-                    f"iteration {iteration}: return {before:.3f} -> {after:.3f}, kl {report.kl:.4f}, "
-                    f"sampling {times['sampling']:.2f} s, learning {times['learning']:.2f} s",
-                    flush=True,
-                )
-                if evaluated:
-                    means = ", ".join(f"{summarize(episodes.returns).mean:.3f}" for episodes in evaluated[1].episodes)
-                    print(f"  evaluation after 0, 1, 2, … updates: {means}", flush=True)
+                    state = write(parts, learner, folders, logger, state, outcome, counters)
+                tell(progress, iteration, outcome)
                 if counters.rejected_in_a_row >= MAX_REJECTED_IN_A_ROW:
                     raise RunError(
                         f"{MAX_REJECTED_IN_A_ROW} outer steps in a row met losses, gradients or curvature products "
@@ -144,12 +107,96 @@ def go_on(parts, learner, folders, state, logger, interrupts):
     except WorkerError as error:
         raise RunError(str(error)) from None
     finally:
+        progress.close()
         if not finished:
             # What could not be written is told of already.
             with contextlib.suppress(OSError):
                 logger.close()
             print(f"resume with: {resume_command(config, folders)}", file=sys.stderr)
     logger.close()
+    progress.finish(folders, config.num_batches - 1)
+
+
+def introduce(parts, folders, state, progress):
+    """The first words of a run."""
+    config = parts.config
+    progress.note(f"{config.method} on {config.env_name}: logs in {folders.logs}, policies in {folders.saves}")
+    if state.iteration:
+        progress.note(f"resumed at iteration {state.iteration}")
+    if config.match_params:
+        from rl import match_params
+
+        progress.note(match_params.report(parts.policy.architecture, config.hidden_size))
+    if config.neuromodulation and config.nm_gate == "hard":
+        progress.note("hard gates: their derivative is zero, so the modulators keep the weights they were drawn with")
+
+
+class Outcome(NamedTuple):
+    """One iteration: `Phases`, the outer step's `StepReport`, the new θ, seconds by name, and the evaluation if due:
+    its tasks, `Phases`, seconds, and summary of the gates.
+    """
+
+    phases: Any
+    report: Any
+    params: dict
+    times: dict
+    evaluation: tuple | None
+
+
+def iterate(parts, learner, sampler, params, iteration):
+    """Sample, adapt, sample, step; evaluate where that is due."""
+    from rl.evaluation import evaluate
+    from rl.progress import gate_summary
+
+    config, started = parts.config, time.perf_counter()
+    tasks = parts.tasks(config.meta_batch_size, "train", iteration, streams.TRAIN)
+    phases = sampler.sample(params, tasks, parts.training(), parts.origin(iteration, streams.TRAIN))
+    sampled = time.perf_counter()
+    params, report = learner.step(params, *phases.episodes)
+    times = {"sampling": sampled - started, "learning": time.perf_counter() - sampled}
+    evaluation = None
+    if iteration % config.test_freq == 0:
+        started = time.perf_counter()
+        tasks, tested = evaluate(parts, sampler, params, iteration, config.test_batch_size)
+        seconds = time.perf_counter() - started
+        evaluation = tasks, tested, seconds, gate_summary(parts, params, tested)
+    return Outcome(phases, report, params, times, evaluation)
+
+
+def write(parts, learner, folders, logger, state, outcome, counters):
+    """Log an iteration and save what it reached, the new `State`."""
+    config, iteration = parts.config, state.iteration
+    if outcome.report.rejected_nonfinite and counters.flight_records <= MAX_FLIGHT_RECORDS:
+        record = folders.logs / f"flight-{iteration}.npz"
+        origin = parts.origin(iteration, streams.TRAIN)
+        checkpoint.save_flight_record(
+            record, parts.policy, learner.options, state.params, outcome.phases.episodes, origin
+        )
+        print(f"the outer step met numbers that are not finite; it is recorded in {record}", file=sys.stderr)
+    logger.training(iteration, outcome.phases, outcome.report, outcome.times, counters)
+    if outcome.evaluation:
+        tasks, tested, seconds, gates = outcome.evaluation
+        logger.evaluation(iteration, tasks, tested, seconds)
+        for tag, value in gates.items():
+            logger.scalar(tag, value, iteration)
+    if iteration % config.save_freq == 0 or iteration == config.num_batches - 1:
+        checkpoint.save_policy(folders.policy(iteration), outcome.params)
+    reached = checkpoint.State(iteration + 1, outcome.params, counters, logger.positions())
+    checkpoint.save_state(folders.saves, reached)
+    return reached
+
+
+def tell(progress, iteration, outcome):
+    """Tell people of an iteration."""
+    from rl.evaluation import summarize
+
+    episodes = outcome.phases.episodes
+    before, after = (summarize(phase.returns).mean for phase in episodes)
+    steps = sum(phase.steps for phase in episodes)
+    progress.iteration(iteration, before, after, outcome.report.kl, steps, outcome.times)
+    if outcome.evaluation:
+        means = ", ".join(f"{summarize(phase.returns).mean:.3f}" for phase in outcome.evaluation[1].episodes)
+        progress.note(f"  evaluation after 0, 1, 2, … updates: {means}")
 
 
 def begin(config, parts, folders, resumed):
@@ -157,6 +204,7 @@ def begin(config, parts, folders, resumed):
 
     All that a run writes is written here once, so that a place that cannot be written to is noticed before training is.
     """
+    from rl import progress
     from rl.logger import Logger
 
     # The logs come last: a run whose config.json lies there can be resumed.
@@ -168,6 +216,9 @@ def begin(config, parts, folders, resumed):
     state = checkpoint.load_state(folders.saves, parts.policy) if resumed else None
     state = state or checkpoint.State(0, parts.initial_params(), checkpoint.Counters(), {})
     logger = Logger(folders.logs, state.positions)
+    if not state.iteration:
+        for summary in (progress.layout(config.num_test_steps), *progress.hparams(config)):
+            logger.summary(summary)
     checkpoint.save_state(folders.saves, dataclasses.replace(state, positions=logger.positions()))
     return state, logger
 

@@ -2,8 +2,10 @@
 
 python plot.py curves logs/<env>/<method>/<run> ...
 python plot.py adaptation logs/<env>/<method>_test/<run> ...
+python plot.py trajectories|representation|gates logs/<env>/<method>_test/<run>
 """
 
+import argparse
 import sys
 from pathlib import Path
 
@@ -91,7 +93,7 @@ def add_output(command, default):
 def positive(text):
     """A whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:
-        raise arguments.argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
     return int(text)
 
 

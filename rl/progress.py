@@ -108,11 +108,12 @@ def standing(folder):
         list of lines; none where no reference fits, or it shares no iteration with the run
     """
     from rl.plots import runs
+    from rl.plots.references import read_reference
 
     run = runs.read_run(folder)
     lines = []
     for path in sorted(REFERENCES.glob("*.json")):
-        reference = runs.read_reference(path)
+        reference = read_reference(path)
         gate = run.config.nm_gate if run.config.neuromodulation else None
         fits = (run.environment, run.config.method) == (reference.environment, reference.method)
         if not fits or reference.nm_gate not in (None, gate):

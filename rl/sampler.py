@@ -24,6 +24,7 @@ from rl.policies import make_policy
 from rl.rollout import Phases, meta_rollout
 
 MAX_ATTEMPTS = 3
+STARTING = 10.0  # s
 LONGEST_WAIT = 1e6  # s; the operating system takes no much longer ones
 
 
@@ -108,8 +109,16 @@ class Sampler:
         self.close()
 
     def _start(self):
-        with _importable(), _uninterruptible():
-            return _Worker(self._context, self.setting)
+        deadline = time.monotonic() + STARTING
+        while True:
+            try:
+                with _importable(), _uninterruptible():
+                    return _Worker(self._context, self.setting)
+            except (ConnectionError, EOFError) as error:
+                # A fork server that was killed is missed, and another one started, a moment after its death.
+                if time.monotonic() > deadline:
+                    raise WorkerError(f"no worker can be started: {error}") from error
+                time.sleep(0.05)
 
     def _compute(self, jobs):
         busy = {}

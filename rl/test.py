@@ -14,7 +14,7 @@ from pathlib import Path
 if not __package__:  # run as `python test.py`: the package stands one folder up
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from rl import arguments, checkpoint, interventions, streams
+from rl import arguments, checkpoint, interventions, streams, video
 from rl.errors import UserError
 from rl.evaluation import by_class, evaluate, rate, successes, summarize
 
@@ -60,6 +60,9 @@ def parse(command_line=None):
         "--protocol", choices=("paper", "metaworld"), default="paper",
         help="metaworld: Meta-World's own, 10 episodes to adapt on, 3 to evaluate, 500 steps each",
     )  # fmt: skip
+    parser.add_argument(
+        "--video", type=int, default=0, metavar="N", help="film an episode of each of N tasks: mp4 and gif (default 0)"
+    )
     parser.add_argument("--logdir", default=None, help="where the evaluation's folder goes (default: logs)")
     parser.add_argument("--expname", default=None, help="name appended to the evaluation's folder")
     return parser.parse_args(command_line)
@@ -73,6 +76,8 @@ def test(options):
     config = overridden(config, options, env_config_path)
     available = METAWORLD["evaluation episodes"] if options.protocol == "metaworld" else config.fast_batch_size
     episodes = recorded_episodes(options.activations, available)
+    if options.video:
+        video.check(config, options.video)
 
     import numpy as np
     import torch
@@ -120,6 +125,9 @@ def test(options):
         logger.evaluation(0, tasks, measured, seconds)
         logger.close()
         adaptation([folder], folder / "adaptation")
+        if options.video:
+            origin = parts.origin(0, streams.EVALUATE)
+            video.record(folder, parts, tasks, measured.episodes, origin, options.video)
     except BaseException as error:
         shutil.rmtree(folder)
         if not isinstance(error, WorkerError):
@@ -138,7 +146,7 @@ def test(options):
 def describe(options, parts, tasks, measured, phases):
     """What results.json says: of the episodes `measured` and, under an intervention, of those without it."""
     config = parts.config
-    normal = {"returns_normal": returns(phases)} if measured is not phases else {}
+    normal = {"returns_normal": returns(phases)} if phases.intervened else {}
     return {
         "policy": str(options.policy),
         "split": options.split,
@@ -171,8 +179,7 @@ def success(phases, tasks):
         return {}
     rates = [{name: rate(values)._asdict() for name, values in found.items()} for found in told]
     classes = {
-        name: [rate(found["any"][members])._asdict() for found in told]
-        for name, members in by_class(tasks).items()
+        name: [rate(found["any"][members])._asdict() for found in told] for name, members in by_class(tasks).items()
     }
     return {
         "success": [{"updates": updates, **found} for updates, found in enumerate(rates)],

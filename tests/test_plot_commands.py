@@ -236,3 +236,24 @@ def test_the_readmes_commands_are_understood():
         assert callable(options.draw), shlex.join(line)
         for path in getattr(options, "reference", []):
             assert (ROOT / "rl" / path).is_file()
+
+
+def test_success_has_a_panel_of_its_own(tiny, tmp_path):
+    """A real evaluation whose environment is made to tell of success."""
+    source, folder = tiny.evaluation("plain"), tmp_path / "evaluation"
+    folder.mkdir()
+    for path in source.iterdir():
+        if path.name != "results.json":
+            (folder / path.name).symlink_to(path)
+    solved = [[0, 0, 0, 0, 0, 0.5], [0, 0, 0, 0.5, 1, 1], [0, 0.5, 1, 1, 1, 1]]
+    results = json.loads((source / "results.json").read_text(encoding="utf-8"))
+    (folder / "results.json").write_text(json.dumps(results | {"success_per_task": solved}), encoding="utf-8")
+    output = tmp_path / "adaptation"
+    assert plot.main(["adaptation", str(folder), "--output", str(output)]) == 0
+    drawn(output)
+    rows = [row for row in table(output) if row["metric"] == "share of solved episodes"]
+    np.testing.assert_allclose([float(row["value"]) for row in rows], [0.5 / 6, 2.5 / 6, 4.5 / 6])
+    # Alone, without that, the picture has half of the width.
+    plot.main(["adaptation", str(source), "--output", str(tmp_path / "alone")])
+    width, alone = (imread(tmp_path / f"{name}.png").shape[1] for name in ("adaptation", "alone"))
+    assert width == 2 * alone

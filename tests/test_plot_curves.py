@@ -12,6 +12,7 @@ from rl.arguments import Config
 from rl.errors import UserError
 from rl.logger import Logger
 from rl.plots import curves, runs
+from rl.plots.references import read_reference
 
 
 def made_up_run(folder, seed, values, **options):
@@ -98,7 +99,7 @@ def test_only_references_of_every_iteration_are_smoothed(tmp_path):
     content = {"environment": "e", "method": "m", "source": "s", "after_update": [0, 2, 4]}
     for name, iterations in (("dense", [5, 6, 7]), ("sparse", [0, 25, 50])):
         (tmp_path / name).write_text(json.dumps(content | {"iteration": iterations}), encoding="utf-8")
-    dense, sparse = (runs.read_reference(tmp_path / name) for name in ("dense", "sparse"))
+    dense, sparse = (read_reference(tmp_path / name) for name in ("dense", "sparse"))
     np.testing.assert_allclose(curves.smoothed_reference(dense, 2).curves["after_update"], [0, 1, 3])
     np.testing.assert_allclose(curves.smoothed_reference(sparse, 2).curves["after_update"], [0, 2, 4])
 

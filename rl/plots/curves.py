@@ -7,6 +7,7 @@ import numpy as np
 
 from rl.errors import UserError
 from rl.plots import runs, statistics, style
+from rl.plots.references import read_reference
 
 TRAINING = {
     "after_update": ("running_returns/after_update", "after the update"),
@@ -114,7 +115,7 @@ def curves(folders, output, metrics=("after_update",), group_by=(), statistic="m
     if panel_by is None:
         runs.same_environment(found)
     environments = list(dict.fromkeys(run.environment for run in found))
-    compared = [smoothed_reference(runs.read_reference(path), window) for path in references]
+    compared = [smoothed_reference(read_reference(path), window) for path in references]
     wanted = [metric(name) for name in metrics]
     check(environments, compared, wanted)
 

@@ -1,4 +1,4 @@
-"""Reading: the folders that main.py and test.py write, and reference curves."""
+"""Reading the folders that main.py and test.py write, and gathering them in groups."""
 
 import dataclasses
 import json
@@ -90,8 +90,8 @@ class Evaluation(Folder):
     @property
     def options(self):
         """As `Folder.options`, and what test.py alone can vary."""
-        varied = {name: self.results.get(name, "normal") for name in ("modulation", "context")}
-        return {**super().options, "split": self.results.get("split", "test"), **varied}
+        defaults = {"split": "test", "protocol": "paper", "modulation": "normal", "context": "normal"}
+        return {**super().options, **{name: self.results.get(name, value) for name, value in defaults.items()}}
 
     @cached_property
     def results(self):
@@ -203,45 +203,6 @@ def scalars(path):
         for value in event.summary.value:
             if value.HasField("simple_value"):
                 yield value.tag, event.step, value.simple_value
-
-
-@dataclass(frozen=True)
-class Reference:
-    """A reference curve: what another implementation made of the same command.
-
-    Attributes:
-        path: its file.
-        environment, method, source: what, and who says so.
-        nm_gate: hard or soft; None for plain methods.
-        iterations: [N]
-        curves: name of the metric -> values [N].
-    """
-
-    path: Path
-    environment: str
-    method: str
-    source: str
-    nm_gate: str | None
-    iterations: np.ndarray
-    curves: dict
-
-
-def read_reference(path):
-    """Read a reference curve (docs/reference_curves/README.md defines the file).
-
-    Raises:
-        UserError: not such a file.
-    """
-    content = arguments.load_json(path)
-    missing = [name for name in ("environment", "method", "source", "iteration") if name not in content]
-    if missing:
-        raise UserError(f"{path}: expected a reference curve, found none of {', '.join(missing)}")
-    iterations = np.asarray(content["iteration"])
-    curves = {name: np.asarray(content[name]) for name in ("before_update", "after_update") if name in content}
-    if not curves or any(values.shape != iterations.shape for values in curves.values()):
-        raise UserError(f"{path}: expected before_update or after_update with as many entries as iteration")
-    named = (content[name] for name in ("environment", "method", "source"))
-    return Reference(Path(path), *named, content.get("nm_gate"), iterations, curves)
 
 
 def same_environment(folders):

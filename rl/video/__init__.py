@@ -4,6 +4,7 @@
 """
 
 import importlib
+from contextlib import closing
 
 from rl import envs, streams
 from rl.envs import META_WORLD
@@ -20,13 +21,17 @@ def check(config, count):
     """Find out whether `count` episodes of a run can be filmed here.
 
     Raises:
-        UserError: an environment without pictures, another number of tasks, or no way to render.
+        UserError: an environment without pictures, another number of tasks, no way to render or to encode.
     """
     if not 1 <= count <= config.test_batch_size:
         raise UserError(f"--video: expected 1 to {config.test_batch_size} episodes, one a task, got {count}")
     if config.env_name not in _SCENES:
         raise UserError(f"--video: there are no pictures of {config.env_name}; expected 2D navigation, the CT-graph, "
                         "Half-Cheetah, Ant or Meta-World")  # fmt: skip
+    try:
+        importlib.import_module("imageio_ffmpeg").get_ffmpeg_exe()
+    except (ImportError, RuntimeError) as error:
+        raise UserError(f"--video: ffmpeg is missing ({error}); pip install -r rl/requirements.txt brings it") from None
     if _SCENES[config.env_name].startswith("robots"):
         importlib.import_module("rl.video.opengl").choose()
 
@@ -48,20 +53,19 @@ def record(folder, parts, tasks, phases, origin, count):
     from rl.video import film, replay
 
     module, _, name = _SCENES[parts.config.env_name].partition(":")
-    env = envs.make(parts.config.env_name, 1, **parts.setting.env_options)
-    scene = getattr(importlib.import_module(f"rl.video.{module}"), name)(env)
     first = distinct(tasks)
+    chosen = (first + [task for task in range(len(tasks)) if task not in first])[:count]
     paths = []
-    for number in (first + [task for task in range(len(tasks)) if task not in first])[:count]:
-        panels = [
-            replay.panel(
-                env, scene, tasks[number], episodes.tasks(number, number + 1),
-                streams.key(origin.seed, origin.iteration, origin.phase + updates, number, 0, streams.ENVIRONMENT),
-            )
-            for updates, episodes in enumerate(phases)
-        ]  # fmt: skip
-        title = f"{parts.config.env_name}, task {number}: {film.described(tasks[number])}"
-        paths += film.write(folder / f"video-task{number}", title, panels, replay.shown(env.horizon))
-    scene.close()
-    env.close()
+    with (
+        closing(envs.make(parts.config.env_name, 1, **parts.setting.env_options)) as env,
+        closing(getattr(importlib.import_module(f"rl.video.{module}"), name)(env)) as scene,
+    ):
+        for number in chosen:
+            panels = []
+            for updates, episodes in enumerate(phases):
+                place = (origin.seed, origin.iteration, origin.phase + updates, origin.first_task + number, 0)
+                key = streams.key(*place, streams.ENVIRONMENT)
+                panels.append(replay.panel(env, scene, tasks[number], episodes.tasks(number, number + 1), key))
+            title = f"{parts.config.env_name}, task {number}: {film.described(tasks[number])}"
+            paths += film.write(folder / f"video-task{number}", title, panels, replay.shown(env.horizon))
     return paths

@@ -34,11 +34,11 @@ def write(path, title, panels, moments):
     """
     rate = max(SLOWEST, round(len(moments) / SECONDS))
     film, animation = path.with_suffix(".mp4"), path.with_suffix(".gif")
+    images = list(frames(title, panels, moments))
     with imageio.get_writer(film, fps=rate, codec="libx264", quality=7) as writer:
-        for image in frames(title, panels, moments):
+        for image in images:
             writer.append_data(np.asarray(image))
     # A palette for the whole film: with one a frame, still areas would flicker. Small things of a rare colour keep it.
-    images = list(frames(title, panels, moments))
     palette = images[len(images) // 2].quantize(GIF_COLOURS, Image.Quantize.MAXCOVERAGE, kmeans=3)
     first, *others = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     durations = [1000 // rate] * len(others) + [LINGER]

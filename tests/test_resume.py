@@ -1,0 +1,311 @@
+"""Runs that go on: `--resume`."""
+
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import rl.envs
+from rl import arguments, checkpoint, resume
+from rl import test as evaluation_program
+from rl.build import Parts
+from rl.errors import UserError
+from rl.logger import Logger
+from rl.main import resume_command
+from tests.test_faults import FEW, run
+from tests.torture import GRAPH, SHORT, into, kill_parent, record, run_of, undisturbed
+
+GRAPH_OPTIONS = ["--env-name", "CTgraphEnvGoalChange-v0", "--env-config-path", GRAPH]
+FUZZ = settings(
+    max_examples=200, deadline=None, derandomize=True, database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)  # fmt: skip
+
+
+def begun(folder, *line):
+    """The log folder of a run that has begun and not computed anything."""
+    config = arguments.parse([*line, *into(folder)])
+    parts = Parts(config)
+    folders = checkpoint.Folders.make(config)
+    for place in (folders.saves, folders.logs):
+        checkpoint.write_config(place, config, parts.policy, config.env_config_path)
+    checkpoint.save_state(folders.saves, checkpoint.State(0, parts.initial_params(), checkpoint.Counters(), {}))
+    return folders.logs
+
+
+def chosen(folder, logs, *line):
+    return resume.choose(["--resume", str(logs), "--savedir", str(folder / "saves"), *line])
+
+
+def changed(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def killed_until_done(folder, times, seed):
+    """A run killed at random moments ends as the undisturbed one does; as many runs as it takes."""
+    expected = undisturbed(folder / "undisturbed", SHORT)
+    rng = np.random.default_rng(seed)
+    kills = 0
+    for attempt in range(100):
+        kills += kill_parent(folder / str(attempt), rng, times - kills)
+        assert record(folder / str(attempt)) == expected
+        if kills >= times:
+            return
+    pytest.fail(f"only {kills} kills")
+
+
+def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(tmp_path):
+    killed_until_done(tmp_path, 3, seed=0)
+
+
+@pytest.mark.slow
+def test_a_run_killed_twenty_times_ends_with_the_same_bytes(tmp_path):
+    killed_until_done(tmp_path, 20, seed=1)
+
+
+def test_a_run_may_go_on_for_longer(tmp_path):
+    assert run(tmp_path / "at once", SHORT)[0] == 0
+    assert run(tmp_path / "grown", FEW)[0] == 0
+    logs, saves = run_of(tmp_path / "grown")
+    before = json.loads((logs / "config.json").read_text())
+    status, output = run(tmp_path / "grown", ["--resume", str(logs), "--num-batches", "6", "--num-workers", "1"])
+    assert status == 0 and "resumed at iteration 4" in output
+    assert record(tmp_path / "grown") == record(tmp_path / "at once")
+    for folder in (logs, saves):
+        assert json.loads((folder / "config.json").read_text()) == before | {"num_batches": 6}
+    # It is the run of the longer command now, and finished.
+    status, output = run(tmp_path / "grown", [*SHORT, "--resume", "auto"])
+    assert status == 0 and "resumed at iteration 6" in output and "iteration 0" not in output
+    assert record(tmp_path / "grown") == record(tmp_path / "at once")
+
+
+def test_what_changes_no_result_may_change(tmp_path):
+    logs = begun(tmp_path, "--num-workers", "2")
+    config, folders = chosen(
+        tmp_path, logs, "--num-workers", "1", "--device", "cpu", "--worker-timeout", "5", "--learner-memory", "1",
+        "--num-batches", "501", "--make_deterministic",
+    )  # fmt: skip
+    assert folders.logs == logs
+    assert dataclasses.replace(
+        config, num_workers=2, device="auto", worker_timeout=600.0, learner_memory=0.0, num_batches=500,
+        make_deterministic=False,
+    ) == arguments.parse(["--num-workers", "2", *into(tmp_path)])  # fmt: skip
+
+
+def test_what_would_change_the_result_is_refused_with_a_list(tmp_path):
+    logs = begun(tmp_path)
+    with pytest.raises(UserError) as caught:
+        chosen(tmp_path, logs, "--seed", "43", "--fast-lr", "0.5", "--maml", "--num-workers", "1", "--gamma", "0.95")
+    text = str(caught.value)
+    assert str(logs) in text and "\n" not in text
+    for part in ("seed: 42 in the run, 43 given", "fast_lr: 1.0 in the run, 0.5 given", "maml: False in the run, True"):
+        assert part in text
+    assert "num_workers" not in text and "gamma" not in text
+
+
+@pytest.mark.parametrize(
+    "field", [field for field in dataclasses.fields(arguments.Config)], ids=lambda field: field.name
+)
+def test_every_option_is_free_or_refused(tmp_path, field):
+    """A new option has to be thought about: it is refused unless it is named as free."""
+    logs = begun(tmp_path)
+    saved = arguments.load(logs / "config.json")[0]
+    other = {"bool": True, "int": 501, "float": 0.97}.get(field.type.__name__, "another")
+    difference = resume.differences(logs, saved, {field.name: other}) if field.name != "env_config_path" else {}
+    assert (set(difference) <= set(resume.FREE)) == (field.name in (*resume.FREE, "env_config_path"))
+
+
+def test_fewer_iterations_are_refused(tmp_path):
+    with pytest.raises(UserError, match="--num-batches: the run has 500"):
+        chosen(tmp_path, begun(tmp_path), "--num-batches", "499")
+
+
+def test_the_environments_file_is_compared_by_content(tmp_path):
+    logs = begun(tmp_path, *GRAPH_OPTIONS)
+    elsewhere = tmp_path / "elsewhere.json"
+    shutil.copy(GRAPH, elsewhere)
+    config, _ = chosen(tmp_path, logs, "--env-config-path", str(elsewhere))
+    assert config.env_config_path == str(logs / "ctgraph_d2.json")
+    elsewhere.write_text(elsewhere.read_text().replace('"depth": 2', '"depth": 3'))
+    with pytest.raises(UserError, match=r"env_config_path: .*elsewhere\.json, of another content"):
+        chosen(tmp_path, logs, "--env-config-path", str(elsewhere))
+    with pytest.raises(UserError, match=r"nowhere\.json: cannot be read"):
+        chosen(tmp_path, logs, "--env-config-path", str(tmp_path / "nowhere.json"))
+    (logs / "ctgraph_d2.json").unlink()
+    with pytest.raises(UserError, match="the run's copy of the environment's file is missing"):
+        chosen(tmp_path, logs)
+
+
+def test_paths_in_a_config_are_not_followed(tmp_path, monkeypatch):
+    logs = begun(tmp_path / "here", *GRAPH_OPTIONS)
+    trap = tmp_path / "trap"
+    shutil.copytree(tmp_path / "here", trap)
+    changed(
+        logs / "config.json", logdir=str(trap / "logs"), savedir=str(trap / "saves"),
+        env_config_path=str(trap / "ctgraph_d2.json"),
+    )  # fmt: skip
+    config, folders = chosen(tmp_path / "here", logs)
+    assert config.env_config_path == str(logs / "ctgraph_d2.json")
+    assert str(trap) not in f"{config} {folders.logs} {folders.saves}"
+    # Without a word about it on the command line, the saves are looked for in the default place.
+    with pytest.raises(UserError, match="say where with --savedir"):
+        resume.choose(["--resume", str(logs)])
+    changed(logs / "config.json", env_config_path="../../../secret.json")
+    with pytest.raises(UserError, match="copy of the environment's file is missing"):
+        chosen(tmp_path / "here", logs)
+
+
+def auto(folder, *line):
+    return resume.choose([*line, *into(folder), "--resume", "auto"])
+
+
+def test_auto_takes_the_newest_run_of_the_same_configuration(tmp_path, capsys):
+    config, folders = auto(tmp_path, *GRAPH_OPTIONS)
+    assert folders is None and "a new one begins" in capsys.readouterr().out
+    runs = [begun(tmp_path, *GRAPH_OPTIONS, "--num-batches", count) for count in ("10", "20", "30")]
+    begun(tmp_path, *GRAPH_OPTIONS, "--seed", "1")
+    damaged = begun(tmp_path, *GRAPH_OPTIONS, "--num-batches", "20")
+    (damaged / "config.json").write_text("{")
+    for age, expected in enumerate(runs):
+        later = time.time() + 1 + age
+        os.utime(expected / "config.json", (later, later))
+        count = json.loads((expected / "config.json").read_text())["num_batches"]
+        config, folders = auto(tmp_path, *GRAPH_OPTIONS, "--num-batches", str(count), "--num-workers", "1")
+        assert (folders.logs, config.num_batches, config.num_workers) == (expected, count, 1)
+    # A longer run is another one; a shorter one goes on.
+    assert auto(tmp_path, *GRAPH_OPTIONS, "--num-batches", "25")[1].logs == runs[1]
+    assert auto(tmp_path, *GRAPH_OPTIONS, "--num-batches", "5")[1] is None
+
+
+@pytest.mark.parametrize("line", [["--resume", "/"], ["--resume", ""], ["--resume", "nowhere"], ["--resume"]])
+def test_what_is_no_run_is_refused(tmp_path, monkeypatch, line):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError):
+        resume.choose(line)
+
+
+def test_two_processes_may_not_work_on_one_run(tmp_path):
+    assert run(tmp_path, FEW)[0] == 0
+    logs, saves = run_of(tmp_path)
+    before = record(tmp_path)
+    with checkpoint.Folders(logs, saves).claimed():
+        status, output = run(tmp_path, [*FEW, "--resume", "auto"])
+        assert status == 2 and "another process is at work on this run" in output
+    assert record(tmp_path) == before
+    assert run(tmp_path, [*FEW, "--resume", "auto"])[0] == 0
+
+
+def test_the_command_that_resumes_names_what_it_must(tmp_path):
+    config = arguments.Config(logdir=str(tmp_path / "my logs"))
+    folders = checkpoint.Folders(tmp_path / "my logs" / "run", tmp_path / "saves" / "run")
+    assert resume_command(config, folders) == f"python main.py --resume '{folders.logs}'"
+    elsewhere = dataclasses.replace(config, savedir="there")
+    assert resume_command(elsewhere, folders).endswith("--savedir there")
+
+
+def test_events_that_are_missing_are_told_of(tmp_path, capsys):
+    logger = Logger(tmp_path)
+    logger.scalar("tag", 1.0, 0)
+    positions = logger.positions()
+    logger.close()
+    ((name, size),) = positions.items()
+    os.truncate(tmp_path / name, size - 1)
+    Logger(tmp_path, positions | {"events.out.tfevents.lost": 7}).close()
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 2 and all("events of earlier iterations are missing" in line for line in errors)
+
+
+def test_another_version_is_warned_of(tmp_path, capsys):
+    logs = begun(tmp_path)
+    chosen(tmp_path, logs)
+    assert capsys.readouterr().err == ""
+    versions = checkpoint.versions() | {"numpy": "1.0"}
+    changed(logs / "config.json", versions=versions, git_commit="0123")
+    chosen(tmp_path, logs)
+    errors = capsys.readouterr().err
+    assert f"warning: the run began with numpy 1.0, this is {np.__version__}" in errors
+    assert "warning: the run began with commit 0123" in errors and len(errors.splitlines()) == 2
+
+
+VALUES = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(-3, 70), st.integers(), st.floats(), st.text(max_size=8),
+        st.sampled_from([10**30, -1, 0, 1e308, "..", "/", "\0", "a:b", "os:x", "config.json", "é\ud800", "1"]),
+    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=4,
+)  # fmt: skip
+
+
+@st.composite
+def fuzzed(draw, document):
+    """The text of a JSON document with some values changed, keys lost or added, or the text itself spoilt."""
+    changed = json.loads(json.dumps(document))
+    for _ in range(draw(st.integers(0, 3))):
+        place = changed
+        key = draw(st.sampled_from(sorted(place)))
+        if isinstance(place[key], dict) and place[key] and draw(st.booleans()):
+            place = place[key]
+            key = draw(st.sampled_from(sorted(place)))
+        what = draw(st.sampled_from(["change", "change", "change", "lose", "add"]))
+        if what == "lose":
+            del place[key]
+        else:
+            place[key if what == "change" else draw(st.text(max_size=8))] = draw(VALUES)
+        if not changed:
+            break
+    text = json.dumps(changed)
+    if draw(st.integers(0, 9)) == 0:
+        cut = draw(st.integers(0, len(text)))
+        text = text[:cut] + draw(st.text(max_size=3)) + text[cut + draw(st.integers(0, 3)) :]
+    return text.encode(errors="surrogatepass")
+
+
+CONFIG = dataclasses.asdict(arguments.parse(GRAPH_OPTIONS)) | {"input_size": 17, "output_size": 3, "versions": {}}
+
+
+@pytest.fixture(scope="module")
+def graph_run(tmp_path_factory):
+    """A run on a graph: (its place, its log folder)."""
+    folder = tmp_path_factory.mktemp("fuzzed")
+    return folder, begun(folder, *GRAPH_OPTIONS)
+
+
+@FUZZ
+@given(text=fuzzed(CONFIG))
+def test_a_fuzzed_config_is_a_clean_error_or_a_run(graph_run, text):
+    folder, logs = graph_run
+    path = logs / "config.json"
+    path.write_bytes(text)
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(UserError):
+        config, folders = chosen(folder, logs)
+        assert folders.logs == logs and str(folder / "saves") in str(folders.saves)
+        if config.num_layers < 100:
+            checkpoint.load_state(folders.saves, Parts(config).policy)
+    with contextlib.suppress(UserError):
+        options = evaluation_program.parse([str(path), "policy.pt"])
+        config, _ = arguments.load(options.config)
+        file = evaluation_program.environment_file(options, config)
+        assert file in ("", str(logs / "ctgraph_d2.json")) or logs in (logs / file).parents
+        evaluation_program.overridden(config, options, file)
+
+
+@FUZZ
+@given(text=fuzzed(json.loads(Path(GRAPH).read_text())))
+def test_a_fuzzed_graph_is_a_clean_error_or_an_environment(graph_run, text):
+    path = graph_run[0] / "graph.json"
+    path.write_bytes(text)
+    with contextlib.suppress(UserError):
+        options = rl.envs.options("CTgraphEnvGoalChange-v0", str(path))
+        env = rl.envs.make("CTgraphEnvGoalChange-v0", 2, **options)
+        env.reset(seed=0)
+        env.step(np.zeros(2, np.int64))
