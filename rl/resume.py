@@ -48,7 +48,7 @@ def choose(command_line=None):
     if changes.get("num_batches", saved.num_batches) < saved.num_batches:
         raise UserError(f"--num-batches: the run has {saved.num_batches}; expected that or more")
     # Folders named in a file are not followed: the saves lie in the default place unless the command line says where.
-    places = {"logdir": str(logdir_of(folder)), "savedir": given.get("savedir", "quiet", arguments.Config().savedir)}
+    places = {"logdir": str(logdir_of(folder)), "savedir": given.get("savedir", arguments.Config().savedir)}
     config = dataclasses.replace(saved, **(changes | places), env_config_path=copied(folder, saved))
     folders = Folders(folder, Path(config.savedir, *folder.resolve().parts[-3:]))
     if not folders.saves.is_dir():
