@@ -177,11 +177,17 @@ def run(folder, line, sabotage=nothing, *arguments):
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory):
-    """The record of `FEW`."""
+def undisturbed_folder(tmp_path_factory):
+    """The place of a run of `FEW`."""
     folder = tmp_path_factory.mktemp("undisturbed")
     assert run(folder, FEW)[0] == 0
-    return record(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def undisturbed(undisturbed_folder):
+    """Its record."""
+    return record(undisturbed_folder)
 
 
 def killed_while_writing(folder, step):
@@ -237,9 +243,11 @@ def test_a_full_disk_is_noticed_before_training(tmp_path):
     assert "iteration" not in output and not list(tmp_path.rglob("*.tmp"))
 
 
-def test_a_run_goes_on_once_there_is_room_again(tmp_path, undisturbed):
-    # A state has 4 kB, as have the events of three iterations.
-    status, output = run(tmp_path, FEW, limit_files, 5000)
+def test_a_run_goes_on_once_there_is_room_again(tmp_path, undisturbed, undisturbed_folder):
+    # Of all files the events alone reach the limit, in the last iteration.
+    *_, second, largest = sorted(path.stat().st_size for path in undisturbed_folder.rglob("*.*"))
+    assert second < largest - 500
+    status, output = run(tmp_path, FEW, limit_files, largest - 500)
     assert_told(status, output, "File too large", str(tmp_path / "logs"))
     assert "iteration 1:" in output and "resume with: python main.py --resume" in output
     assert not list(tmp_path.rglob("*.tmp"))

@@ -149,7 +149,10 @@ def test_messages_say_what_to_do(capsys):
     for line, words in (
         (["--env-name", "Nowhere-v0"], ["Nowhere-v0", "2DNavigation-v0", "CTgraphEnvGoalChange-v0", "TabularMDP-v0"]),
         (["--env-name", "CTgraphEnvGoalChange-v0"], ["--env-config-path", "ctgraph_d2.json"]),
-        (["--env-name", "tests.broken_env:BrokenTaskless-v0"], ["sample_tasks(num_tasks, split, rng)", "set_tasks(tasks)"]),
+        (
+            ["--env-name", "tests.broken_env:BrokenTaskless-v0"],
+            ["sample_tasks(num_tasks, split, rng)", "set_tasks(tasks)"],
+        ),
     ):
         assert main(line) == 2
         error = capsys.readouterr().err

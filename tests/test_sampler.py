@@ -94,7 +94,8 @@ def test_a_worker_that_is_killed_between_two_samples_is_replaced():
 
 def test_a_group_that_kills_every_worker_is_an_error(tmp_path):
     tasks = [{}, {"dies": str(tmp_path / "deaths"), "times": 99}]
-    with sampler() as pool, pytest.raises(WorkerError, match=r"failed in 3 workers; the last one ended by itself with exit code -9"):
+    told = r"failed in 3 workers; the last one ended by itself with exit code -9"
+    with sampler() as pool, pytest.raises(WorkerError, match=told):
         pool.sample(PARAMS, tasks, SAMPLING, ORIGIN)
     assert (tmp_path / "deaths").stat().st_size == MAX_ATTEMPTS == 3
 

@@ -201,7 +201,7 @@ def interrupt(folder, rng, most):
             (advice,) = advice
             command = [sys.executable, *shlex.split(advice.removeprefix("resume with: "))[1:]]
         # A run that has not begun, or is done, has none.
-        assert advice or "iteration" not in program.output or "iteration 5:" in program.output, program.output
+        assert advice or "\niteration " not in program.output or "\niteration 5:" in program.output, program.output
 
 
 def attack_workers(folder, rng, most):
