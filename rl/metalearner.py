@@ -5,6 +5,7 @@ for all conjugate-gradient products, and chunks are spread over a pool of thread
 are added in the order of the chunks, so that every byte is independent of the number of threads.
 """
 
+import math
 import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from typing import NamedTuple
 import torch
 
 from rl import trpo
+from rl.batch import distinct_rows
 from rl.chunks import Budget, Chunk
 from rl.jacobians import flatten, unflatten
 
@@ -32,6 +34,7 @@ class StepReport(NamedTuple):
     rejected_nonfinite: bool
 
 
+WORK = 100e6  # network rows × weights of a chunk, about: 2 to 3 ms of multiplications
 NAN = float("nan")
 REJECTED = StepReport(NAN, NAN, NAN, 0.0, 0.0, 0, NAN, NAN, 0, accepted=False, rejected_nonfinite=True)
 
@@ -43,7 +46,7 @@ class MetaLearner:
         policy: `MLPPolicy`.
         options: `rl.chunks.Options`.
         memory: bytes that may be kept for curvature products; what lies beyond is computed again for each.
-        rows: how many network rows (tasks × distinct observations) make a chunk; decides the last bits of the results.
+        rows: the most network rows (tasks × distinct observations) of a chunk; decides the last bits of the results.
         threads: how many chunks are worked on at once; decides nothing but speed. Default: all cores.
         dtype, device: of the computation.
     """
@@ -124,10 +127,8 @@ class MetaLearner:
 
     def chunks(self, before, after):
         """Cut the tasks into chunks of about `rows` rows each."""
-        num_tasks, horizon, num_episodes = before.mask.shape
-        size = max(1, self.rows // (horizon * num_episodes))
-        # As many chunks, but of about the same size: threads then end together.
-        size = -(-num_tasks // -(-num_tasks // size))
+        num_tasks = before.mask.shape[0]
+        size = self._chunk_size(before)
 
         def make(start):
             stop = min(start + size, num_tasks)
@@ -141,6 +142,17 @@ class MetaLearner:
             )
 
         return self._map(make, range(0, num_tasks, size))
+
+    def _chunk_size(self, before):
+        """Tasks of a chunk: few enough for its activations to stay in the cache, and enough work for its overhead not
+        to matter; a function of the episodes alone.
+        """
+        num_tasks, horizon, num_episodes, size = before.observations.shape
+        first = distinct_rows(before.observations[:1].reshape(1, horizon * num_episodes, size))
+        rows = horizon * num_episodes if first is None else first[0].shape[1]
+        weights = sum(math.prod(shape) for shape in self.policy.shapes.values())
+        count = max(round(num_tasks * rows * weights / WORK), math.ceil(num_tasks * rows / self.rows), 1)
+        return math.ceil(num_tasks / min(count, num_tasks))
 
     def _map(self, function, items):
         return list(self.pool.map(function, items))

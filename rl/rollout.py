@@ -183,11 +183,11 @@ def action_noise(head, keys, horizon, shape):
     Returns:
         tensor [T, K, E, A] of standard normals, or [T, K, E] of uniforms where actions are discrete
     """
-    generators = [streams.generator(key) for key in keys]
     if head.discrete:
-        drawn = np.stack([generator.random(horizon, np.float32) for generator in generators], axis=1)
+        drawn = np.stack([generator.random(horizon, np.float32) for generator in streams.each(keys)], axis=1)
         return torch.from_numpy(drawn).view(horizon, *shape)
-    drawn = np.stack([generator.standard_normal((horizon, head.size), np.float32) for generator in generators], axis=1)
+    size = (horizon, head.size)
+    drawn = np.stack([generator.standard_normal(size, np.float32) for generator in streams.each(keys)], axis=1)
     return torch.from_numpy(drawn).view(horizon, *shape, head.size)
 
 

@@ -37,3 +37,16 @@ def key(seed, iteration=0, phase=0, task=0, episode=0, purpose=0):
 def generator(packed):
     """The stream of a key, from its beginning."""
     return np.random.Generator(np.random.Philox(key=packed))
+
+
+def each(keys):
+    """The streams of several keys, from their beginnings, one after another: yields the same generator, turned to the
+    next key, which takes an eighth of the time of a new one.
+    """
+    bits = np.random.Philox(key=0)
+    generator = np.random.Generator(bits)
+    beginning = bits.state
+    for packed in keys:
+        beginning["state"]["key"][:] = packed & (2**64 - 1), packed >> 64
+        bits.state = beginning
+        yield generator

@@ -87,10 +87,11 @@ def test_a_run_writes_what_it_should(tmp_path, capsys):
     assert {path.name for path in saves.iterdir()} == {
         "config.json", "ctgraph_d2.json", "policy-0.pt", "policy-2.pt", "policy-3.pt", "state.pt", "state-older.pt"
     }  # fmt: skip
-    curves = scalars(logs)
-    assert set(curves) >= TAGS and set(curves) - TAGS <= {"sampler/worker_restarts"}
+    curves = {tag: points for tag, points in scalars(logs).items() if not tag.startswith(("_hparams_", "custom_"))}
+    gates = {tag for tag in curves if tag.startswith("gates/layer")}
+    assert gates and set(curves) - gates == TAGS | {"sampler/worker_restarts"}
     for tag, points in curves.items():
-        evaluated = tag.startswith("evaluation") or tag == "time/evaluation"
+        evaluated = tag.startswith(("evaluation", "gates")) or tag == "time/evaluation"
         assert [iteration for iteration, _ in points] == ([0, 2] if evaluated else [0, 1, 2, 3]), tag
     config, description = arguments.load(logs / "config.json")
     assert config == arguments.parse([*line, "--num-batches", "4", *into(tmp_path)])
