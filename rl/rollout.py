@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from rl import adaptation, streams
-from rl.batch import prepare
+from rl.batch import distinct_rows, prepare
 from rl.episodes import Episodes
 from rl.interventions import Intervened, Intervention
 
@@ -140,7 +140,7 @@ def rollout(env, policy, adapted, num_episodes, origin):
     running = np.ones(num_envs, bool)
     with torch.inference_mode():
         for t in range(horizon):
-            distribution = policy(adapted.params, adapted.context, torch.from_numpy(current).view(*shape, -1))
+            distribution = look(policy, adapted, current.reshape(*shape, -1))
             chosen = distribution.sample(noise[t]).numpy().reshape(actions.shape[1:])
             observations[t], actions[t], mask[t] = current, chosen, running
             current, rewards[t], terminated, truncated, told = env.step(chosen)
@@ -158,6 +158,15 @@ def rollout(env, policy, adapted, num_episodes, origin):
     actions *= mask.reshape(mask.shape + (1,) * (actions.ndim - 2)).astype(actions.dtype)
     arrays = (by_task(array, shape) for array in (observations, actions, rewards, mask))
     return Episodes(*arrays, {name: by_task(values, shape) for name, values in infos.items()})
+
+
+def look(policy, adapted, observations):
+    """The distribution over actions at observations [K, E, O]; where many repeat, the network sees each once."""
+    repeats = distinct_rows(observations)
+    if repeats is None:
+        return policy(adapted.params, adapted.context, torch.from_numpy(observations))
+    distinct, index = (torch.from_numpy(array) for array in repeats)
+    return policy(adapted.params, adapted.context, distinct).gather(index)
 
 
 def _check_finite(observations, rewards, origin, num_episodes, step):
