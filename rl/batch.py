@@ -1,5 +1,6 @@
 """Episodes made ready for losses: tensors with advantages and weights, each distinct observation once."""
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -62,6 +63,12 @@ class Batch(NamedTuple):
         return distribution.log_prob(self.actions)
 
 
+@functools.cache
+def _projection(size):
+    """A fixed random direction [O]; drawn once, for rollouts ask at every step."""
+    return np.random.Generator(np.random.Philox(key=0)).standard_normal(size)
+
+
 def distinct_rows(observations):
     """Each task's distinct rows.
 
@@ -74,8 +81,7 @@ def distinct_rows(observations):
     """
     num_tasks, num_rows, size = observations.shape
     # Rows differ unless they agree in a random projection; only candidates are then compared exactly.
-    weights = np.random.Generator(np.random.Philox(key=0)).standard_normal(size)
-    first = np.unique(observations[0] @ weights).size
+    first = np.unique(observations[0] @ _projection(size)).size
     if first > _WORTHWHILE * num_rows:
         return None
     found = []

@@ -1,7 +1,7 @@
 """The outer step: TRPO on the post-update episodes, as a function of θ through the inner update.
 
-Work is walked in chunks of tasks. A chunk's constants (advantages, old distribution) are made once, its graphs are kept
-for all conjugate-gradient products, and chunks are spread over a pool of threads with one torch thread each. Results
+Work is walked in chunks of tasks. A chunk's constants (advantages, old distribution) are made once, its derivatives are
+kept for all conjugate-gradient products, and chunks are spread over a pool of threads with one torch thread each. Results
 are added in the order of the chunks, so that every byte is independent of the number of threads.
 """
 
@@ -126,7 +126,7 @@ class MetaLearner:
         return params, report
 
     def chunks(self, before, after):
-        """Cut the tasks into chunks of about `rows` rows each."""
+        """Cut the tasks into `Chunk`s."""
         num_tasks = before.mask.shape[0]
         size = self._chunk_size(before)
 

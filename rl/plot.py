@@ -13,20 +13,17 @@ if not __package__:  # run as `python plot.py`: the package stands one folder up
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from rl import arguments
-from rl.errors import UserError
+from rl.errors import exit_status
 
 
 def main(command_line=None):
     """Parse, draw, and turn errors into one line and an exit status."""
-    try:
-        options = parse(command_line)
-        files, lines = options.draw(options)
-    except UserError as error:
-        print(f"plot.py: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("plot.py: interrupted", file=sys.stderr)
-        return 130
+    return exit_status("plot.py", lambda: draw(parse(command_line)))
+
+
+def draw(options):
+    """Draw what the parsed options ask for, and tell of it; returns the exit status."""
+    files, lines = options.draw(options)
     print("\n".join([*lines, *(f"written: {file}" for file in files)]))
     return 0
 

@@ -15,7 +15,7 @@ if not __package__:  # run as `python test.py`: the package stands one folder up
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from rl import arguments, checkpoint, interventions, streams, video
-from rl.errors import UserError
+from rl.errors import UserError, exit_status
 from rl.evaluation import by_class, evaluate, rate, successes, summarize
 
 GIGABYTE = 1e9
@@ -25,14 +25,7 @@ METAWORLD = {"adaptation episodes": 10, "evaluation episodes": 3, "horizon": 500
 
 def main(command_line=None):
     """Parse, evaluate, and turn errors into one line and an exit status."""
-    try:
-        return test(parse(command_line))
-    except UserError as error:
-        print(f"test.py: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("test.py: interrupted", file=sys.stderr)
-        return 130
+    return exit_status("test.py", lambda: test(parse(command_line)))
 
 
 def parse(command_line=None):

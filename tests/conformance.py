@@ -5,8 +5,7 @@
     python -m tests.conformance --replay rl/logs/<env>/<method>/<run>/flight-<iteration>.npz
 
 The first prints each figure's deviation, relative to its largest entry, and exits with status 1 where one exceeds its
-bound:
-1e-9, or 1e-4 for the whole TRPO step. All in float64.
+bound: 1e-9, or 1e-4 for the whole TRPO step. All in float64.
 
 Ten conjugate-gradient iterations amplify rounding. By how much is measured: the step is repeated with products
 perturbed by 1e-14, about what two right float64 programs differ by. Where that alone moves a figure of the step by more
