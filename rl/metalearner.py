@@ -1,8 +1,8 @@
 """The outer step: TRPO on the post-update episodes, as a function of θ through the inner update.
 
 Work is walked in chunks of tasks. A chunk's constants (advantages, old distribution) are made once, its derivatives are
-kept for all conjugate-gradient products, and chunks are spread over a pool of threads with one torch thread each. Results
-are added in the order of the chunks, so that every byte is independent of the number of threads.
+kept for all conjugate-gradient products, and chunks are spread over a pool of threads with one torch thread each.
+Results are added in the order of the chunks, so that every byte is independent of the number of threads.
 """
 
 import math
