@@ -146,6 +146,6 @@ class Chunk:
         options = self.options
         arguments = (self.policy, self.vector, before, after, options.fast_lr, options.first_order)
         if self.policy.architecture.num_context_params:
-            # Each conjugate-gradient iteration, and the step's length, cost one product with J and one with Jᵀ.
+            # Each conjugate-gradient iteration costs one product with J and one with Jᵀ, the gradient one with Jᵀ.
             return ContextJacobian(*arguments, products=options.cg_iters + 1)
         return GraphJacobian(*arguments)

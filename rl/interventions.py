@@ -1,5 +1,6 @@
 """Causal checks: act as the policy would with other gates, or with another context, than adaptation gave it."""
 
+import functools
 from typing import NamedTuple
 
 import torch
@@ -48,6 +49,10 @@ class Intervened:
             name: torch.from_numpy(rng.permutation(size))
             for name, size in zip(policy.layer_names, sizes.hidden_sizes, strict=True)
         }
+
+    def bind(self, params, context):
+        """As `MLPPolicy.bind`."""
+        return functools.partial(self, params, context)
 
     def __call__(self, params, context, observations):
         """As `MLPPolicy.__call__`."""

@@ -95,12 +95,11 @@ class MetaLearner:
             return tuple(float(sum(values)) / num_tasks for values in zip(*parts, strict=True))
 
         solution = trpo.conjugate_gradient(product, gradient, options.cg_iters)
-        curvature = product(solution.x)
         for chunk in chunks:
             chunk.release()
-        if not all(torch.isfinite(value).all() for value in (torch.tensor(surrogate), gradient, curvature)):
+        if not all(torch.isfinite(value).all() for value in (torch.tensor(surrogate), gradient, solution.product)):
             return params, REJECTED
-        full_step = trpo.step_length(solution.x, curvature, options.max_kl) * solution.x
+        full_step = trpo.step_length(solution.x, solution.product, options.max_kl) * solution.x
         if torch.isfinite(full_step).all():
             found = trpo.line_search(
                 evaluate, surrogate, options.max_kl, options.ls_max_steps, options.ls_backtrack_ratio

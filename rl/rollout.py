@@ -139,8 +139,9 @@ def rollout(env, policy, adapted, num_episodes, origin):
     current, _ = env.reset(seed=[streams.key(*name, streams.ENVIRONMENT) for name in names])
     running = np.ones(num_envs, bool)
     with torch.inference_mode():
+        act = policy.bind(*adapted)
         for t in range(horizon):
-            distribution = look(policy, adapted, current.reshape(*shape, -1))
+            distribution = look(act, current.reshape(*shape, -1))
             chosen = distribution.sample(noise[t]).numpy().reshape(actions.shape[1:])
             observations[t], actions[t], mask[t] = current, chosen, running
             current, rewards[t], terminated, truncated, told = env.step(chosen)
@@ -160,13 +161,13 @@ def rollout(env, policy, adapted, num_episodes, origin):
     return Episodes(*arrays, {name: by_task(values, shape) for name, values in infos.items()})
 
 
-def look(policy, adapted, observations):
-    """The distribution over actions at observations [K, E, O]; where many repeat, the network sees each once."""
+def look(act, observations):
+    """The distribution over actions at observations [K, E, O]; where many repeat, the network `act` sees each once."""
     repeats = distinct_rows(observations)
     if repeats is None:
-        return policy(adapted.params, adapted.context, torch.from_numpy(observations))
+        return act(torch.from_numpy(observations))
     distinct, index = (torch.from_numpy(array) for array in repeats)
-    return policy(adapted.params, adapted.context, distinct).gather(index)
+    return act(distinct).gather(index)
 
 
 def _check_finite(observations, rewards, origin, num_episodes, step):

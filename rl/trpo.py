@@ -6,9 +6,10 @@ import torch
 
 
 class Solution(NamedTuple):
-    """What conjugate gradient found: x [P], and rᵀr of the last residual r = b − A x."""
+    """What conjugate gradient found: x [P], A x [P], and rᵀr of the last residual r = b − A x."""
 
     x: torch.Tensor
+    product: torch.Tensor
     residual: float
 
 
@@ -43,7 +44,7 @@ def conjugate_gradient(product, b, iterations=10, tolerance=1e-10):
         residual = residual - step * curved
         squared_before, squared = squared, residual @ residual
         direction = residual + squared / squared_before * direction
-    return Solution(x, float(squared))
+    return Solution(x, b - residual, float(squared))
 
 
 def step_length(x, curvature, max_kl):

@@ -113,6 +113,18 @@ def test_a_gate_of_one_is_the_plain_policy(head, gate):
         torch.testing.assert_close(gated, expected, rtol=0, atol=1e-13)
 
 
+@EVERY
+def test_a_bound_policy_gives_the_same_bytes(head, layer, adaptation):
+    policy = small_policy(head, layer, adaptation)
+    params = random_params(policy)
+    observations, context = observations_and_context(policy)
+    before = {name: value.clone() for name, value in params.items()}
+    act = policy.bind(params, context)
+    for found, expected in zip(act(observations), policy(params, context, observations), strict=True):
+        assert torch.equal(found, expected)
+    assert all(torch.equal(params[name], value) for name, value in before.items())
+
+
 @pytest.mark.parametrize("layer", ["plain", "hard", "soft"])
 def test_a_context_of_zero_is_the_policy_without_one(layer):
     policy, without = small_policy(layer=layer), small_policy(layer=layer, adaptation="maml")

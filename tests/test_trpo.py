@@ -25,6 +25,8 @@ def test_first_iteration_is_steepest_descent():
     torch.testing.assert_close(solution.x, B * 14 / 50, rtol=0, atol=1e-15)
     # r = b − 0.28·(6, 10, 8) = (−0.68, −0.8, 0.76); rᵀr = 0.4624 + 0.64 + 0.5776 = 1.68.
     assert solution.residual == pytest.approx(1.68, abs=1e-12)
+    # A x = 0.28·(6, 10, 8), without a product of its own.
+    torch.testing.assert_close(solution.product, 0.28 * A @ B, rtol=0, atol=1e-14)
 
 
 def test_conjugate_gradient_equals_numpy():
@@ -34,6 +36,7 @@ def test_conjugate_gradient_equals_numpy():
     tensor = torch.from_numpy(matrix)
     solution = trpo.conjugate_gradient(lambda v: tensor @ v, torch.from_numpy(b), iterations=60, tolerance=1e-24)
     np.testing.assert_allclose(solution.x, np.linalg.solve(matrix, b), rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(solution.product, matrix @ solution.x.numpy(), rtol=1e-9, atol=1e-9)
 
 
 def test_the_tolerance_is_on_the_squared_residual():

@@ -35,7 +35,8 @@ def relu(x):
     too, which cost a third of PyTorch's own.
     """
     if torch.is_grad_enabled() and x.requires_grad:
-        return x * (x.detach() > 0).to(x.dtype)
+        # A comparison that is converted to floats takes three times as long.
+        return x * torch.relu(x.detach()).sign_()
     return torch.relu(x)
 
 
@@ -78,6 +79,16 @@ def modulated(gate):
         return preactivation * gates
 
     return layer
+
+
+def plain_readers(name):
+    """The maps of a plain layer that read its input, and the context if it is the first."""
+    return (name,)
+
+
+def modulated_readers(name):
+    """The maps of a neuromodulated layer that read its input, and the context if it is the first."""
+    return f"{name}.std", f"{name}.in_nm"
 
 
 def plain_shapes(name, inputs, outputs):

@@ -16,7 +16,7 @@ Axes: K tasks, N rows (distinct observations) of each, H units. A bar marks the 
 import torch
 
 _SLOPES = {  # f′ and f″ in terms of h = f(y); None where f″ is zero
-    "relu": (lambda h: (h > 0).to(h.dtype), lambda h, slope: None),
+    "relu": (torch.sign, lambda h, slope: None),
     "tanh": (lambda h: 1 - h * h, lambda h, slope: -2 * h * slope),
 }
 
@@ -198,7 +198,7 @@ class _Layer:
             modulators = record[f"{name}.modulators"]
             self.reader = _Affine(params, f"{name}.in_nm", inputs, context)
             self.writer = _Affine(params, f"{name}.out_nm", modulators, None)
-            self.active = (modulators > 0).to(modulators.dtype)
+            self.active = modulators.sign()
             opening = 1 - gates.square()
             moved = record[f"{name}.preactivation"] * opening
             self.by_gate = slope * moved

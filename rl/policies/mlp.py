@@ -1,5 +1,6 @@
 """The policy network: a pure function of weights, context and observations."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -38,6 +39,7 @@ class MLPPolicy:
         head = heads.CategoricalHead if architecture.discrete else heads.NormalHead
         self.head = head(architecture.action_size)
         self.layer = layers.modulated(layers.GATES[architecture.nm_gate]) if architecture.nm_gate else layers.plain
+        self.readers = layers.modulated_readers if architecture.nm_gate else layers.plain_readers
         self.activate = NONLINEARITIES[architecture.nonlinearity]
         self.layer_names = [f"layer{i}" for i in range(1, len(architecture.hidden_sizes) + 1)]
         self.output_name = f"layer{len(architecture.hidden_sizes) + 1}"
@@ -78,6 +80,25 @@ class MLPPolicy:
         """φ at the start of a task: zeros [K, C] of the dtype and device of `like`, or None where C = 0."""
         size = self.architecture.num_context_params
         return like.new_zeros(num_tasks, size) if size else None
+
+    def bind(self, params, context):
+        """The policy as a function of observations alone, for many calls: φ's share of the first layer, which is the
+        same in each, is made once. The outputs are the same to the last bit.
+
+        Args:
+            params, context: as for a call.
+
+        Returns:
+            function observations [K, N, O] -> distribution
+        """
+        if context is not None:
+            split = self.architecture.observation_size
+            params = dict(params)
+            for name in self.readers(self.layer_names[0]):
+                weight, bias = params[f"{name}.weight"], params[f"{name}.bias"]
+                params[f"{name}.weight"] = weight[..., :split]
+                params[f"{name}.bias"] = layers.affine(context[:, None, :], weight[..., split:], bias).squeeze(1)
+        return functools.partial(self, params, None)
 
     def __call__(
         self,
