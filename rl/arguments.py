@@ -54,7 +54,7 @@ class Config:
     nm_gate: str = option("hard", "gate of the modulated layers: sign (hard) or tanh (soft)", choices=GATES)
     maml: bool = option(False, "adapt all weights (MAML) instead of context parameters (CAVIA)")
     hidden_size: int = option(100, "H, units of each hidden layer", at_least=1)
-    num_layers: int = option(2, "number of hidden layers", at_least=1)
+    num_layers: int = option(2, "number of hidden layers", at_least=1, below=1001)
     match_params: bool = option(
         False, "widen the layers of a plain policy to as many parameters as with --neuromodulation and --nm-size"
     )

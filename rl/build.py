@@ -10,6 +10,8 @@ from rl.policies import Architecture, make_policy
 from rl.rollout import Origin, Sampling
 from rl.sampler import Sampler, Setting
 
+MAX_PARAMS = 100_000_000  # conjugate gradient and the workers' pipes hold several copies of θ
+
 
 class Parts:
     """The parts of a run, built once.
@@ -31,6 +33,11 @@ class Parts:
         options = envs.options(config.env_name, config.env_config_path or None, seed, config.horizon or None)
         self.env = envs.make(config.env_name, 1, **options)
         self.policy = make_policy(architecture(config, self.env))
+        if self.policy.num_params > MAX_PARAMS:
+            raise UserError(
+                f"--hidden-size, --num-layers, --nm-size and --num-context-params make a policy of "
+                f"{self.policy.num_params:,} parameters; expected at most {MAX_PARAMS:,}"
+            )
         self.setting = Setting(config.env_name, options, self.policy.architecture)
 
     def sampler(self):

@@ -25,7 +25,9 @@ _PACKAGES = ("torch", "numpy", "scipy", "gymnasium", "mujoco", "metaworld", "sci
 
 
 class FolderError(UserError):
-    """A run's folder cannot be made; main exits with status 1, as it does on a full disk."""
+    """A run's folder cannot be made."""
+
+    status = 1  # as for a full disk
 
 
 class Folders:

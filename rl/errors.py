@@ -1,24 +1,20 @@
 """Errors that are the user's to mend."""
 
-import sys
-
 
 class UserError(Exception):
-    """Bad input. Its text is one line: what, where, and what was expected. main and test exit with status 2."""
+    """Bad input. Its text is one line: what, where, and what was expected. Programs exit with its `status`."""
+
+    status = 2
 
 
-def exit_status(program, run):
-    """The exit status of a program: what `run()` returns, 2 for bad input, 130 for Ctrl-C, each told in one line.
+class EpisodeError(Exception):
+    """An exception in one episode of a vector environment, its cause.
 
     Args:
-        program: its name, to begin the line with.
-        run: function without arguments.
+        index: the episode's place in the vector environment.
+        place: task, episode and step, once they are known.
     """
-    try:
-        return run()
-    except UserError as error:
-        print(f"{program}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"{program}: interrupted", file=sys.stderr)
-        return 130
+
+    def __init__(self, index, place=""):
+        super().__init__(index, place)
+        self.index, self.place = index, place

@@ -3,6 +3,9 @@
 import contextlib
 import os
 import signal
+import sys
+
+from rl.errors import UserError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -48,3 +51,25 @@ class Interrupts:
         self._received = number
         if not self._shielded:
             raise Interrupted(number)
+
+
+def exit_status(program, run):
+    """The exit status of a program: what it returns, or what stands for the error that ended it, told in one line.
+
+    Bad input is 2, a file that cannot be read or written 1, Ctrl-C 130 and SIGTERM 143.
+
+    Args:
+        program: its name, to begin the line with.
+        run: function of the entered `Interrupts`.
+    """
+    try:
+        with Interrupts() as interrupts:
+            return run(interrupts)
+    except UserError as error:
+        told, status = str(error), error.status
+    except OSError as error:
+        told, status = f"{error.filename}: {error.strerror}" if error.filename else str(error), 1
+    except Interrupted as interrupted:
+        told, status = f"interrupted ({interrupted})", interrupted.status
+    print(f"{program}: {told}", file=sys.stderr)
+    return status

@@ -21,35 +21,21 @@ if not __package__:  # run as `python main.py`: the package stands one folder up
 
 from rl import arguments, checkpoint, resume, streams
 from rl.errors import UserError
-from rl.interrupts import Interrupted, Interrupts
+from rl.interrupts import exit_status
 
 MAX_REJECTED_IN_A_ROW = 10
 MAX_FLIGHT_RECORDS = 3
 
 
-class RunError(Exception):
-    """A run cannot go on; its state is saved. Exit status 1."""
+class RunError(UserError):
+    """A run cannot go on; its state is saved."""
+
+    status = 1
 
 
 def main(command_line=None):
     """Parse, train, and turn errors into a line and an exit status."""
-    try:
-        with Interrupts() as interrupts:
-            config, folders = resume.choose(command_line)
-            return train(config, folders, interrupts)
-    except UserError as error:
-        print(f"main.py: {error}", file=sys.stderr)
-        return 1 if isinstance(error, checkpoint.FolderError) else 2
-    except RunError as error:
-        print(f"main.py: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        what = f"{error.filename}: {error.strerror}" if error.filename else str(error)
-        print(f"main.py: {what}", file=sys.stderr)
-        return 1
-    except Interrupted as interrupted:
-        print(f"main.py: interrupted ({interrupted})", file=sys.stderr)
-        return interrupted.status
+    return exit_status("main.py", lambda interrupts: train(*resume.choose(command_line), interrupts))
 
 
 def train(config, folders, interrupts):

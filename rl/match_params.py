@@ -1,13 +1,11 @@
 """A fair rival: a plain policy as large as the modulated one with the same options, arXiv 2111.00134's control."""
 
-import math
-
 from rl.policies import make_policy
 
 
 def count(architecture):
     """How many parameters a policy has."""
-    return sum(math.prod(shape) for shape in make_policy(architecture).shapes.values())
+    return make_policy(architecture).num_params
 
 
 def modulated(plain):

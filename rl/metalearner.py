@@ -149,8 +149,7 @@ class MetaLearner:
         num_tasks, horizon, num_episodes, size = before.observations.shape
         first = distinct_rows(before.observations[:1].reshape(1, horizon * num_episodes, size))
         rows = horizon * num_episodes if first is None else first[0].shape[1]
-        weights = sum(math.prod(shape) for shape in self.policy.shapes.values())
-        count = max(round(num_tasks * rows * weights / WORK), math.ceil(num_tasks * rows / self.rows), 1)
+        count = max(round(num_tasks * rows * self.policy.num_params / WORK), math.ceil(num_tasks * rows / self.rows), 1)
         return math.ceil(num_tasks / min(count, num_tasks))
 
     def _map(self, function, items):

@@ -13,12 +13,12 @@ if not __package__:  # run as `python plot.py`: the package stands one folder up
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from rl import arguments
-from rl.errors import exit_status
+from rl.interrupts import exit_status
 
 
 def main(command_line=None):
     """Parse, draw, and turn errors into one line and an exit status."""
-    return exit_status("plot.py", lambda: draw(parse(command_line)))
+    return exit_status("plot.py", lambda _: draw(parse(command_line)))
 
 
 def draw(options):

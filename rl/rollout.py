@@ -4,6 +4,8 @@
 iteration, phase, task, episode), so that any process computes the same bytes.
 """
 
+import contextlib
+import functools
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +14,7 @@ import torch
 from rl import adaptation, streams
 from rl.batch import distinct_rows, prepare
 from rl.episodes import Episodes
+from rl.errors import EpisodeError
 from rl.interventions import Intervened, Intervention
 
 
@@ -122,6 +125,10 @@ def rollout(env, policy, adapted, num_episodes, origin):
 
     Returns:
         `Episodes`
+
+    Raises:
+        FloatingPointError: an action, observation or reward is not finite; names task, episode and step.
+        EpisodeError: an exception in an episode, likewise.
     """
     num_envs, horizon = env.num_envs, env.horizon
     shape = (num_envs // num_episodes, num_episodes)
@@ -136,7 +143,9 @@ def rollout(env, policy, adapted, num_episodes, origin):
     mask = np.zeros((horizon, num_envs), np.float32)
     infos = {}
 
-    current, _ = env.reset(seed=[streams.key(*name, streams.ENVIRONMENT) for name in names])
+    place = functools.partial(_place, origin, num_episodes)
+    with _placed(place, None):
+        current, _ = env.reset(seed=[streams.key(*name, streams.ENVIRONMENT) for name in names])
     running = np.ones(num_envs, bool)
     with torch.inference_mode():
         act = policy.bind(*adapted)
@@ -144,14 +153,17 @@ def rollout(env, policy, adapted, num_episodes, origin):
             distribution = look(act, current.reshape(*shape, -1))
             chosen = distribution.sample(noise[t]).numpy().reshape(actions.shape[1:])
             observations[t], actions[t], mask[t] = current, chosen, running
-            current, rewards[t], terminated, truncated, told = env.step(chosen)
+            _check_finite("action", chosen, place, t)
+            with _placed(place, t):
+                current, rewards[t], terminated, truncated, told = env.step(chosen)
             for name, values in told.items():
                 if np.shape(values) != (num_envs,):
                     continue
                 if name not in infos:
                     infos[name] = np.zeros((horizon, num_envs), values.dtype)
                 infos[name][t, running] = values[running]
-            _check_finite(current, rewards[t], origin, num_episodes, t)
+            _check_finite("observation", current, place, t)
+            _check_finite("reward", rewards[t], place, t)
             running = ~(terminated | truncated)
             if not running.any():
                 break
@@ -170,21 +182,31 @@ def look(act, observations):
     return act(distinct).gather(index)
 
 
-def _check_finite(observations, rewards, origin, num_episodes, step):
-    """Stop at the first observation or reward that is not finite.
+def _place(origin, num_episodes, index, step):
+    """In words, where episode `index` of a group stands."""
+    words = f"task {origin.first_task + index // num_episodes}, episode {index % num_episodes}"
+    return words if step is None else f"{words}, step {step}"
+
+
+@contextlib.contextmanager
+def _placed(place, step):
+    """Tell an `EpisodeError` where it is."""
+    try:
+        yield
+    except EpisodeError as error:
+        raise EpisodeError(error.index, place(error.index, step)) from error.__cause__
+
+
+def _check_finite(what, values, place, step):
+    """Stop at the first of some values [N, ...] that is not finite.
 
     Raises:
         FloatingPointError: naming task, episode and step.
     """
-    if np.isfinite(observations).all() and np.isfinite(rewards).all():
-        return
-    fine = np.isfinite(observations).all(axis=1)
-    what = "reward" if fine.all() else "observation"
-    place = int(np.argmin(np.isfinite(rewards) if fine.all() else fine))
-    raise FloatingPointError(
-        f"{what} is not finite: task {origin.first_task + place // num_episodes}, episode {place % num_episodes}, "
-        f"step {step}"
-    )
+    finite = np.isfinite(values)
+    if not finite.all():
+        index = int(np.argmin(finite.reshape(len(finite), -1).all(axis=1)))
+        raise FloatingPointError(f"{what} is not finite: {place(index, step)}")
 
 
 def action_noise(head, keys, horizon, shape):

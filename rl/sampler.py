@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import torch
 
 from rl import envs
+from rl.errors import EpisodeError
 from rl.policies import make_policy
 from rl.rollout import Phases, meta_rollout
 
@@ -261,14 +262,20 @@ def _work(pipe, setting):
             params = {name: torch.from_numpy(value) for name, value in job.params.items()}
             outcome = meta_rollout(environments[num_envs], policy, params, job.tasks, job.sampling, job.origin)
         except Exception as error:
-            outcome = (
-                f"{setting.env_name}: {type(error).__name__}: {error} (tasks from {job.origin.first_task}, "
-                f"iteration {job.origin.iteration})\n{traceback.format_exc()}"
-            )
+            outcome = _told(error, setting.env_name, job.origin)
         try:
             pipe.send(outcome)
         except OSError:
             return
+
+
+def _told(error, env_name, origin):
+    """An exception in words: where, what, and its traceback."""
+    place, cause = f"tasks from {origin.first_task}", error
+    if isinstance(error, EpisodeError):
+        place, cause = error.place, error.__cause__
+    what = f"{type(cause).__name__}: {cause}"
+    return f"{env_name}: {what} ({place}, iteration {origin.iteration})\n{traceback.format_exc()}"
 
 
 def _end_with_parent():

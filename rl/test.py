@@ -15,8 +15,9 @@ if not __package__:  # run as `python test.py`: the package stands one folder up
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from rl import arguments, checkpoint, interventions, streams, video
-from rl.errors import UserError, exit_status
+from rl.errors import UserError
 from rl.evaluation import by_class, evaluate, rate, successes, summarize
+from rl.interrupts import exit_status
 
 GIGABYTE = 1e9
 # Meta-World's evaluation of meta-learning, as its documents describe it.
@@ -25,7 +26,7 @@ METAWORLD = {"adaptation episodes": 10, "evaluation episodes": 3, "horizon": 500
 
 def main(command_line=None):
     """Parse, evaluate, and turn errors into one line and an exit status."""
-    return exit_status("test.py", lambda: test(parse(command_line)))
+    return exit_status("test.py", lambda _: test(parse(command_line)))
 
 
 def parse(command_line=None):

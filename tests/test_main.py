@@ -114,6 +114,8 @@ def bad(*line):
         bad("--unknown-option"),
         bad("--nonlinearity", "sigmoid"),
         bad("--hidden-size", "0"),
+        bad("--hidden-size", "100000"),
+        bad("--num-layers", "1000000000"),
         bad("--meta-batch-size", "-3"),
         bad("--fast-lr", "nan"),
         bad("--device", "cuda"),

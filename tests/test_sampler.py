@@ -104,7 +104,9 @@ def test_an_exception_arrives_with_the_workers_traceback():
     with sampler() as pool, pytest.raises(WorkerError) as caught:
         pool.sample(PARAMS, [{}, {"raises": "no more"}], SAMPLING, ORIGIN)
     text = str(caught.value)
-    assert "ArithmeticError: no more" in text.splitlines()[0] and NAME in text.splitlines()[0]
+    # Of the second task, the first episode in its first step.
+    place = f"task 1, episode 0, step 0, iteration {ORIGIN.iteration}"
+    assert text.splitlines()[0] == f"{NAME}: ArithmeticError: no more ({place})"
     assert "Traceback" in text and "broken_env.py" in text and 'raise ArithmeticError(self.task["raises"])' in text
 
 

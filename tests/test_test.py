@@ -1,11 +1,16 @@
 """test.py: what it writes, its causal checks, bad input."""
 
+import errno
 import json
+import os
+import signal
+from multiprocessing import active_children
 
 import numpy as np
 import pytest
 import torch
 
+import rl.test
 from rl import arguments, checkpoint
 from rl.build import Parts
 
@@ -172,3 +177,27 @@ def test_bad_input(tiny, capsys, name, options, complaint):
 def test_the_probe_set_of_another_environment(tiny, folder, capsys):
     assert tiny.evaluate("graph", "--probe", str(folder)) == 2
     assert "expected observations of size 17, found 2" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_leaves_no_half_of_an_evaluation(tiny, tmp_path, capsys, monkeypatch, number):
+    monkeypatch.setattr(rl.test, "describe", lambda *_: os.kill(os.getpid(), number))
+    tiny.run("navigation")
+    capsys.readouterr()
+    assert tiny.evaluate("navigation", "--logdir", str(tmp_path)) == 128 + number
+    assert capsys.readouterr().err == f"test.py: interrupted ({number.name})\n"
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [] and active_children() == []
+
+
+def test_a_full_disk_is_told_of_in_one_line(tiny, tmp_path, capsys, monkeypatch):
+    def full(path, _):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(np, "save", full)
+    tiny.run("navigation")
+    capsys.readouterr()
+    assert tiny.evaluate("navigation", "--logdir", str(tmp_path)) == 1
+    told = capsys.readouterr().err
+    assert told.startswith(f"test.py: {tmp_path}") and told.endswith("rewards.npy: No space left on device\n")
+    assert len(told.splitlines()) == 1
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

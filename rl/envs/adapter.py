@@ -16,7 +16,7 @@ from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode
 
 from rl.envs.base import TaskVectorEnv
-from rl.errors import UserError
+from rl.errors import EpisodeError, UserError
 
 _WHAT_TO_ADD = (
     "add sample_tasks(num_tasks, split, rng), which returns a list of dicts that JSON can hold, "
@@ -98,17 +98,31 @@ class AdaptedEnv(TaskVectorEnv):
             env.set_tasks([task])
 
     def begin(self, which):
-        """Reset the environments."""
+        """Reset the environments.
+
+        Raises:
+            EpisodeError: the user's environment raised something.
+        """
         for i in which:
-            observation, _ = self.envs[i].reset(seed=int(self.generators[i].integers(2**31)))
-            self.observations[i] = np.asarray(observation).ravel()
+            try:
+                observation, _ = self.envs[i].reset(seed=int(self.generators[i].integers(2**31)))
+                self.observations[i] = np.asarray(observation).ravel()
+            except Exception as error:
+                raise EpisodeError(i) from error
 
     def advance(self, actions):
-        """Step the environments that run."""
+        """Step the environments that run.
+
+        Raises:
+            EpisodeError: the user's environment raised something.
+        """
         rewards, terminated = np.zeros(self.num_envs), np.zeros(self.num_envs, bool)
         for i in np.flatnonzero(self.running):
-            observation, rewards[i], terminated[i], truncated, _ = self.envs[i].step(self._inner_action(actions[i]))
-            self.observations[i] = np.asarray(observation).ravel()
+            try:
+                observation, rewards[i], terminated[i], truncated, _ = self.envs[i].step(self._inner_action(actions[i]))
+                self.observations[i] = np.asarray(observation).ravel()
+            except Exception as error:
+                raise EpisodeError(i) from error
             self.truncated[i] = truncated and not terminated[i]
         return rewards, terminated, {}
 

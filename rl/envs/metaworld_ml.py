@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium.spaces import Box
 
 from rl.envs.base import TaskVectorEnv
-from rl.errors import UserError
+from rl.errors import EpisodeError, UserError
 
 HORIZON, MAX_HORIZON = 200, 500  # environment steps of 12.5 ms
 
@@ -132,6 +132,7 @@ class MetaWorldML(TaskVectorEnv):
 
         Raises:
             UserError: an action of a running episode is not finite.
+            EpisodeError: Meta-World or MuJoCo raised something.
         """
         rewards, success = np.zeros(self.num_envs), np.zeros(self.num_envs, bool)
         actions = actions.astype(np.float32, copy=False)
@@ -140,7 +141,10 @@ class MetaWorldML(TaskVectorEnv):
         for i in np.flatnonzero(self.running):
             if not finite[i]:
                 raise UserError(f"{self.name}, episode {i}: expected a finite action, got {actions[i].tolist()}")
-            observation, rewards[i], _, _, info = self._episodes[i].step(actions[i], displacements[i])
+            try:
+                observation, rewards[i], _, _, info = self._episodes[i].step(actions[i], displacements[i])
+            except Exception as error:
+                raise EpisodeError(i) from error
             self._observations[i] = observation
             success[i] = info["success"]
         return rewards, np.zeros(self.num_envs, bool), {"success": success}

@@ -1,6 +1,7 @@
 """The policy network: a pure function of weights, context and observations."""
 
 import functools
+import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -57,6 +58,11 @@ class MLPPolicy:
                 shapes |= layers.plain_shapes(name, inputs, outputs)
             inputs = outputs
         return shapes | self.head.trailing_shapes(inputs, self.output_name)
+
+    @property
+    def num_params(self):
+        """P, the number of weights in θ."""
+        return sum(math.prod(shape) for shape in self.shapes.values())
 
     def initial_params(self, rng):
         """Draw θ: Xavier-uniform weights, zero biases and zero log-std.
