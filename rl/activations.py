@@ -6,9 +6,9 @@ import numpy as np
 import torch
 
 from rl import streams
-from rl.checkpoint import write_text
 from rl.errors import UserError
 from rl.evaluation import replay
+from rl.files import write_text
 from rl.tasks import distinct
 
 PROBE_SIZE = 256  # observations

@@ -1,25 +1,21 @@
-"""Files of a run: policies, configurations, folders. Everything is written whole or not at all."""
+"""Files of a run: its folders, its configuration, its policies."""
 
 import contextlib
 import dataclasses
 import fcntl
-import hashlib
-import io
-import json
 import os
 import shutil
 import subprocess
 import sys
-import warnings
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from rl import arguments
 from rl.errors import UserError
+from rl.files import check_shapes, load_tensors, replacing, save_tensors, write_json
 
 _PACKAGES = ("torch", "numpy", "scipy", "gymnasium", "mujoco", "metaworld", "scikit-image", "tensorboardX")
 
@@ -163,186 +159,10 @@ def git_commit():
     return described.stdout.strip()
 
 
-def write_json(path, content):
-    """Write a JSON file whole or not at all."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
-
-
-def write_text(path, text):
-    """Write a text file whole or not at all."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-
-
-@contextlib.contextmanager
-def replacing(path, older=None):
-    """A file is written under another name, flushed to the disk, then renamed: readers see the old one or the new.
-
-    Args:
-        path: the file.
-        older: where the file before it is kept; default: nowhere.
-    """
-    temporary = Path(f"{path}.tmp")
-    try:
-        yield temporary
-        _flush(temporary)
-        if older is not None and path.exists():
-            os.replace(path, older)
-        os.replace(temporary, path)
-        _flush(temporary.parent)
-    except OSError as error:
-        # A full disk has better uses for half a file.
-        temporary.unlink(missing_ok=True)
-        if error.errno is not None and error.filename is None:
-            error.filename = str(path)
-        raise
-
-
-def _flush(path):
-    """Have the operating system write a file, or a folder's names, to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _save(path, content):
-    # Torch's own writer of files tells of a full disk in riddles.
-    buffer = io.BytesIO()
-    torch.save(content, buffer)
-    path.write_bytes(buffer.getvalue())
-
-
 def save_policy(path, params):
     """Save θ as a state dict with the published names."""
     with replacing(path) as temporary:
-        _save(temporary, {name: value.detach().cpu() for name, value in params.items()})
-
-
-@dataclasses.dataclass
-class Counters:
-    """What a run has met so far."""
-
-    worker_restarts: int = 0
-    no_update: int = 0
-    rejected_nonfinite: int = 0
-    rejected_in_a_row: int = 0
-    flight_records: int = 0
-
-
-@dataclasses.dataclass(frozen=True)
-class State:
-    """All that a run needs to go on, besides its configuration: everything random follows from the iteration.
-
-    Attributes:
-        iteration: the next one.
-        params: θ.
-        counters: `Counters`.
-        positions: where the event files ended (`rl.logger.Logger.positions`).
-    """
-
-    iteration: int
-    params: dict
-    counters: Counters
-    positions: dict
-
-
-STATE, OLDER_STATE, DAMAGED_STATE = "state.pt", "state-older.pt", "state-damaged.pt"
-
-
-def save_state(folder, state):
-    """Save a `State`, keeping the one before it as a second generation."""
-    facts = json.dumps(
-        {"iteration": state.iteration, "counters": dataclasses.asdict(state.counters), "positions": state.positions}
-    )
-    params = {name: value.detach().cpu() for name, value in state.params.items()}
-    with replacing(folder / STATE, older=folder / OLDER_STATE) as temporary:
-        _save(temporary, {"facts": facts, "params": params, "digest": _digest(facts, params)})
-
-
-def load_state(folder, policy):
-    """Load the newest undamaged `State`, or None where a run has none yet.
-
-    A damaged newest one is put aside, lest the next one saved push the good one out.
-
-    Args:
-        folder: where policies are saved.
-        policy: `MLPPolicy`, whose parameters are expected.
-
-    Raises:
-        UserError: there are states, but all are damaged.
-    """
-    damage = []
-    for name in (STATE, OLDER_STATE):
-        path = folder / name
-        if not path.exists():
-            continue
-        try:
-            state = _read_state(path, policy)
-        except UserError as error:
-            damage.append(str(error))
-            continue
-        for complaint in damage:
-            print(f"warning: {complaint}; going on from {path.name}", file=sys.stderr)
-            os.replace(folder / STATE, folder / DAMAGED_STATE)
-        return state
-    if damage:
-        raise UserError("; ".join(damage))
-    return None
-
-
-def _read_state(path, policy):
-    content = _load(path, "a run's state")
-    try:
-        facts, params = content["facts"], content["params"]
-        intact = content["digest"] == _digest(facts, params)
-        facts = json.loads(facts)
-        counters, positions = Counters(**facts["counters"]), dict(facts["positions"])
-        numbers = [facts["iteration"], *vars(counters).values(), *positions.values()]
-        if not all(isinstance(number, int) and number >= 0 for number in numbers):
-            raise ValueError(f"expected counts, found {numbers}")
-        state = State(facts["iteration"], params, counters, positions)
-    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
-        raise UserError(f"{path}: damaged: {type(error).__name__}: {error}") from None
-    if not intact:
-        raise UserError(f"{path}: damaged: its contents do not agree with its checksum")
-    _check_shapes(path, params, policy)
-    return state
-
-
-def _digest(facts, params):
-    """SHA-256 of a state's contents."""
-    digest = hashlib.sha256(facts.encode())
-    for name, value in params.items():
-        digest.update(name.encode() + value.contiguous().numpy().tobytes())
-    return digest.hexdigest()
-
-
-def save_flight_record(path, policy, options, params, episodes, origin):
-    """Save all that an outer step saw, without pickles: `python -m tests.conformance --replay FILE` repeats it.
-
-    Args:
-        path: an npz file.
-        policy: `MLPPolicy`.
-        options: `rl.chunks.Options`.
-        params: θ before the step.
-        episodes: `Episodes` before and after the inner update.
-        origin: `rl.rollout.Origin`, the seeds.
-    """
-    arrays = {f"param/{name}": value.detach().cpu().numpy() for name, value in params.items()}
-    for phase, seen in zip(("before", "after"), episodes, strict=True):
-        for name in ("observations", "actions", "rewards", "mask"):
-            arrays[f"{phase}/{name}"] = getattr(seen, name)
-    description = {
-        "architecture": policy.architecture._asdict(),
-        "options": options._asdict(),
-        "origin": origin._asdict(),
-    }
-    with replacing(path) as temporary:
-        buffer = io.BytesIO()
-        np.savez_compressed(buffer, description=json.dumps(description), **arrays)
-        temporary.write_bytes(buffer.getvalue())
+        save_tensors(temporary, {name: value.detach().cpu() for name, value in params.items()})
 
 
 def load_policy(path, policy):
@@ -358,40 +178,8 @@ def load_policy(path, policy):
     Raises:
         UserError: no such file, something else than a state dict, or one of another shape.
     """
-    content = _load(path, "a policy's state dict")
+    content = load_tensors(path, "a policy's state dict")
     if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
         raise UserError(f"{path}: expected a state dict (names to tensors), found a {type(content).__name__}")
-    _check_shapes(path, content, policy)
+    check_shapes(path, content, policy)
     return {name: content[name].to(torch.float32) for name in policy.shapes}
-
-
-def _load(path, expected):
-    """torch.load without code: whatever is wrong with the file is one line."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise UserError(f"{path}: expected {expected}: {error.strerror or error}") from None
-    except Exception as error:  # a damaged file can end in any of torch's, zip's and pickle's exceptions
-        # Their texts advise to load it without precautions.
-        reason = f"it is damaged, or holds more than tensors ({type(error).__name__})"
-        raise UserError(f"{path}: expected {expected}: {reason}") from None
-
-
-def _check_shapes(path, params, policy):
-    """Hold a state dict against the policy's shapes."""
-    expected = policy.shapes
-    found = {name: tuple(value.shape) for name, value in params.items()}
-    differences = [
-        f"{name}: expected {_shape(expected.get(name))}, found {_shape(found.get(name))}"
-        for name in dict.fromkeys([*expected, *found])
-        if expected.get(name) != found.get(name)
-    ]
-    if differences:
-        more = f" (and {len(differences) - 4} more)" if len(differences) > 4 else ""
-        raise UserError(f"{path}: does not fit the configuration: {'; '.join(differences[:4])}{more}")
-
-
-def _shape(shape):
-    return "nothing" if shape is None else "×".join(map(str, shape)) or "a number"

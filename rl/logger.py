@@ -47,7 +47,7 @@ class Logger:
             phases: `Phases` before and after the update.
             report: the outer step's `StepReport`.
             times: dict name -> seconds.
-            counters: the run's `rl.checkpoint.Counters`.
+            counters: the run's `rl.state.Counters`.
         """
         before, after = phases.episodes
         self.scalar("policy/actions_train", mean_action(before), iteration)

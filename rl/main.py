@@ -22,6 +22,7 @@ if not __package__:  # run as `python main.py`: the package stands one folder up
 from rl import arguments, checkpoint, resume, streams
 from rl.errors import UserError
 from rl.interrupts import exit_status
+from rl.state import Counters, State, load_state, save_flight_record, save_state
 
 MAX_REJECTED_IN_A_ROW = 10
 MAX_FLIGHT_RECORDS = 3
@@ -155,9 +156,7 @@ def write(parts, learner, folders, logger, state, outcome, counters):
     if outcome.report.rejected_nonfinite and counters.flight_records <= MAX_FLIGHT_RECORDS:
         record = folders.logs / f"flight-{iteration}.npz"
         origin = parts.origin(iteration, streams.TRAIN)
-        checkpoint.save_flight_record(
-            record, parts.policy, learner.options, state.params, outcome.phases.episodes, origin
-        )
+        save_flight_record(record, parts.policy, learner.options, state.params, outcome.phases.episodes, origin)
         print(f"the outer step met numbers that are not finite; it is recorded in {record}", file=sys.stderr)
     logger.training(iteration, outcome.phases, outcome.report, outcome.times, counters)
     if outcome.evaluation:
@@ -167,8 +166,8 @@ def write(parts, learner, folders, logger, state, outcome, counters):
             logger.scalar(tag, value, iteration)
     if iteration % config.save_freq == 0 or iteration == config.num_batches - 1:
         checkpoint.save_policy(folders.policy(iteration), outcome.params)
-    reached = checkpoint.State(iteration + 1, outcome.params, counters, logger.positions())
-    checkpoint.save_state(folders.saves, reached)
+    reached = State(iteration + 1, outcome.params, counters, logger.positions())
+    save_state(folders.saves, reached)
     return reached
 
 
@@ -199,20 +198,20 @@ def begin(config, parts, folders, resumed):
             checkpoint.extend_config(folder, config.num_batches)
         else:
             checkpoint.write_config(folder, config, parts.policy, config.env_config_path)
-    state = checkpoint.load_state(folders.saves, parts.policy) if resumed else None
-    state = state or checkpoint.State(0, parts.initial_params(), checkpoint.Counters(), {})
+    state = load_state(folders.saves, parts.policy) if resumed else None
+    state = state or State(0, parts.initial_params(), Counters(), {})
     logger = Logger(folders.logs, state.positions)
     if not state.iteration:
         for summary in (progress.layout(config.num_test_steps), *progress.hparams(config)):
             logger.summary(summary)
-    checkpoint.save_state(folders.saves, dataclasses.replace(state, positions=logger.positions()))
+    save_state(folders.saves, dataclasses.replace(state, positions=logger.positions()))
     return state, logger
 
 
 def count(counters, report, restarts):
     """The `Counters` after an outer step."""
     rejected = report.rejected_nonfinite
-    return checkpoint.Counters(
+    return Counters(
         worker_restarts=restarts,
         no_update=counters.no_update + (not report.accepted and not rejected),
         rejected_nonfinite=counters.rejected_nonfinite + rejected,

@@ -17,6 +17,7 @@ if not __package__:  # run as `python test.py`: the package stands one folder up
 from rl import arguments, checkpoint, interventions, streams, video
 from rl.errors import UserError
 from rl.evaluation import by_class, evaluate, rate, successes, summarize
+from rl.files import write_text
 from rl.interrupts import exit_status
 
 GIGABYTE = 1e9
@@ -105,7 +106,7 @@ def test(options):
             measured = measured._replace(episodes=shown)
         checkpoint.write_config(folder, config, parts.policy, env_config_path)
         checkpoint.save_policy(folder / "policy.pt", params)
-        checkpoint.write_text(folder / "tasks.json", json.dumps(tasks) + "\n")
+        write_text(folder / "tasks.json", json.dumps(tasks) + "\n")
         np.save(folder / "rewards.npy", np.stack([phase.rewards for phase in measured.episodes], axis=-1))
         if successes(measured.episodes[0]):
             solved = np.stack([phase.infos["success"] for phase in measured.episodes], axis=-1)
@@ -114,7 +115,7 @@ def test(options):
         # Under an intervention, units would not do what the policy's own do.
         activations.write(folder, parts, params, tasks, phases, 0 if intervention else episodes, probe)
         results = describe(options, parts, tasks, measured, phases)
-        checkpoint.write_text(folder / "results.json", json.dumps(results, indent=2) + "\n")
+        write_text(folder / "results.json", json.dumps(results, indent=2) + "\n")
         logger = Logger(folder)
         logger.evaluation(0, tasks, measured, seconds)
         logger.close()

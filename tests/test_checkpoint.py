@@ -9,8 +9,9 @@ import torch
 
 from rl import arguments, checkpoint
 from rl.arguments import Config
-from rl.checkpoint import Folders, load_policy, run_name, save_policy, write_config, write_text
+from rl.checkpoint import Folders, load_policy, run_name, save_policy, write_config
 from rl.errors import UserError
+from rl.files import write_text
 from tests.helpers import COMBINATIONS, random_params, small_policy
 
 

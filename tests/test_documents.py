@@ -7,11 +7,11 @@ import pytest
 
 from rl import arguments, plot
 from rl import test as evaluation_program
-from rl.checkpoint import Counters
 from rl.episodes import Episodes
 from rl.logger import Logger
 from rl.metalearner import StepReport
 from rl.rollout import Phases
+from rl.state import Counters
 from tests.helpers import ROOT
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])

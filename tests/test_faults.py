@@ -25,6 +25,7 @@ from rl.build import Parts
 from rl.errors import UserError
 from rl.main import MAX_FLIGHT_RECORDS, MAX_REJECTED_IN_A_ROW, main
 from rl.rollout import Phases, meta_rollout
+from rl.state import DAMAGED_STATE, OLDER_STATE, STATE, Counters, State, load_state, save_state
 from tests import conformance
 from tests.helpers import random_params, small_policy
 from tests.torture import PATIENCE, SHORT, damage_states, into, points, record, run_of
@@ -266,14 +267,13 @@ def test_an_unwritable_folder_is_one_line_and_status_1(tmp_path, capsys, blocked
 
 POLICY = small_policy()
 STATES = [
-    checkpoint.State(i, random_params(POLICY, i, torch.float32), checkpoint.Counters(no_update=i), {"events": 10 * i})
-    for i in range(4)
+    State(i, random_params(POLICY, i, torch.float32), Counters(no_update=i), {"events": 10 * i}) for i in range(4)
 ]
 
 
 def loads_as(folder, *numbers):
     """The state in a folder is one of those, whole."""
-    state = checkpoint.load_state(folder, POLICY)
+    state = load_state(folder, POLICY)
     expected = STATES[state.iteration]
     assert state.iteration in numbers
     assert (state.counters, state.positions) == (expected.counters, expected.positions)
@@ -293,15 +293,15 @@ def test_wherever_saving_a_state_stops_the_last_good_one_is_there(tmp_path, monk
         return call(*arguments)
 
     for state in STATES[:3]:
-        checkpoint.save_state(tmp_path, state)
+        save_state(tmp_path, state)
     if damaged:
-        (tmp_path / checkpoint.STATE).write_bytes(b"damaged")
+        (tmp_path / STATE).write_bytes(b"damaged")
         loads_as(tmp_path, 1)
     calls, call = [], getattr(os, name)
     with monkeypatch.context() as patch:
         patch.setattr(os, name, stop_at)
         try:
-            checkpoint.save_state(tmp_path, STATES[3])
+            save_state(tmp_path, STATES[3])
         except Stopped:
             stopped = True
         else:
@@ -315,16 +315,16 @@ def test_damaged_states_are_noticed_and_the_older_one_is_taken(tmp_path, capsys)
     noticed = damage_states(tmp_path, np.random.default_rng(0), 40)
     errors = capsys.readouterr().err
     assert noticed > 10 and errors.count("warning: ") == errors.count("going on from state-older.pt") == noticed
-    assert (tmp_path / checkpoint.DAMAGED_STATE).exists()
+    assert (tmp_path / DAMAGED_STATE).exists()
 
 
 def test_two_damaged_states_are_an_error_that_names_both(tmp_path):
     for state in STATES[:2]:
-        checkpoint.save_state(tmp_path, state)
-    for name in (checkpoint.STATE, checkpoint.OLDER_STATE):
+        save_state(tmp_path, state)
+    for name in (STATE, OLDER_STATE):
         (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-1])
     with pytest.raises(UserError, match=r"state\.pt: .*damaged.*state-older\.pt: .*damaged"):
-        checkpoint.load_state(tmp_path, POLICY)
+        load_state(tmp_path, POLICY)
 
 
 class Payload:
@@ -351,8 +351,8 @@ def archived(content, path):
     [
         (torch.save, lambda path: checkpoint.load_policy(path, POLICY)),
         (pickled, lambda path: checkpoint.load_policy(path, POLICY)),
-        (torch.save, lambda path: checkpoint.load_state(path.parent, POLICY)),
-        (pickled, lambda path: checkpoint.load_state(path.parent, POLICY)),
+        (torch.save, lambda path: load_state(path.parent, POLICY)),
+        (pickled, lambda path: load_state(path.parent, POLICY)),
         (archived, conformance.deviations),
         (pickled, conformance.deviations),
         (archived, conformance.replay),
@@ -360,7 +360,7 @@ def archived(content, path):
     ],
 )
 def test_a_malicious_file_runs_no_code(tmp_path, save, load):
-    trap, path = tmp_path / "trapped", tmp_path / checkpoint.STATE
+    trap, path = tmp_path / "trapped", tmp_path / STATE
     save({"facts": Payload(str(trap))}, path)
     with pytest.raises(UserError) as caught:
         load(path)

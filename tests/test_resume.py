@@ -21,6 +21,7 @@ from rl.build import Parts
 from rl.errors import UserError
 from rl.logger import Logger
 from rl.main import resume_command
+from rl.state import Counters, State, load_state, save_state
 from tests.test_faults import FEW, run
 from tests.torture import GRAPH, SHORT, into, kill_parent, record, run_of, undisturbed
 
@@ -38,7 +39,7 @@ def begun(folder, *line):
     folders = checkpoint.Folders.make(config)
     for place in (folders.saves, folders.logs):
         checkpoint.write_config(place, config, parts.policy, config.env_config_path)
-    checkpoint.save_state(folders.saves, checkpoint.State(0, parts.initial_params(), checkpoint.Counters(), {}))
+    save_state(folders.saves, State(0, parts.initial_params(), Counters(), {}))
     return folders.logs
 
 
@@ -290,7 +291,7 @@ def test_a_fuzzed_config_is_a_clean_error_or_a_run(graph_run, text):
         config, folders = chosen(folder, logs)
         assert folders.logs == logs and str(folder / "saves") in str(folders.saves)
         if config.num_layers < 100:
-            checkpoint.load_state(folders.saves, Parts(config).policy)
+            load_state(folders.saves, Parts(config).policy)
     with contextlib.suppress(UserError):
         options = evaluation_program.parse([str(path), "policy.pt"])
         config, _ = arguments.load(options.config)

@@ -12,7 +12,7 @@ LAYERS = [
     {"main", "test", "plot"},
     {"resume", "interrupts", "progress", "video"},
     {"plots"},
-    {"activations", "evaluation", "build", "logger", "checkpoint"},
+    {"activations", "evaluation", "build", "logger", "checkpoint", "state"},
     {"metalearner", "sampler"},
     {"rollout"},
     {"chunks", "interventions", "match_params"},
@@ -20,11 +20,12 @@ LAYERS = [
     {"adaptation"},
     {"batch"},
     {"policies", "envs", "baseline", "episodes", "arguments", "tasks"},
-    {"returns", "trpo", "streams", "errors", "gates"},
+    {"returns", "trpo", "streams", "files", "gates"},
+    {"errors"},
 ]
 # Neighbours that may see one another, in this order.
 WITHIN = [("activations", "evaluation"), ("activations", "build"), ("evaluation", "build"), ("logger", "evaluation"),
-          ("activations", "checkpoint"), ("test", "plot"), ("build", "checkpoint")]  # fmt: skip
+          ("test", "plot"), ("build", "checkpoint")]  # fmt: skip
 
 
 def imports(path):

@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from tensorboardX.proto.event_pb2 import Event
 
-from rl import checkpoint
+from rl.state import STATE, Counters, State, load_state, save_state
 from tests.helpers import ROOT, alive, becomes, random_params, small_policy
 
 GRAPH = str(ROOT / "rl" / "envs" / "ctgraph" / "ctgraph_d2.json")
@@ -257,22 +257,19 @@ def damage_states(folder, rng, count):
         how often the damage was noticed
     """
     policy = small_policy()
-    states = [
-        checkpoint.State(i, random_params(policy, i, dtype=torch.float32), checkpoint.Counters(), {"events": i})
-        for i in range(2)
-    ]
+    pair = [State(i, random_params(policy, i, dtype=torch.float32), Counters(), {"events": i}) for i in range(2)]
     noticed = 0
     for _ in range(count):
-        for state in states:
-            checkpoint.save_state(folder, state)
-        content = bytearray((folder / checkpoint.STATE).read_bytes())
+        for state in pair:
+            save_state(folder, state)
+        content = bytearray((folder / STATE).read_bytes())
         if rng.random() < 0.2:
             content = content[: rng.integers(len(content))]
         else:
             content[rng.integers(len(content))] ^= 1 << rng.integers(8)
-        (folder / checkpoint.STATE).write_bytes(content)
-        loaded = checkpoint.load_state(folder, policy)
-        expected = states[loaded.iteration]
+        (folder / STATE).write_bytes(content)
+        loaded = load_state(folder, policy)
+        expected = pair[loaded.iteration]
         noticed += loaded.iteration == 0
         assert loaded.counters == expected.counters and loaded.positions == expected.positions
         assert all((loaded.params[name] == value).all() for name, value in expected.params.items())

@@ -45,7 +45,7 @@ class Linearization:
                 read = context if index == 0 else None
                 self.layers.append(_Layer(policy, params, name, inputs, record, read, second_order))
                 inputs = record[f"{name}.output"]
-            self.output = _Affine(params, policy.head.output_name(policy.output_name), inputs, None)
+            self.output = _Affine(params, policy.head.output_name(policy.output_name), inputs, None, second_order)
 
     def forward_tangent(self, tangent, d_context):
         """How the network's output moves.
@@ -74,7 +74,6 @@ class Linearization:
         Returns:
             ∂ℓ/∂φ [K, C]
         """
-        self.cotangent = cotangent
         for layer in [self.output, *reversed(self.layers)]:
             cotangent = layer.backward(cotangent, gradient)
         return cotangent
@@ -91,7 +90,7 @@ class Linearization:
             d(∂ℓ/∂φ) [K, C]
         """
         flows, d_hidden, tangent = flow
-        d_cotangent = self.output.backward_tangent(self.cotangent, d_cotangent, tangent, d_hidden, None, gradient)
+        d_cotangent = self.output.backward_tangent(d_cotangent, tangent, d_hidden, None, gradient)
         for layer, moved in zip(reversed(self.layers), reversed(flows), strict=True):
             d_cotangent = layer.backward_tangent(d_cotangent, tangent, moved, gradient)
         return d_cotangent
@@ -106,10 +105,12 @@ class Linearization:
 
 
 class _Affine:
-    """W [x, φ] + b; its derivatives are named as the layer's parameters."""
+    """W [x, φ] + b; its derivatives are named as its parameters. For second order it remembers what `backward` met."""
 
-    def __init__(self, params, name, inputs, context):
+    def __init__(self, params, name, inputs, context, second_order):
         self.name = name
+        self.second_order = second_order
+        self.cotangent = self.sums = None
         self.inputs = inputs
         self.context = context
         self.split = inputs.shape[-1]
@@ -136,45 +137,55 @@ class _Affine:
         result = result.view(*self.inputs.shape[:2], -1)
         return result if common is None else result.add_(common[:, None, :])
 
-    def accumulate(self, gradient, cotangent, inputs, context):
-        """Add cotangentᵀ [x, φ] to the gradient of W; None stands for zero."""
+    def backward(self, cotangent, gradient, onto=None):
+        """x̄ [K, N, in], added to `onto` if given; for the layer that reads the context φ̄ [K, C]."""
+        sums = cotangent.sum(1) if gradient is not None or self.context is not None else None
+        if self.second_order:
+            self.cotangent, self.sums = cotangent, sums
+        if gradient is not None:
+            self._accumulate(gradient, cotangent, sums, self.inputs, self.context)
+            gradient[f"{self.name}.bias"].add_(sums.sum(0))
+        return self._pull(cotangent, sums, onto)
+
+    def backward_tangent(self, d_cotangent, tangent, d_inputs, d_context, gradient, onto=None):
+        """dx̄ = c̄ dW + dc̄ W, added to `onto` if given, or dφ̄; adds dW̄ = dc̄ᵀ x + c̄ᵀ dx."""
+        d_sums = d_cotangent.sum(1) if gradient is not None or self.context is not None else None
+        if gradient is not None:
+            self._accumulate(gradient, d_cotangent, d_sums, self.inputs, self.context)
+            self._accumulate(gradient, self.cotangent, self.sums, d_inputs, d_context)
+            gradient[f"{self.name}.bias"].add_(d_sums.sum(0))
+        result = self._pull(d_cotangent, d_sums, onto)
+        if tangent is not None:
+            d_weight = tangent[f"{self.name}.weight"]
+            if self.context is None:
+                _rows(result).addmm_(_rows(self.cotangent), d_weight)
+            else:
+                result.addmm_(self.sums, d_weight[:, self.split :])
+        return result
+
+    def _accumulate(self, gradient, cotangent, sums, inputs, context):
+        """Add cotangentᵀ [x, φ] to the gradient of W, where sums [K, out] are the cotangent's over rows; x or φ None
+        stands for zero."""
         weight = gradient[f"{self.name}.weight"]
         if inputs is not None:
             weight[:, : self.split].addmm_(_rows(cotangent).mT, _rows(inputs))
         if context is not None:
-            weight[:, self.split :].addmm_(cotangent.sum(1).mT, context)
+            weight[:, self.split :].addmm_(sums.mT, context)
 
-    def backward(self, cotangent, gradient):
-        """x̄ [K, N, in]; for the layer that reads the context φ̄ [K, C]."""
-        if gradient is not None:
-            self.accumulate(gradient, cotangent, self.inputs, self.context)
-            gradient[f"{self.name}.bias"].add_(_rows(cotangent).sum(0))
-        return self.pull(cotangent)
-
-    def pull(self, cotangent):
-        """cotangent · W, for the inputs or, where there is one, for the context."""
+    def _pull(self, cotangent, sums, onto):
+        """cotangent · W, for the inputs or, where there is one, for the context, whose rows are all alike."""
         if self.context is None:
-            return (_rows(cotangent) @ self.weight).view(*cotangent.shape[:2], -1)
-        return cotangent.sum(1) @ self.weight[:, self.split :]
-
-    def backward_tangent(self, cotangent, d_cotangent, tangent, d_inputs, d_context, gradient):
-        """dx̄ = c̄ dW + dc̄ W, or dφ̄; adds dW̄ = dc̄ᵀ x + c̄ᵀ dx."""
-        if gradient is not None:
-            self.accumulate(gradient, d_cotangent, self.inputs, self.context)
-            self.accumulate(gradient, cotangent, d_inputs, d_context)
-            gradient[f"{self.name}.bias"].add_(_rows(d_cotangent).sum(0))
-        result = self.pull(d_cotangent)
-        if tangent is not None:
-            d_weight = tangent[f"{self.name}.weight"]
-            if self.context is None:
-                _rows(result).addmm_(_rows(cotangent), d_weight)
-            else:
-                result = result + cotangent.sum(1) @ d_weight[:, self.split :]
-        return result
+            factors, shape = (_rows(cotangent), self.weight), (*cotangent.shape[:2], -1)
+        else:
+            factors, shape = (sums, self.weight[:, self.split :]), (len(sums), -1)
+        if onto is None:
+            return torch.mm(*factors).view(shape)
+        onto.view(-1, onto.shape[-1]).addmm_(*factors)
+        return onto
 
     def kept(self):
         """The tensors that it keeps."""
-        return [self.inputs]
+        return [self.inputs] if self.cotangent is None else [self.inputs, self.cotangent]
 
 
 class _Layer:
@@ -188,7 +199,7 @@ class _Layer:
         bend = bend_of(hidden, slope) if second_order else None
         self.soft = gate == "soft"
         self.second_order = second_order
-        self.main = _Affine(params, f"{name}.std" if gate else name, inputs, context)
+        self.main = _Affine(params, f"{name}.std" if gate else name, inputs, context, second_order)
         self.by_main = slope if gate is None else slope * gates
         # ∂²h/∂a², ∂²h/∂a∂z and ∂²h/∂z² of h = f(a g), g = tanh z; None where they vanish.
         self.main_main = None
@@ -196,15 +207,15 @@ class _Layer:
             self.main_main = bend if gate is None else bend * gates.square()
         if self.soft:
             modulators = record[f"{name}.modulators"]
-            self.reader = _Affine(params, f"{name}.in_nm", inputs, context)
-            self.writer = _Affine(params, f"{name}.out_nm", modulators, None)
+            self.reader = _Affine(params, f"{name}.in_nm", inputs, context, second_order)
+            self.writer = _Affine(params, f"{name}.out_nm", modulators, None, second_order)
             self.active = modulators.sign()
-            opening = 1 - gates.square()
+            opening = torch.addcmul(gates.new_ones(()), gates, gates, value=-1)
             moved = record[f"{name}.preactivation"] * opening
             self.by_gate = slope * moved
             if second_order:
                 self.main_gate = slope * opening
-                self.gate_gate = self.by_gate * gates * -2
+                self.gate_gate = (self.by_gate * gates).mul_(-2)
                 if bend is not None:
                     self.main_gate += bend * gates * moved
                     self.gate_gate += bend * moved.square()
@@ -221,15 +232,11 @@ class _Layer:
 
     def backward(self, cotangent, gradient):
         """x̄ or φ̄ from h̄."""
-        main = self.by_main * cotangent
-        result = self.main.backward(main, gradient)
-        writer = reader = None
+        result = self.main.backward(self.by_main * cotangent, gradient)
         if self.soft:
-            writer = self.by_gate * cotangent
-            reader = self.writer.backward(writer, gradient).mul_(self.active)
-            result = result.add_(self.reader.backward(reader, gradient))
+            modulators = self.writer.backward(self.by_gate * cotangent, gradient).mul_(self.active)
+            result = self.reader.backward(modulators, gradient, onto=result)
         if self.second_order:
-            self.cotangents = main, writer, reader
             # From now on weighted by h̄: A, B and C.
             if self.main_main is not None:
                 self.main_main.mul_(cotangent)
@@ -241,24 +248,23 @@ class _Layer:
     def backward_tangent(self, d_cotangent, tangent, moved, gradient):
         """dx̄ or dφ̄ from dh̄."""
         d_inputs, d_main, d_modulators, d_gates, d_context = moved
-        main, writer, reader = self.cotangents
         d_main_bar = self.by_main * d_cotangent
         if self.main_main is not None:
             d_main_bar.addcmul_(self.main_main, d_main)
         if self.soft:
             d_main_bar.addcmul_(self.main_gate, d_gates)
-        result = self.main.backward_tangent(main, d_main_bar, tangent, d_inputs, d_context, gradient)
+        result = self.main.backward_tangent(d_main_bar, tangent, d_inputs, d_context, gradient)
         if self.soft:
             d_writer = self.by_gate * d_cotangent
             d_writer.addcmul_(self.main_gate, d_main).addcmul_(self.gate_gate, d_gates)
-            d_reader = self.writer.backward_tangent(writer, d_writer, tangent, d_modulators, None, gradient)
+            d_reader = self.writer.backward_tangent(d_writer, tangent, d_modulators, None, gradient)
             d_reader.mul_(self.active)
-            result = result.add_(self.reader.backward_tangent(reader, d_reader, tangent, d_inputs, d_context, gradient))
+            result = self.reader.backward_tangent(d_reader, tangent, d_inputs, d_context, gradient, onto=result)
         return result
 
     def kept(self):
         """The tensors that it keeps."""
-        return [value for value in _tensors(vars(self).values()) if value.dim() == 3] + self.main.kept()
+        return [value for value in _tensors(vars(self).values()) if value.dim() == 3]
 
 
 def _tensors(values):
