@@ -9,6 +9,10 @@ from typing import NamedTuple
 
 import torch
 
+# Numbers in a hidden layer's activations, for all tasks, up to which tasks take their steps together; beyond it, one by
+# one: a worker then needs a fifth of the memory, and its cache holds more of it.
+TOGETHER = 2**20
+
 
 class Adapted(NamedTuple):
     """What the policy takes besides observations: weights (by task [K, ...] once adapted) and context [K, C]."""
@@ -51,7 +55,16 @@ def inner_step(policy, adapted, batch, learning_rate, create_graph=False):
     Returns:
         (the new `Adapted`, inner losses [K] at the start, detached)
     """
-    num_tasks = batch.weights.shape[0]
+    num_tasks, num_rows = batch.observations.shape[:2]
+    large = num_tasks * num_rows * policy.width > TOGETHER
+    if adapted.context is not None and not create_graph and num_tasks > 1 and large:
+        parts = [
+            inner_step(policy, Adapted(adapted.params, adapted.context[k : k + 1]), batch.task(k), learning_rate)
+            for k in range(num_tasks)
+        ]
+        context = torch.cat([stepped.context for stepped, _ in parts])
+        return Adapted(adapted.params, context), torch.cat([losses for _, losses in parts])
+
     with torch.enable_grad():
         if adapted.context is not None:
             context = _leaf(adapted.context)

@@ -36,6 +36,10 @@ class Batch(NamedTuple):
             return self.weights
         return self.weights.new_zeros(self.observations.shape[:2]).scatter_add_(1, self.index, self.weights)
 
+    def task(self, k):
+        """Task k alone, K = 1."""
+        return Batch(*(None if part is None else part[k : k + 1] for part in self))
+
     def subsample(self, fraction):
         """The batch with this fraction of its steps, their weights scaled to sum to 1 a task.
 

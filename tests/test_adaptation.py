@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+import rl.adaptation
 from rl.adaptation import Adapted, detach, inner_losses, inner_step, unadapted
 from rl.batch import prepare
 from tests.helpers import COMBINATIONS, literal_distribution, literal_log_prob, made_up_episodes, random_params
@@ -45,6 +46,19 @@ def test_the_step_equals_a_loop_over_tasks(head, layer, adaptation):
             gradients = torch.autograd.grad(loss, list(own.values()), allow_unused=True, materialize_grads=True)
             for (name, value), gradient in zip(own.items(), gradients, strict=True):
                 torch.testing.assert_close(stepped.params[name][k], value - RATE * gradient, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("head", ["normal", "categorical"])
+def test_large_batches_step_task_by_task_to_the_same_figures(monkeypatch, head):
+    policy, params, _, batch = made_up(head)
+    together, losses = inner_step(policy, unadapted(policy, params, 3), batch, RATE)
+    steps = []
+    monkeypatch.setattr(rl.adaptation, "TOGETHER", 0)
+    monkeypatch.setattr(rl.adaptation, "inner_losses", lambda *given: steps.append(given) or inner_losses(*given))
+    alone, losses_alone = inner_step(policy, unadapted(policy, params, 3), batch, RATE)
+    assert len(steps) == 3
+    torch.testing.assert_close(alone.context, together.context, rtol=0, atol=1e-14)
+    torch.testing.assert_close(losses_alone, losses, rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize("head", ["normal", "categorical"])

@@ -46,6 +46,11 @@ class MLPPolicy:
         self.output_name = f"layer{len(architecture.hidden_sizes) + 1}"
 
     @property
+    def width(self):
+        """The most units of a hidden layer."""
+        return max(self.architecture.hidden_sizes)
+
+    @property
     def shapes(self):
         """Names and shapes of θ as in published checkpoints and in their order, which flat vectors follow."""
         sizes = self.architecture
