@@ -6,6 +6,7 @@ is simply computed again.
 """
 
 import contextlib
+import ctypes
 import multiprocessing
 import os
 import signal
@@ -279,7 +280,14 @@ def _told(error, env_name, origin):
 
 
 def _end_with_parent():
-    """Leave no orphan: a thread waits for the parent's end and then ends this process, whatever it is doing."""
+    """Leave no orphan: a thread waits for the main process's end and then ends this one, whatever it is doing.
+
+    A process that is stopped, or hangs in a library, runs no threads. On Linux the system itself ends it with the fork
+    server, which ends with the main process; nobody could tell whether it lives once that is dead.
+    """
+    if sys.platform == "linux":
+        set_parent_death_signal = 1  # sys/prctl.h
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
     parent = multiprocessing.parent_process()
 
     def watch():

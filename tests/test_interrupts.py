@@ -182,6 +182,18 @@ def test_the_death_of_the_fork_server_is_survived(monkeypatch):
         assert pool.restarts == 1
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl")
+def test_a_stopped_worker_ends_with_its_fork_server():
+    with Sampler(Setting(NAME, {}, ARCHITECTURE), 1) as pool:
+        worker = pool._workers[0].process.pid
+        status = Path(f"/proc/{worker}/status")
+        server = int(re.search(r"PPid:\s*(\d+)", status.read_text())[1])
+        pool.sample(PARAMS, [{}], SAMPLING, ORIGIN)  # it is up
+        os.kill(worker, signal.SIGSTOP)
+        os.kill(server, signal.SIGKILL)
+        assert becomes(lambda: not status.exists() or "State:\tZ" in status.read_text(), 10)
+
+
 def test_no_thread_is_left_by_the_deadlines():
     before = threading.active_count()
     with Sampler(Setting(NAME, {}, ARCHITECTURE), 1) as pool:
