@@ -38,7 +38,7 @@ def known_flags(capsys):
 def test_options_named_in_documents_exist(path, known_flags):
     text = path.read_text(encoding="utf-8")
     # The only options of other programs.
-    for other in ("ruff format --check", "tests.conformance --replay"):
+    for other in ("ruff format --check", "tests.conformance --replay", "bench.py --scaling"):
         text = text.replace(other, "")
     assert flags(text) <= known_flags
 
