@@ -125,6 +125,29 @@ def test_evaluation_prints_the_table_and_writes_the_files_listed(number, name, e
     assert shape_of(output.partition("return on")[2]) == shape_of(sample.partition("return on")[2])
 
 
+def test_the_comparison_of_two_methods(navigation, tmp_path):
+    """README's commands from two runs to a picture of both, with the folders that they name."""
+    (plain,) = (arguments for name, _, arguments in variants() if name == "plain CAVIA")
+    folders = {"nm_cavia": navigation, "cavia": train(plain, tmp_path, SMALL)}
+    place = {"policy-40.pt": "policy-0.pt", "../docs/pictures/representation": str(tmp_path / "representation")}
+    for method, (logs, saves) in folders.items():
+        for tree, folder in (("logs", logs), ("saves", saves)):
+            place[f"{tree}/2DNavigation-v0/{method}/<run>"] = str(folder)
+
+    def placed(arguments):
+        for placeholder, value in place.items():
+            arguments = [argument.replace(placeholder, value) for argument in arguments]
+        return arguments
+
+    comparisons = [arguments for arguments in commands("test.py") if "--num-tasks" in arguments]
+    for arguments, method in zip(comparisons, folders, strict=True):
+        run("test.py", [*placed(arguments), "--num-tasks", "2", "--num-workers", "1", "--logdir", f"{tmp_path}/logs"])
+        (folder,) = (tmp_path / "logs/2DNavigation-v0" / f"{method}_test").iterdir()
+        place[f"logs/2DNavigation-v0/{method}_test/<run>"] = str(folder)
+    (picture,) = (arguments for arguments in commands("plot.py") if "--against" in arguments)
+    assert f"written: {tmp_path}/representation.png" in run("plot.py", placed(picture))
+
+
 def shape_of(table):
     """A printed table with its numbers and its paths made equal."""
     lines = [line for line in table.splitlines() if not line.startswith(("TensorBoard", "policy"))]
@@ -171,7 +194,7 @@ def test_an_environment_of_ones_own(tmp_path):
 
 
 def test_every_training_command_is_run():
-    """A command added to the README needs a test here."""
+    """A command added to the README needs a test here (those of plot.py: tests/test_plot_commands.py)."""
     run_here = [
         "2DNavigation-v0",
         "d2.json",
@@ -185,4 +208,5 @@ def test_every_training_command_is_run():
         "line:",
     ]
     assert len(commands("main.py")) == len(run_here)
-    assert len(commands("test.py")) == 2
+    # Two on any run, two of a comparison.
+    assert len(commands("test.py")) == 2 + 2
