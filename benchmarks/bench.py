@@ -99,8 +99,8 @@ def main():
 def report(name, text, warm_up, options):
     """Run one case and print its row."""
     config = arguments.parse(f"{COMMON} {text}".split())
-    with Memory() as memory:
-        figures = measure(config, warm_up, options.iterations, options.evaluation)
+    memory = Memory()
+    figures = measure(config, warm_up, options.iterations, options.evaluation, memory)
     bare = bare_rate(config) if config.env_name in BARE else None
     cells = (
         f"{figures['sampling']:.3f}",
@@ -114,21 +114,33 @@ def report(name, text, warm_up, options):
     print("  ".join(f"{cell:>16}" for cell in (name, *cells)), flush=True)
 
 
-def measure(config, warm_up, counted, evaluation):
-    """Train for some iterations; medians over the counted ones."""
+def measure(config, warm_up, counted, evaluation, memory):
+    """Train for some iterations; medians over the counted ones. Memory is watched in the others alone: to look takes a
+    fifth of a core where a process has gigabytes.
+    """
     parts = Parts(config)
     learner, params = parts.learner(), parts.initial_params()
     sampling, learning, rates = [], [], []
     with parts.sampler() as sampler:
-        for iteration in range(warm_up + counted):
+
+        def iterate(iteration):
             started = time.perf_counter()
             tasks = parts.tasks(config.meta_batch_size, "train", iteration, streams.TRAIN)
             phases = sampler.sample(params, tasks, parts.training(), parts.origin(iteration, streams.TRAIN))
             sampled = time.perf_counter()
-            params, _ = learner.step(params, *phases.episodes)
+            after, _ = learner.step(params, *phases.episodes)
             learning.append(time.perf_counter() - sampled)
             sampling.append(sampled - started)
             rates.append(sum(episodes.steps for episodes in phases.episodes) / sampling[-1])
+            return after, phases
+
+        with memory:
+            for iteration in range(warm_up):
+                params, phases = iterate(iteration)
+        for iteration in range(warm_up, warm_up + counted):
+            params, phases = iterate(iteration)
+        with memory:
+            flops = step_flops(learner, params, phases)
         evaluated = 0.0
         if evaluation:
             from rl.evaluation import evaluate
@@ -140,7 +152,7 @@ def measure(config, warm_up, counted, evaluation):
         "sampling": statistics.median(sampling[-counted:]),
         "learning": statistics.median(learning[-counted:]),
         "rate": statistics.median(rates[-counted:]),
-        "flops": step_flops(learner, params, phases),
+        "flops": flops,
         "evaluation": evaluated,
     }
 
@@ -172,8 +184,8 @@ def step_flops(learner, params, phases):
     return total[0]
 
 
-def gemm_rate(size=1024, seconds=0.5):
-    """Float32 multiplications of square matrices on all cores at once, in FLOP/s."""
+def gemm_rate(size=1024, seconds=0.5, tries=4):
+    """Float32 multiplications of square matrices on all cores at once, in FLOP/s: the best of some tries, a limit."""
     left, right = torch.randn(size, size), torch.randn(size, size)
     cores = os.cpu_count() or 1
 
@@ -184,18 +196,23 @@ def gemm_rate(size=1024, seconds=0.5):
             count += 1
         return count
 
+    rates = []
     with ThreadPoolExecutor(cores) as pool:
-        started = time.perf_counter()
-        count = sum(pool.map(work, range(cores)))
-        return 2 * size**3 * count / (time.perf_counter() - started)
+        for _ in range(tries):
+            started = time.perf_counter()
+            count = sum(pool.map(work, range(cores)))
+            rates.append(2 * size**3 * count / (time.perf_counter() - started))
+    return max(rates)
 
 
 def bare_rate(config):
-    """Environment steps a second of the physics alone on all cores, with as many episodes as a group has."""
+    """Environment steps a second of the physics alone on all cores, with as many episodes as a group has: the best of
+    some tries, a limit.
+    """
     cores = os.cpu_count() or 1
     num_envs = config.tasks_per_group * config.fast_batch_size
     with ProcessPoolExecutor(cores, mp_context=get_context("spawn")) as pool:
-        return sum(pool.map(BARE[config.env_name], [num_envs] * cores))
+        return max(sum(pool.map(BARE[config.env_name], [num_envs] * cores)) for _ in range(3))
 
 
 def push_steps(num_envs, seconds=2.0):
@@ -238,10 +255,12 @@ BARE = {"HalfCheetahDir-v1": cheetah_steps, "HalfCheetahVel-v1": cheetah_steps, 
 
 
 class Memory:
-    """The peak, over time, of the proportional set sizes of this process and its descendants (Linux)."""
+    """The peak, over the times inside, of the proportional set sizes of this process and its descendants (Linux)."""
+
+    def __init__(self):
+        self.peak = 0
 
     def __enter__(self):
-        self.peak = 0
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
         self._thread.start()

@@ -5,13 +5,14 @@ on the REINFORCE loss of every task at once; the tasks' losses are summed, and s
 but φₖ or θₖ, the gradient of the sum holds each task's own.
 """
 
+import math
 from typing import NamedTuple
 
 import torch
 
-# Numbers in a hidden layer's activations, for all tasks, up to which tasks take their steps together; beyond it, one by
-# one: a worker then needs a fifth of the memory, and its cache holds more of it.
-TOGETHER = 2**20
+# Numbers in a hidden layer's activations at once, where no graph is kept: so many tasks go together, or so many rows of
+# one. The cache then holds what a layer leaves for the next one, and a worker needs little memory.
+AT_ONCE = 2**18
 
 
 class Adapted(NamedTuple):
@@ -55,23 +56,15 @@ def inner_step(policy, adapted, batch, learning_rate, create_graph=False):
     Returns:
         (the new `Adapted`, inner losses [K] at the start, detached)
     """
-    num_tasks, num_rows = batch.observations.shape[:2]
-    large = num_tasks * num_rows * policy.width > TOGETHER
-    if adapted.context is not None and not create_graph and num_tasks > 1 and large:
-        parts = [
-            inner_step(policy, Adapted(adapted.params, adapted.context[k : k + 1]), batch.task(k), learning_rate)
-            for k in range(num_tasks)
-        ]
-        context = torch.cat([stepped.context for stepped, _ in parts])
-        return Adapted(adapted.params, context), torch.cat([losses for _, losses in parts])
+    if adapted.context is not None:
+        if create_graph:
+            losses, gradient = _context_gradient(policy, adapted, batch, create_graph=True)
+        else:
+            losses, gradient = _in_parts(policy, adapted, batch)
+        return Adapted(adapted.params, adapted.context - learning_rate * gradient), losses
 
+    num_tasks = batch.weights.shape[0]
     with torch.enable_grad():
-        if adapted.context is not None:
-            context = _leaf(adapted.context)
-            losses = inner_losses(policy, Adapted(adapted.params, context), batch)
-            (gradient,) = torch.autograd.grad(losses.sum(), context, create_graph=create_graph)
-            return Adapted(adapted.params, adapted.context - learning_rate * gradient), losses.detach()
-
         shapes = policy.shapes
         own = {
             name: value if value.dim() > len(shapes[name]) else value.expand(num_tasks, *value.shape)
@@ -87,6 +80,30 @@ def inner_step(policy, adapted, batch, learning_rate, create_graph=False):
             for (name, value), gradient in zip(own.items(), gradients, strict=True)
         }
     return Adapted(stepped, None), losses.detach()
+
+
+def _context_gradient(policy, adapted, batch, create_graph=False):
+    """(losses [K], detached, ∇φ L [K, C])"""
+    with torch.enable_grad():
+        context = _leaf(adapted.context)
+        losses = inner_losses(policy, Adapted(adapted.params, context), batch)
+        (gradient,) = torch.autograd.grad(losses.sum(), context, create_graph=create_graph)
+    return losses.detach(), gradient
+
+
+def _in_parts(policy, adapted, batch):
+    """As `_context_gradient` without a graph, a part of the tasks or of a task's rows after the other."""
+    num_tasks, num_rows = batch.observations.shape[:2]
+    size = num_rows * policy.width
+    together = max(1, AT_ONCE // size)
+    cuts = 1 if batch.index is not None else math.ceil(size / AT_ONCE)
+    found = []
+    for start in range(0, num_tasks, together):
+        tasks = slice(start, start + together)
+        part, begin = batch.tasks(tasks), Adapted(adapted.params, adapted.context[tasks])
+        pieces = [_context_gradient(policy, begin, piece) for piece in part.cut(cuts)]
+        found.append([sum(same) for same in zip(*pieces, strict=True)])
+    return tuple(torch.cat(same) for same in zip(*found, strict=True))
 
 
 def _leaf(value):

@@ -84,7 +84,7 @@ class Config:
     num_workers: int = option(default_workers(), "sampling processes; changes speed, never results", at_least=1)
     worker_timeout: float = option(600.0, "seconds without a result after which a worker counts as dead", above=0.0)
     tasks_per_group: int = option(
-        5, "tasks that a worker computes side by side; changes speed, and results in the last digits", at_least=1
+        5, "tasks that the policy acts on at once; changes speed, and results in the last digits", at_least=1
     )
     seed: int = option(42, "seed of everything random", at_least=0, below=streams.MAX_SEED + 1)
     make_deterministic: bool = option(

@@ -36,9 +36,19 @@ class Batch(NamedTuple):
             return self.weights
         return self.weights.new_zeros(self.observations.shape[:2]).scatter_add_(1, self.index, self.weights)
 
-    def task(self, k):
-        """Task k alone, K = 1."""
-        return Batch(*(None if part is None else part[k : k + 1] for part in self))
+    def tasks(self, which):
+        """The tasks of a slice."""
+        return Batch(*(None if part is None else part[which] for part in self))
+
+    def cut(self, count):
+        """About equal parts of every task's steps, at most `count`, with the weights that they have. Where observations
+        repeat, there can be one alone.
+        """
+        if count == 1:
+            return [self]
+        size = -(-self.weights.shape[1] // count)
+        parts = zip(*(part.split(size, dim=1) for part in self if part is not None), strict=True)
+        return [Batch(observations, None, *others) for observations, *others in parts]
 
     def subsample(self, fraction):
         """The batch with this fraction of its steps, their weights scaled to sum to 1 a task.

@@ -1,12 +1,14 @@
-"""One group of tasks: a batched policy and a batched environment make episodes, updates in between.
+"""Groups of tasks: a batched policy and a batched environment make episodes, updates in between.
 
 `meta_rollout` is a pure function of its arguments. Every random number in it comes from streams named by (seed,
-iteration, phase, task, episode), so that any process computes the same bytes.
+iteration, phase, task, episode), so that any process computes the same bytes. A group is what the policy sees at once.
+Several of them may walk side by side, which is faster: the environment steps all their episodes in one call, and the
+policy's code is still in the cache for the second group. Nothing that a group computes depends on those beside it.
 """
 
 import contextlib
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -75,7 +77,15 @@ class Phases(NamedTuple):
         )
 
 
-def meta_rollout(env, policy, params, tasks, sampling, origin):
+class Acting(NamedTuple):
+    """Who acts on a group of tasks: a policy (or what stands for one) with its (θ, φ), and how many tasks they are."""
+
+    policy: Any
+    adapted: adaptation.Adapted
+    num_tasks: int
+
+
+def meta_rollout(env, policy, params, tasks, sampling, origin, group_size=None):
     """Sample episodes, adapt, sample again, for each update.
 
     Args:
@@ -85,25 +95,38 @@ def meta_rollout(env, policy, params, tasks, sampling, origin):
         tasks: list of K tasks.
         sampling: `Sampling`.
         origin: `Origin`; phase + u names the streams after u updates.
+        group_size: tasks of a group, the last one may be smaller; None for one group of all.
 
     Returns:
         `Phases`
     """
     env.set_tasks([task for task in tasks for _ in range(sampling.num_episodes)])
-    adapted = adaptation.unadapted(policy, params, len(tasks))
-    changed = sampling.intervention and Intervened(policy, sampling.intervention, adapted, tasks)
-    episodes, intervened = [rollout(env, policy, adapted, sampling.num_episodes, origin)], []
-    if changed:
-        intervened.append(rollout(env, changed, adapted, sampling.num_episodes, origin))
+    starts = range(0, len(tasks), group_size or len(tasks))
+    groups = [tasks[start : start + starts.step] for start in starts]
+    adapted = [adaptation.unadapted(policy, params, len(group)) for group in groups]
+    acting = [policy] * len(groups)
+    changed = [
+        Intervened(policy, sampling.intervention, start, group)
+        for start, group in zip(adapted, groups, strict=True)
+        if sampling.intervention
+    ]
+
+    def walk(policies):
+        who = [Acting(*each, len(group)) for *each, group in zip(policies, adapted, groups, strict=True)]
+        return rollout(env, who, sampling.num_episodes, origin)
+
+    episodes, intervened = [walk(acting)], [walk(changed)] if changed else []
     inner_losses, ridge_retries = [], 0
     for update in range(1, len(sampling.learning_rates) + 1):
-        adapted, losses, retries = update_on(policy, adapted, episodes[-1], sampling, update)
+        seen = [episodes[-1].tasks(start, start + len(group)) for start, group in zip(starts, groups, strict=True)]
+        updates = [update_on(policy, *each, sampling, update) for each in zip(adapted, seen, strict=True)]
+        adapted = [stepped for stepped, _, _ in updates]
         origin = origin._replace(phase=origin.phase + 1)
-        episodes.append(rollout(env, policy, adapted, sampling.num_episodes, origin))
+        episodes.append(walk(acting))
         if changed:
-            intervened.append(rollout(env, changed, adapted, sampling.num_episodes, origin))
-        inner_losses.append(losses.numpy())
-        ridge_retries += retries
+            intervened.append(walk(changed))
+        inner_losses.append(np.concatenate([losses.numpy() for _, losses, _ in updates]))
+        ridge_retries += sum(retries for _, _, retries in updates)
     return Phases(tuple(episodes), np.stack(inner_losses), ridge_retries, tuple(intervened))
 
 
@@ -114,12 +137,12 @@ def update_on(policy, adapted, episodes, sampling, update):
     return adaptation.detach(stepped), losses, retries
 
 
-def rollout(env, policy, adapted, num_episodes, origin):
-    """Run all episodes of a group side by side until each has ended.
+def rollout(env, acting, num_episodes, origin):
+    """Run all episodes of some groups side by side until each has ended.
 
     Args:
         env: `TaskVectorEnv` of N = K·E episodes, task-major, its tasks set.
-        policy, adapted: π and its (θ, φ).
+        acting: one `Acting` a group, K tasks in all.
         num_episodes: E.
         origin: `Origin` whose phase names the streams.
 
@@ -136,7 +159,7 @@ def rollout(env, policy, adapted, num_episodes, origin):
         (origin.seed, origin.iteration, origin.phase, origin.first_task + i // num_episodes, i % num_episodes)
         for i in range(num_envs)
     ]
-    noise = action_noise(policy.head, [streams.key(*name, streams.ACTIONS) for name in names], horizon, shape)
+    noise = action_noise(acting[0].policy.head, [streams.key(*name, streams.ACTIONS) for name in names], horizon, shape)
     observations = np.zeros((horizon, num_envs, env.single_observation_space.shape[0]), np.float32)
     actions = np.zeros((horizon, num_envs, *env.single_action_space.shape), env.single_action_space.dtype)
     rewards = np.zeros((horizon, num_envs))
@@ -148,14 +171,19 @@ def rollout(env, policy, adapted, num_episodes, origin):
         current, _ = env.reset(seed=[streams.key(*name, streams.ENVIRONMENT) for name in names])
     running = np.ones(num_envs, bool)
     with torch.inference_mode():
-        act = policy.bind(*adapted)
+        groups, end = [], 0
+        for who in acting:
+            start, end = end, end + who.num_tasks
+            groups.append((Looking(who), slice(start, end), slice(start * num_episodes, end * num_episodes)))
         for t in range(horizon):
-            distribution = look(act, current.reshape(*shape, -1))
-            chosen = distribution.sample(noise[t]).numpy().reshape(actions.shape[1:])
-            observations[t], actions[t], mask[t] = current, chosen, running
-            _check_finite("action", chosen, place, t)
+            observations[t], mask[t] = current, running
+            for look, tasks, rows in groups:
+                if running[rows].any():
+                    distribution = look(current[rows].reshape(-1, num_episodes, current.shape[-1]))
+                    actions[t, rows] = distribution.sample(noise[t, tasks]).flatten(0, 1).numpy()
+            _check_finite("action", actions[t], place, t)
             with _placed(place, t):
-                current, rewards[t], terminated, truncated, told = env.step(chosen)
+                current, rewards[t], terminated, truncated, told = env.step(actions[t])
             for name, values in told.items():
                 if np.shape(values) != (num_envs,):
                     continue
@@ -173,13 +201,26 @@ def rollout(env, policy, adapted, num_episodes, origin):
     return Episodes(*arrays, {name: by_task(values, shape) for name, values in infos.items()})
 
 
-def look(act, observations):
-    """The distribution over actions at observations [K, E, O]; where many repeat, the network `act` sees each once."""
-    repeats = distinct_rows(observations)
-    if repeats is None:
-        return act(torch.from_numpy(observations))
-    distinct, index = (torch.from_numpy(array) for array in repeats)
-    return act(distinct).gather(index)
+class Looking:
+    """A group's policy, called step after step with observations [K, E, O] -> the distribution over actions.
+
+    As long as many observations repeat, the network sees each once. Episodes part and hardly meet again: once few
+    repeat, nobody looks for repetitions any more.
+    """
+
+    def __init__(self, acting):
+        self.act = acting.policy.bind(*acting.adapted)
+        self.repeating = True
+
+    def __call__(self, observations):
+        if self.repeating:
+            repeats = distinct_rows(observations)
+            if repeats is not None:
+                distinct, index = (torch.from_numpy(array) for array in repeats)
+                return self.act(distinct).gather(index)
+            self.repeating = False
+        # A copy, since the memory that torch itself allocates is aligned: a product's last bits may depend on that.
+        return self.act(torch.tensor(observations))
 
 
 def _place(origin, num_episodes, index, step):

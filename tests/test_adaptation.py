@@ -49,14 +49,18 @@ def test_the_step_equals_a_loop_over_tasks(head, layer, adaptation):
 
 
 @pytest.mark.parametrize("head", ["normal", "categorical"])
-def test_large_batches_step_task_by_task_to_the_same_figures(monkeypatch, head):
+@pytest.mark.parametrize("at_once, parts", [(2.0, 2), (1.0, 3), (0.4, 9), (1e-9, None)])
+def test_large_batches_step_part_by_part_to_the_same_figures(monkeypatch, head, at_once, parts):
+    """From two tasks at once to a single row; observations that repeat are never cut."""
     policy, params, _, batch = made_up(head)
+    num_rows = batch.observations.shape[1]
     together, losses = inner_step(policy, unadapted(policy, params, 3), batch, RATE)
     steps = []
-    monkeypatch.setattr(rl.adaptation, "TOGETHER", 0)
+    monkeypatch.setattr(rl.adaptation, "AT_ONCE", max(1, int(at_once * num_rows * policy.width)))
     monkeypatch.setattr(rl.adaptation, "inner_losses", lambda *given: steps.append(given) or inner_losses(*given))
     alone, losses_alone = inner_step(policy, unadapted(policy, params, 3), batch, RATE)
-    assert len(steps) == 3
+    whole = batch.index is not None
+    assert len(steps) == (min(parts or 3, 3) if whole else parts or 3 * num_rows)
     torch.testing.assert_close(alone.context, together.context, rtol=0, atol=1e-14)
     torch.testing.assert_close(losses_alone, losses, rtol=0, atol=1e-14)
 

@@ -10,8 +10,9 @@ from rl.adaptation import Adapted, unadapted
 from rl.batch import prepare
 from rl.envs.navigation import Navigation
 from rl.evaluation import replay
+from rl.interventions import Intervention
 from rl.policies import Architecture, make_policy
-from rl.rollout import Origin, Phases, Sampling, action_noise, meta_rollout, rollout
+from rl.rollout import Acting, Origin, Phases, Sampling, action_noise, meta_rollout, rollout
 from tests.helpers import ROOT, literal_forward, random_params
 
 GRAPH = str(ROOT / "rl" / "envs" / "ctgraph" / "ctgraph_d2.json")
@@ -56,7 +57,7 @@ def test_navigation_equals_a_plain_loop_over_one_episode_at_a_time():
     # A goal that is reached after one step of (0.1, 0.1): its episodes end at different times.
     tasks[1] = {"goal": [0.1, 0.1]}
     env.set_tasks([task for task in tasks for _ in range(3)])
-    episodes = rollout(env, policy, Adapted(params, context), 3, ORIGIN)
+    episodes = rollout(env, [Acting(policy, Adapted(params, context), 3)], 3, ORIGIN)
     assert episodes.observations.shape == (3, 100, 3, 2) and episodes.actions.dtype == np.float32
     lengths = []
     for k in range(3):
@@ -85,7 +86,7 @@ def test_graph_walks_equal_a_plain_loop_over_one_episode_at_a_time():
     # Small weights make all actions likely, and walks of all lengths.
     params = {key: 0.1 * value for key, value in params.items()}
     env.set_tasks([task for task in tasks for _ in range(3)])
-    episodes = rollout(env, policy, unadapted(policy, params, 4), 3, ORIGIN)
+    episodes = rollout(env, [Acting(policy, unadapted(policy, params, 4), 4)], 3, ORIGIN)
     assert episodes.actions.dtype == np.int64 and episodes.actions.shape == (4, env.horizon, 3)
     single = rl.envs.make_scalar(name, **rl.envs.options(name, GRAPH))
     lengths = []
@@ -133,6 +134,35 @@ def test_an_episode_depends_on_its_own_name_alone(name):
                 np.testing.assert_array_equal(ours, theirs)
 
 
+@pytest.mark.parametrize("name", ["2DNavigation-v0", "CTgraphEnvGoalChange-v0", "HalfCheetahDir-v1", "TabularMDP-v0"])
+@pytest.mark.parametrize("intervention", [None, Intervention(context="swapped")])
+def test_groups_side_by_side_compute_what_each_computes_alone(name, intervention):
+    env, policy, params, _ = setting(name, 5, hidden_sizes=(50, 50), nm_gate="soft", nm_size=5)
+    rng = np.random.default_rng(3)
+    tasks = env.sample_tasks(5, "train", rng)
+    while intervention and (tasks[0] == tasks[1] or tasks[2] == tasks[3]):
+        tasks = env.sample_tasks(5, "train", rng)
+    sampling = SAMPLING._replace(intervention=intervention)
+    if intervention:
+        # The group of one task would have nothing to swap with.
+        env, tasks = environment(name, 4 * 3), tasks[:4]
+    together = meta_rollout(env, policy, params, tasks, sampling, ORIGIN, group_size=2)
+    alone = Phases.concatenate([
+        meta_rollout(
+            environment(name, 3 * len(tasks[start : start + 2])), policy, params, tasks[start : start + 2], sampling,
+            ORIGIN._replace(first_task=start),
+        )
+        for start in range(0, len(tasks), 2)
+    ])  # fmt: skip
+    np.testing.assert_array_equal(together.inner_losses, alone.inner_losses)
+    assert together.ridge_retries == alone.ridge_retries and len(together.intervened) == (2 if intervention else 0)
+    for ours, theirs in zip(together.episodes + together.intervened, alone.episodes + alone.intervened, strict=True):
+        for array, other in zip(
+            (*ours.arrays(), *ours.infos.values()), (*theirs.arrays(), *theirs.infos.values()), strict=True
+        ):
+            np.testing.assert_array_equal(array, other)
+
+
 def test_action_noise_is_each_episodes_own_stream():
     for discrete in (False, True):
         policy = make_policy(Architecture(2, 3, discrete, 2, (4,)))
@@ -152,7 +182,8 @@ def test_another_name_is_another_episode(change):
     env.set_tasks([task for task in tasks for _ in range(3)])
     start = unadapted(policy, params, 2)
     actions, again, other = (
-        rollout(env, policy, start, 3, origin).actions for origin in (ORIGIN, ORIGIN, ORIGIN._replace(**change))
+        rollout(env, [Acting(policy, start, 2)], 3, origin).actions
+        for origin in (ORIGIN, ORIGIN, ORIGIN._replace(**change))
     )
     np.testing.assert_array_equal(actions, again)
     assert not np.isin(other[other != 0], actions).any()
@@ -168,7 +199,7 @@ def test_phases_adapt_step_by_step(maml):
     env.set_tasks([task for task in tasks for _ in range(3)])
     seen = []
     for update, (episodes, adapted) in enumerate(replay(policy, params, phases, sampling)):
-        again = rollout(env, policy, adapted, 3, ORIGIN._replace(phase=ORIGIN.phase + update))
+        again = rollout(env, [Acting(policy, adapted, 2)], 3, ORIGIN._replace(phase=ORIGIN.phase + update))
         for ours, theirs in zip(again.arrays(), episodes.arrays(), strict=True):
             np.testing.assert_array_equal(ours, theirs)
         seen.append((adapted.params["mu.bias"] if maml else adapted.context).clone())

@@ -15,7 +15,7 @@ import rl.envs
 from rl import streams
 from rl.policies import Architecture, make_policy
 from rl.rollout import Origin, Phases, Sampling, meta_rollout
-from rl.sampler import MAX_ATTEMPTS, Sampler, Setting, WorkerError
+from rl.sampler import MAX_ATTEMPTS, SIDE_BY_SIDE, Sampler, Setting, WorkerError, groups_at_once
 from tests.broken_env import HORIZON
 from tests.helpers import ROOT, alive, becomes, random_params
 
@@ -60,6 +60,14 @@ def test_the_number_of_workers_changes_no_bit(num_workers):
         # The same workers again: nothing is left over from the first time.
         assert_same(pool.sample(params, tasks, SAMPLING, ORIGIN), expected)
         assert pool.restarts == 0
+
+
+@pytest.mark.parametrize(
+    "num_groups, num_workers, expected",
+    [(8, 4, 2), (9, 4, 3), (4, 4, 1), (3, 4, 1), (1, 1, 1), (8, 2, 4), (8, 1, 4), (9, 1, 3), (20, 4, 3), (16, 4, 4)],
+)
+def test_groups_are_dealt_in_few_equal_rounds(num_groups, num_workers, expected):
+    assert groups_at_once(num_groups, num_workers) == expected <= SIDE_BY_SIDE
 
 
 def test_a_users_environment_is_sampled():

@@ -138,13 +138,15 @@ class LocomotionEnv(TaskVectorEnv):
         rewards, unstable = np.zeros(self.num_envs), np.zeros(self.num_envs, bool)
         which = np.flatnonzero(self.running)
         if len(which) > 0:
-            actions = self._checked(actions[which], which)
-            before = self.qpos[which, 0]
-            unstable[which] = self._simulate(which, self._control_centre + self._control_scale * actions)
-            positions = self.qpos[which, :2]
+            # A slice costs less than an index array, and mostly all episodes run.
+            rows = slice(None) if len(which) == self.num_envs else which
+            actions = self._checked(actions[rows], which)
+            before = self.qpos[rows, 0].copy()
+            unstable[rows] = self._simulate(which, rows, self._control_centre + self._control_scale * actions)
+            positions = self.qpos[rows, :2]
             velocities = (positions[:, 0] - before) / self.step_duration
-            task_reward = self.task_reward(self.goals[which], velocities, positions)
-            rewards[which] = task_reward + self.robot_reward(actions, which)
+            task_reward = self.task_reward(self.goals[rows], velocities, positions)
+            rewards[rows] = task_reward + self.robot_reward(actions, which)
         return rewards, unstable | self.fallen(), {"unstable": unstable}
 
     def render_state(self, i):
@@ -163,8 +165,10 @@ class LocomotionEnv(TaskVectorEnv):
             )
         return np.clip(actions, -1.0, 1.0, dtype=np.float64)
 
-    def _simulate(self, which, controls):
-        """Step the episodes `which` under `controls` [R, A]. Returns which of them were unstable, bool [R]."""
+    def _simulate(self, which, rows, controls):
+        """Step the episodes `which`, in the `rows` of the states, under `controls` [R, A]. Returns which of them were
+        unstable, bool [R].
+        """
         count = len(which)
         held, trajectories = self._controls[:count], self._trajectories[:count]
         held[:] = controls[:, np.newaxis]
@@ -175,7 +179,7 @@ class LocomotionEnv(TaskVectorEnv):
             self._rollout.rollout(
                 [self.model] * count,
                 [self._data],
-                self._states[which],
+                self._states[rows],
                 held,
                 nstep=FRAME_SKIP,
                 state=trajectories,
@@ -188,8 +192,12 @@ class LocomotionEnv(TaskVectorEnv):
         # the next physics step begins, so the last one is left to look at here, by the same criterion.
         arrived = ends[:, 0] > self.step_duration - 0.5 * self.model.opt.timestep
         stable = arrived & (np.abs(ends) <= mujoco.mjMAXVAL).all(axis=1)
-        self._states[which[stable], 1:] = ends[stable, 1:]
-        self.refresh(which[stable], controls[stable])
+        if stable.all():
+            self._states[rows, 1:] = ends[:, 1:]
+            self.refresh(which, controls)
+        else:
+            self._states[which[stable], 1:] = ends[stable, 1:]
+            self.refresh(which[stable], controls[stable])
         return ~stable
 
 

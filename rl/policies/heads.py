@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import torch
 
-from rl.policies.layers import affine, plain_shapes
+from rl.policies.layers import affine, bind_plain, plain_shapes
 
 MIN_LOG_STD = math.log(1e-6)
 _HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
@@ -100,6 +100,11 @@ class Head:
         """hidden [K, N, H] -> a distribution."""
         name = self.output_name(last_layer)
         return self.distribution(affine(hidden, params[f"{name}.weight"], params[f"{name}.bias"]), params)
+
+    def bind(self, params, last_layer):
+        """As `MLPPolicy.bind`: a function hidden [K, N, H] -> distribution."""
+        outputs = bind_plain(params, self.output_name(last_layer), None)
+        return lambda hidden: self.distribution(outputs(hidden), params)
 
 
 class NormalHead(Head):

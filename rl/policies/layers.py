@@ -81,14 +81,27 @@ def modulated(gate):
     return layer
 
 
-def plain_readers(name):
-    """The maps of a plain layer that read its input, and the context if it is the first."""
-    return (name,)
+def bind_plain(params, name, context):
+    """`plain` as a function of its input alone, without a graph: [K, N, I] -> [K, N, H], the same bytes."""
+    weight, bias = params[f"{name}.weight"], params[f"{name}.bias"]
+    if context is None:
+        transposed = weight.t()
+        return lambda inputs: torch.addmm(bias, inputs.flatten(0, 1), transposed).view(*inputs.shape[:2], -1)
+    # φ's share is the same in every call.
+    split = weight.shape[1] - context.shape[1]
+    transposed, shift = weight[:, :split].t(), affine(context[:, None, :], weight[:, split:], bias)
+    return lambda inputs: torch.mm(inputs.flatten(0, 1), transposed).view(*inputs.shape[:2], -1).add_(shift)
 
 
-def modulated_readers(name):
-    """The maps of a neuromodulated layer that read its input, and the context if it is the first."""
-    return f"{name}.std", f"{name}.in_nm"
+def bind_modulated(gate):
+    """As `bind_plain`, of `modulated`."""
+
+    def bind(params, name, context):
+        main, to_modulators = (bind_plain(params, f"{name}.{part}", context) for part in ("std", "in_nm"))
+        to_gates = bind_plain(params, f"{name}.out_nm", None)
+        return lambda inputs: gate(to_gates(to_modulators(inputs).relu_())).mul_(main(inputs))
+
+    return bind
 
 
 def plain_shapes(name, inputs, outputs):

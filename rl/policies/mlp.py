@@ -39,8 +39,11 @@ class MLPPolicy:
         self.architecture = architecture
         head = heads.CategoricalHead if architecture.discrete else heads.NormalHead
         self.head = head(architecture.action_size)
-        self.layer = layers.modulated(layers.GATES[architecture.nm_gate]) if architecture.nm_gate else layers.plain
-        self.readers = layers.modulated_readers if architecture.nm_gate else layers.plain_readers
+        if architecture.nm_gate:
+            gate = layers.GATES[architecture.nm_gate]
+            self.layer, self.bind_layer = layers.modulated(gate), layers.bind_modulated(gate)
+        else:
+            self.layer, self.bind_layer = layers.plain, layers.bind_plain
         self.activate = NONLINEARITIES[architecture.nonlinearity]
         self.layer_names = [f"layer{i}" for i in range(1, len(architecture.hidden_sizes) + 1)]
         self.output_name = f"layer{len(architecture.hidden_sizes) + 1}"
@@ -93,8 +96,10 @@ class MLPPolicy:
         return like.new_zeros(num_tasks, size) if size else None
 
     def bind(self, params, context):
-        """The policy as a function of observations alone, for many calls: φ's share of the first layer, which is the
-        same in each, is made once. The outputs are the same to the last bit.
+        """The policy as a function of observations alone, for many calls without a graph.
+
+        What is the same in each call is made once, φ's share of the first layer above all, and what is left takes fewer
+        operations than a call of the policy. The outputs are the same to the last bit.
 
         Args:
             params, context: as for a call.
@@ -102,14 +107,22 @@ class MLPPolicy:
         Returns:
             function observations [K, N, O] -> distribution
         """
-        if context is not None:
-            split = self.architecture.observation_size
-            params = dict(params)
-            for name in self.readers(self.layer_names[0]):
-                weight, bias = params[f"{name}.weight"], params[f"{name}.bias"]
-                params[f"{name}.weight"] = weight[..., :split]
-                params[f"{name}.bias"] = layers.affine(context[:, None, :], weight[..., split:], bias).squeeze(1)
-        return functools.partial(self, params, None)
+        if any(params[name].dim() > len(shape) for name, shape in self.shapes.items()):
+            # MAML, once adapted: a matrix a task.
+            return functools.partial(self, params, context)
+        hidden_layers = []
+        for name in self.layer_names:
+            hidden_layers.append(self.bind_layer(params, name, context))
+            context = None
+        to_distribution = self.head.bind(params, self.output_name)
+
+        def act(observations):
+            hidden = observations
+            for layer in hidden_layers:
+                hidden = self.activate(layer(hidden))
+            return to_distribution(hidden)
+
+        return act
 
     def __call__(
         self,
