@@ -95,7 +95,9 @@ class Sampler:
         # when the other end goes away.
         params = {name: value.detach().cpu().numpy() for name, value in params.items()}
         num_groups = math.ceil(len(tasks) / self.tasks_per_group)
-        size = self.tasks_per_group * groups_at_once(num_groups, len(self._workers))
+        # Workers beyond the number of cores would take turns, and find the caches full of each other's data.
+        at_work = min(len(self._workers), os.cpu_count() or 1)
+        size = self.tasks_per_group * groups_at_once(num_groups, at_work)
         jobs = [
             Job(
                 params,
