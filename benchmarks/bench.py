@@ -73,7 +73,7 @@ CASES = {
 def main():
     """Measure the cases asked for and print a row each."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--cases", nargs="*", default=list(CASES), choices=list(CASES))
     parser.add_argument("--iterations", type=int, default=5, help="counted iterations of each case")
     parser.add_argument("--evaluation", action="store_true", help="time an evaluation of each case too")
     parser.add_argument("--scaling", action="store_true", help="add rows that change one option of HalfCheetahDir")
@@ -84,7 +84,7 @@ def main():
     print("  ".join(f"{column:>16}" for column in columns), flush=True)
     for name in options.cases:
         text, warm_up = CASES[name]
-        report(name, text, warm_up, options)
+        alone(name, text, warm_up, options)
     if options.scaling:
         # Beside the case half_cheetah_dir itself: 4 workers, 40 tasks, 200 units, half of the machine's memory.
         for extra in (
@@ -93,11 +93,21 @@ def main():
             *("--hidden-size 100", "--hidden-size 400"),
             "--learner-memory 0.001",
         ):
-            report(extra.lstrip("-"), f"{CASES['half_cheetah_dir'][0]} {extra}", 1, options)
+            alone(extra.lstrip("-"), f"{CASES['half_cheetah_dir'][0]} {extra}", 1, options)
+
+
+def alone(*row):
+    """`report` in a process of its own: the learner keeps what it freed, and the next row must not inherit that."""
+    process = get_context("spawn").Process(target=report, args=row)
+    process.start()
+    process.join()
+    if process.exitcode != 0:
+        sys.exit(f"bench.py: {row[0]}: exit status {process.exitcode}")
 
 
 def report(name, text, warm_up, options):
     """Run one case and print its row."""
+    torch.set_num_threads(1)
     config = arguments.parse(f"{COMMON} {text}".split())
     memory = Memory()
     figures = measure(config, warm_up, options.iterations, options.evaluation, memory)
