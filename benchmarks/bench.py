@@ -1,6 +1,6 @@
 """How fast is an iteration, and how far from what the machine allows?
 
-    python benchmarks/bench.py [--cases navigation ctgraph_d2 ...] [--iterations 5] [--scaling]
+    python benchmarks/bench.py [--cases [navigation ctgraph_d2 ...]] [--iterations 5] [--scaling]
 
 For each command of README: seconds an iteration (median over the counted ones), split into sampling and learning;
 environment steps a second; the share of the learning time that its matrix multiplications alone would take at this
