@@ -82,7 +82,9 @@ class Config:
         at_least=0.0,
     )
     num_workers: int = option(default_workers(), "sampling processes; changes speed, never results", at_least=1)
-    worker_timeout: float = option(600.0, "seconds without a result after which a worker counts as dead", above=0.0)
+    worker_timeout: float = option(
+        600.0, "seconds without a result, for each group of tasks, after which a worker counts as dead", above=0.0
+    )
     tasks_per_group: int = option(
         5, "tasks that the policy acts on at once; changes speed, and results in the last digits", at_least=1
     )

@@ -61,13 +61,13 @@ class Sampler:
         setting: `Setting`.
         num_workers: how many processes; decides nothing but speed.
         tasks_per_group: how many tasks are computed together; decides the last bits of the results.
-        timeout: seconds after which a worker without a result counts as dead.
+        timeout: seconds a group after which a worker without a result counts as dead.
     """
 
     def __init__(self, setting, num_workers, tasks_per_group=5, timeout=600.0):
         self.setting = setting
         self.tasks_per_group = tasks_per_group
-        self.timeout = min(timeout, LONGEST_WAIT)
+        self.timeout = timeout
         self.restarts = 0
         # The fork server is a process of its own that has imported torch but never run it: forking it is safe and
         # quick, and its workers share the pages of the libraries.
@@ -149,6 +149,7 @@ class Sampler:
         results = [None] * len(jobs)
         attempts = [0] * len(jobs)
         waiting = list(reversed(range(len(jobs))))
+        allowed = [min(self.timeout * math.ceil(len(job.tasks) / self.tasks_per_group), LONGEST_WAIT) for job in jobs]
         deadlines = {}
         while waiting or busy:
             for place in range(len(self._workers)):
@@ -157,7 +158,7 @@ class Sampler:
                     number = waiting.pop()
                     attempts[number] += 1
                     busy[place] = number
-                    deadlines[place] = time.monotonic() + self.timeout
+                    deadlines[place] = time.monotonic() + allowed[number]
                     with worker.killed_at(deadlines[place]):
                         worker.submit(jobs[number])
             patience = max(0.0, min(deadlines[place] for place in busy) - time.monotonic())
@@ -168,7 +169,7 @@ class Sampler:
                 del busy[place]
                 try:
                     if self._workers[place].pipe not in ready:
-                        raise TimeoutError(f"no result within {self.timeout:g} s")
+                        raise TimeoutError(f"no result within {allowed[number]:g} s")
                     with self._workers[place].killed_at(deadlines[place]):
                         outcome = self._workers[place].pipe.recv()
                 except (EOFError, OSError) as error:

@@ -17,6 +17,7 @@ class Obstinate(gymnasium.Env):
 
     {"dies": path, "times": n}: kills its own process, n times in all (counted by the size of the file at path).
     {"raises": text}: an exception.
+    {"sleeps": seconds}: takes so long.
     {"waits": path}: writes its process id to path and waits until there is a file named path.go.
     """
 
@@ -45,6 +46,7 @@ class Obstinate(gymnasium.Env):
                 os.kill(os.getpid(), signal.SIGKILL)
         if self.task.get("raises"):
             raise ArithmeticError(self.task["raises"])
+        time.sleep(self.task.get("sleeps", 0.0))
         if "waits" in self.task:
             path = Path(self.task["waits"])
             path.write_text(str(os.getpid()))

@@ -164,6 +164,14 @@ def test_a_group_on_which_every_worker_hangs_is_an_error(tmp_path):
     assert pool.restarts == MAX_ATTEMPTS - 1
 
 
+def test_a_worker_with_several_groups_has_their_time():
+    """One of them takes longer than a group alone may: 2 episodes of 4 steps, before and after the update."""
+    tasks = [{}, {"sleeps": 0.125}, {}]
+    with Sampler(Setting(NAME, {}, ARCHITECTURE), 1, tasks_per_group=1, timeout=1.5) as pool:
+        pool.sample(PARAMS, tasks, SAMPLING, ORIGIN)
+        assert pool.restarts == 0
+
+
 def test_the_longest_timeout_is_no_error():
     with Sampler(Setting(NAME, {}, ARCHITECTURE), 1, timeout=1e300) as pool:
         pool.sample(PARAMS, [{}], SAMPLING, ORIGIN)
