@@ -4,17 +4,19 @@ python main.py --env-name 2DNavigation-v0 --neuromodulation --nm-size 4 ...
 python main.py --resume logs/<env>/<method>/<run>
 """
 
+import signal
+
+if __name__ == "__main__":  # until the run handles Ctrl-C, it ends the process without a word: imports take a while
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+# isort: split
 import contextlib
 import dataclasses
 import shlex
-import signal
 import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
-
-if __name__ == "__main__":  # until the run handles Ctrl-C, it ends the process without a word
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 if not __package__:  # run as `python main.py`: the package stands one folder up
     sys.path[0] = str(Path(__file__).resolve().parents[1])
