@@ -12,8 +12,8 @@ from rl import streams
 from rl.errors import UserError
 
 HERE = Path(__file__).resolve().parent
-NONLINEARITIES = ("relu", "tanh")
-GATES = ("hard", "soft")
+NONLINEARITIES = ("relu", "tanh", "silu")
+GATES = ("hard", "soft", "ste")
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -51,7 +51,15 @@ class Config:
     num_context_params: int = option(2, "C, number of context parameters (ignored with --maml)", at_least=1)
     neuromodulation: bool = option(False, "gate every hidden layer by a neuromodulatory network")
     nm_size: int = option(10, "M, modulators of a layer (with --neuromodulation)", at_least=1)
-    nm_gate: str = option("hard", "gate of the modulated layers: sign (hard) or tanh (soft)", choices=GATES)
+    nm_gate: str = option(
+        "hard",
+        "gate of the modulated layers: sign (hard; its modulators never learn), tanh (soft), or sign that learns by "
+        "straight-through gradients (ste)",
+        choices=GATES,
+    )
+    nm_gate_bias: float = option(
+        0.0, "initial bias of every gate; 0 as published, soft and ste gates start open above 1"
+    )
     maml: bool = option(False, "adapt all weights (MAML) instead of context parameters (CAVIA)")
     hidden_size: int = option(100, "H, units of each hidden layer", at_least=1)
     num_layers: int = option(2, "number of hidden layers", at_least=1, below=1001)

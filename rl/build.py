@@ -104,6 +104,7 @@ def architecture(config, env):
         nonlinearity=config.nonlinearity,
         nm_gate=config.nm_gate if config.neuromodulation else None,
         nm_size=config.nm_size,
+        nm_gate_bias=config.nm_gate_bias,
     )
     return match_params.widened(chosen) if config.match_params else chosen
 

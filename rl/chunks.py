@@ -145,7 +145,7 @@ class Chunk:
     def _jacobian(self, before, after):
         options = self.options
         arguments = (self.policy, self.vector, before, after, options.fast_lr, options.first_order)
-        if self.policy.architecture.num_context_params:
+        if self.policy.architecture.num_context_params and self.policy.differentiated_by_hand:
             # Each conjugate-gradient iteration costs one product with J and one with Jᵀ, the gradient one with Jᵀ.
             return ContextJacobian(*arguments, products=options.cg_iters + 1)
         return GraphJacobian(*arguments)

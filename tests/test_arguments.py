@@ -83,7 +83,7 @@ def test_every_option_is_explained(capsys):
 
 def test_choices_are_those_that_there_are():
     assert set(arguments.NONLINEARITIES) == set(policies.NONLINEARITIES)
-    assert set(arguments.GATES) == set(policies.layers.GATES)
+    assert set(arguments.GATES) == set(policies.GATES)
 
 
 @pytest.mark.parametrize(
@@ -96,8 +96,8 @@ def test_choices_are_those_that_there_are():
         (["--seed", "4.5"], "--seed"),
         (["--seed", "-1"], "--seed: expected at least 0, got -1"),
         (["--seed", str(2**32)], "--seed: expected at most 4294967295"),
-        (["--nonlinearity", "sigmoid"], "--nonlinearity: expected one of relu, tanh, got 'sigmoid'"),
-        (["--nm-gate", "firm"], "--nm-gate: expected one of hard, soft"),
+        (["--nonlinearity", "sigmoid"], "--nonlinearity: expected one of relu, tanh, silu, got 'sigmoid'"),
+        (["--nm-gate", "firm"], "--nm-gate: expected one of hard, soft, ste"),
         (["--device", "abacus"], "--device: expected one of auto, cpu, cuda"),
         (["--gamma", "1.5"], "--gamma: expected at most 1"),
         (["--gamma", "nan"], "--gamma: expected a finite number"),

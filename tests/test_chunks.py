@@ -7,7 +7,19 @@ import torch
 
 from rl.chunks import Budget, Chunk, Options
 from rl.jacobians import ContextJacobian, GraphJacobian, flatten
-from tests.helpers import COMBINATIONS, FAST, Twin, made_up_episodes, random_params, small_policy
+from rl.policies import GATES, NONLINEARITIES
+from rl.policies.elementwise import Elementwise
+from tests.helpers import (
+    COMBINATIONS,
+    FAST,
+    LAYERS,
+    LITERAL_GATES,
+    WITH_TRUE_DERIVATIVES,
+    Twin,
+    made_up_episodes,
+    random_params,
+    small_policy,
+)
 
 
 class GraphChunk(Chunk):
@@ -25,6 +37,9 @@ KINDS = [
     if kind is Chunk or combination[2] == "cavia"
 ]
 EVERY = pytest.mark.parametrize("kind, head, layer, adaptation", KINDS)
+TRUE = pytest.mark.parametrize(
+    "kind, head, layer, adaptation", [made for made in KINDS if made[1:] in WITH_TRUE_DERIVATIVES]
+)
 SOME = pytest.mark.parametrize("kind, adaptation", [(Chunk, "cavia"), (GraphChunk, "cavia"), (Chunk, "maml")])
 OPTIONS = Options(fast_lr=0.3, **FAST)
 DOUBLE = torch.float64
@@ -69,7 +84,33 @@ def test_gradient_and_curvature_equal_double_backpropagation_of_a_plain_twin(kin
     torch.testing.assert_close(product / 3, second, rtol=1e-9, atol=1e-11)
 
 
-@EVERY
+@pytest.mark.parametrize("adaptation", ["cavia", "maml"])
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("nonlinearity", NONLINEARITIES)
+def test_every_nonlinearity_with_every_gate_gets_the_twins_gradient(nonlinearity, layer, adaptation):
+    check_gradient(*made_up("normal", layer, adaptation, nonlinearity=nonlinearity))
+
+
+@pytest.mark.parametrize("adaptation", ["cavia", "maml"])
+def test_a_gate_without_derivatives_by_hand_gets_the_twins_gradient(adaptation, monkeypatch):
+    # Added in one place, as a user would: nothing but its value is known.
+    monkeypatch.setitem(GATES, "sigmoid", Elementwise(torch.sigmoid))
+    monkeypatch.setitem(LITERAL_GATES, "sigmoid", torch.sigmoid)
+    check_gradient(*made_up("normal", "sigmoid", adaptation))
+
+
+def check_gradient(policy, params, before, after):
+    chunk = chunk_of(Chunk, policy, before, after)
+    vector = flatten(params)
+    _, gradient, _ = chunk.linearize(vector)
+    own = vector.clone().requires_grad_()
+    surrogate, _ = Twin(policy, before, after, chunk, vector)(own)
+    (expected,) = torch.autograd.grad(surrogate, own)
+    torch.testing.assert_close(gradient / 3, expected, rtol=1e-10, atol=1e-12)
+    assert (expected != 0).any()
+
+
+@TRUE
 def test_the_gradient_equals_finite_differences(kind, head, layer, adaptation):
     policy, params, before, after = made_up(head, layer, adaptation)
     chunk = chunk_of(kind, policy, before, after)
@@ -121,9 +162,9 @@ def test_first_order_drops_second_derivatives_from_the_gradient(kind, adaptation
     torch.testing.assert_close(first_order / 3, expected, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("nonlinearity", ["relu", "tanh"])
+@pytest.mark.parametrize("nonlinearity", [name for name, made in NONLINEARITIES.items() if made.derivatives])
 @pytest.mark.parametrize("hidden_sizes", [(4,), (5, 4), (4, 3, 5)], ids=str)
-@pytest.mark.parametrize("layer", ["plain", "hard", "soft"])
+@pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("head", ["normal", "categorical"])
 @pytest.mark.parametrize(
     "num_tasks, distinct, first_order", [(3, None, False), (1, None, False), (2, 4, False), (1, 4, True)]

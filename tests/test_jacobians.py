@@ -4,7 +4,7 @@ import torch
 from rl.batch import prepare
 from rl.jacobians import ContextJacobian, GraphJacobian, at_outputs, flatten, second, unflatten
 from rl.policies import Categorical, Normal
-from tests.helpers import COMBINATIONS, made_up_episodes, random_params, small_policy
+from tests.helpers import WITH_TRUE_DERIVATIVES, made_up_episodes, random_params, small_policy
 
 DOUBLE = torch.float64
 
@@ -20,7 +20,7 @@ def kinds(adaptation):
     return (ContextJacobian, GraphJacobian) if adaptation == "cavia" else (GraphJacobian,)
 
 
-@pytest.mark.parametrize("head, layer, adaptation", COMBINATIONS)
+@pytest.mark.parametrize("head, layer, adaptation", WITH_TRUE_DERIVATIVES)
 @pytest.mark.parametrize("distinct", [None, 4])
 def test_pushing_equals_finite_differences_and_pulling_is_its_transpose(head, layer, adaptation, distinct):
     policy, vector, before, after = made_up(head, layer, adaptation, distinct=distinct)

@@ -6,9 +6,8 @@ from rl import trpo
 from rl.chunks import Chunk, Options
 from rl.jacobians import flatten
 from rl.metalearner import MetaLearner
-from tests.helpers import COMBINATIONS, FAST, Twin, made_up_episodes, random_params, small_policy
+from tests.helpers import FAST, WITH_TRUE_DERIVATIVES, Twin, made_up_episodes, random_params, small_policy
 
-EVERY = pytest.mark.parametrize("head, layer, adaptation", COMBINATIONS)
 OPTIONS = Options(fast_lr=0.3, cg_damping=1e-3, **FAST)
 DOUBLE = torch.float64
 
@@ -23,7 +22,8 @@ def chunk_of(policy, before, after, options=OPTIONS):
     return Chunk(policy, before, after, options, DOUBLE, "cpu")
 
 
-@EVERY
+# A straight-through gradient need not point downhill: on three tasks, no step along it may be acceptable.
+@pytest.mark.parametrize("head, layer, adaptation", WITH_TRUE_DERIVATIVES)
 def test_an_accepted_step_improves_within_the_trust_region(head, layer, adaptation):
     policy, params, before, after = made_up(head, layer, adaptation)
     new, report = MetaLearner(policy, OPTIONS, dtype=DOUBLE).step(params, before, after)

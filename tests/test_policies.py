@@ -2,10 +2,18 @@ import numpy as np
 import pytest
 import torch
 
-from rl.policies import Categorical, Normal, make_policy
+from rl.policies import GATES, NONLINEARITIES, Categorical, Normal, make_policy
+from rl.policies.elementwise import sign
 from rl.policies.heads import MIN_LOG_STD
-from rl.policies.layers import hard_gate
-from tests.helpers import COMBINATIONS, literal_distribution, literal_forward, random_params, small_policy
+from tests.helpers import (
+    COMBINATIONS,
+    LAYERS,
+    LITERAL_GATES,
+    literal_distribution,
+    literal_forward,
+    random_params,
+    small_policy,
+)
 
 EVERY = pytest.mark.parametrize("head, layer, adaptation", COMBINATIONS)
 DOUBLE = torch.float64
@@ -60,6 +68,23 @@ def test_initial_weights_are_xavier_uniform_and_the_rest_zero():
             assert float(value.std()) == pytest.approx(bound / 3**0.5, rel=0.05)
 
 
+def test_gates_start_at_their_bias():
+    # With zero modulator weights the logits are the bias: tanh(2) = 0.964 opens a soft gate.
+    policy = small_policy("normal", "soft", nm_gate_bias=2.0)
+    published = small_policy("normal", "soft")
+    params, without = (made.initial_params(np.random.default_rng(0)) for made in (policy, published))
+    for name, value in params.items():
+        if name.endswith(".out_nm.bias"):
+            assert (value == 2).all() and (without[name] == 0).all()
+        else:
+            assert torch.equal(value, without[name])
+        if "in_nm" in name:
+            value.zero_()
+    record = {}
+    policy(params, torch.zeros(1, 2), torch.randn(1, 4, 3, generator=torch.Generator().manual_seed(0)), record)
+    assert record["layer1.gates"].flatten().tolist() == pytest.approx([0.96403] * 20, abs=1e-5)
+
+
 def test_initial_context_is_zero_or_absent():
     like = torch.ones(1, dtype=DOUBLE)
     context = small_policy().initial_context(4, like)
@@ -68,7 +93,7 @@ def test_initial_context_is_zero_or_absent():
 
 
 @EVERY
-@pytest.mark.parametrize("nonlinearity", ["relu", "tanh"])
+@pytest.mark.parametrize("nonlinearity", NONLINEARITIES)
 def test_forward_equals_the_literal_equations(head, layer, adaptation, nonlinearity):
     policy = small_policy(head, layer, adaptation, nonlinearity=nonlinearity)
     params = random_params(policy)
@@ -96,7 +121,7 @@ def test_a_leading_task_axis_equals_a_loop_over_tasks(head, layer, adaptation):
             torch.testing.assert_close(batched[k], single[0], rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("gate", ["hard", "soft"])
+@pytest.mark.parametrize("gate", GATES)
 @pytest.mark.parametrize("head", ["normal", "categorical"])
 def test_a_gate_of_one_is_the_plain_policy(head, gate):
     policy, plain = small_policy(head, gate), small_policy(head, "plain")
@@ -125,7 +150,7 @@ def test_a_bound_policy_gives_the_same_bytes(head, layer, adaptation):
     assert all(torch.equal(params[name], value) for name, value in before.items())
 
 
-@pytest.mark.parametrize("layer", ["plain", "hard", "soft"])
+@pytest.mark.parametrize("layer", LAYERS)
 def test_a_context_of_zero_is_the_policy_without_one(layer):
     policy, without = small_policy(layer=layer), small_policy(layer=layer, adaptation="maml")
     params = random_params(policy)
@@ -139,7 +164,7 @@ def test_a_context_of_zero_is_the_policy_without_one(layer):
 
 def test_a_new_policys_hard_gates_are_open():
     # sign(0) = +1: with all modulator weights and biases at zero the policy is plain.
-    assert hard_gate(torch.tensor([-1e-30, -0.0, 0.0, 1e-30])).tolist() == [-1, 1, 1, 1]
+    assert sign(torch.tensor([-1e-30, -0.0, 0.0, 1e-30])).tolist() == [-1, 1, 1, 1]
     policy, plain = small_policy(layer="hard"), small_policy(layer="plain")
     params = random_params(policy)
     for name in params:
@@ -150,8 +175,8 @@ def test_a_new_policys_hard_gates_are_open():
     assert torch.equal(policy(params, context, observations).mean, plain(plain_params, context, observations).mean)
 
 
-@pytest.mark.parametrize("gate", ["hard", "soft"])
-def test_only_soft_gates_pass_a_gradient_to_the_modulators(gate):
+@pytest.mark.parametrize("gate", GATES)
+def test_all_gates_but_hard_ones_pass_a_gradient_to_the_modulators(gate):
     policy = small_policy(layer=gate)
     params = {name: value.requires_grad_() for name, value in random_params(policy).items()}
     observations, context = observations_and_context(policy)
@@ -260,7 +285,8 @@ def test_recording_changes_nothing_and_shows_what_the_forward_used(head, layer, 
     recorded = policy(params, context, observations, record)
     for value, expected in zip(recorded, policy(params, context, observations), strict=True):
         assert torch.equal(value, expected)
-    per_layer = ["output"] if layer == "plain" else ["modulators", "gates", "preactivation", "output"]
+    modulated = ["modulators", "logits", "gates", "preactivation"]
+    per_layer = [*(modulated if layer != "plain" else []), "input", "output"]
     assert list(record) == [f"layer{i}.{part}" for i in (1, 2) for part in per_layer]
     assert record["layer1.output"].shape == (3, 7, 5) and record["layer2.output"].shape == (3, 7, 4)
 
@@ -275,9 +301,11 @@ def test_recording_changes_nothing_and_shows_what_the_forward_used(head, layer, 
     if layer != "plain":
         assert record["layer2.modulators"].shape == (3, 7, 3)
         gates = record["layer2.modulators"] @ params["layer2.out_nm.weight"].T + params["layer2.out_nm.bias"]
-        gates = torch.tanh(gates) if layer == "soft" else torch.where(gates >= 0, 1.0, -1.0).double()
+        torch.testing.assert_close(record["layer2.logits"], gates, rtol=0, atol=1e-12)
+        gates = LITERAL_GATES[layer](gates)
         torch.testing.assert_close(record["layer2.gates"], gates, rtol=0, atol=1e-12)
         hidden = hidden * gates
+    torch.testing.assert_close(record["layer2.input"], hidden, rtol=0, atol=1e-12)
     torch.testing.assert_close(record["layer2.output"], torch.tanh(hidden), rtol=0, atol=1e-12)
 
 

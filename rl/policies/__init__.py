@@ -1,9 +1,10 @@
 """Policies: head (Normal, Categorical) × layer (plain, modulated) × adaptation (context, all weights)."""
 
+from rl.policies.elementwise import GATES, NONLINEARITIES
 from rl.policies.heads import Categorical, Normal
-from rl.policies.mlp import NONLINEARITIES, Architecture, MLPPolicy
+from rl.policies.mlp import Architecture, MLPPolicy
 
-__all__ = ["NONLINEARITIES", "Architecture", "Categorical", "MLPPolicy", "Normal", "make_policy"]
+__all__ = ["GATES", "NONLINEARITIES", "Architecture", "Categorical", "MLPPolicy", "Normal", "make_policy"]
 
 
 def make_policy(architecture):

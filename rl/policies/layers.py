@@ -3,6 +3,8 @@
 import torch
 from torch.nn import functional
 
+from rl.policies.elementwise import relu
+
 
 def affine(inputs, weight, bias, context=None):
     """W [x, φ] + b, with any leading task axis on weights and context.
@@ -30,50 +32,28 @@ def affine(inputs, weight, bias, context=None):
     return torch.baddbmm(bias[:, None, :], inputs, weight.mT)
 
 
-def relu(x):
-    """max(x, 0). In a graph it is a product with the constant 1[x > 0]: its derivatives of any order then are products
-    too, which cost a third of PyTorch's own.
-    """
-    if torch.is_grad_enabled() and x.requires_grad:
-        # A comparison that is converted to floats takes three times as long.
-        return x * torch.relu(x.detach()).sign_()
-    return torch.relu(x)
-
-
 def plain(params, name, inputs, context, record, imposed=None):
     """W x + b (the caller applies the nonlinearity); without gates, nothing can be imposed."""
     return affine(inputs, params[f"{name}.weight"], params[f"{name}.bias"], context)
 
 
-def soft_gate(logits):
-    """tanh: a gate scales and may flip its unit."""
-    return torch.tanh(logits)
-
-
-def hard_gate(logits):
-    """sign, with sign(0) = +1: a gate may flip its unit. Its derivative is zero wherever it exists."""
-    # Adding 0 makes −0 positive; copysign takes an eighth of the time of a choice between two constants.
-    return torch.copysign(logits.new_ones(()), logits.detach() + 0.0)
-
-
-GATES = {"soft": soft_gate, "hard": hard_gate}
-
-
 def modulated(gate):
-    """A neuromodulated layer with the given gate: (W x + b) ∘ g,  g = gate(W_o relu(W_i x + b_i) + b_o).
+    """A neuromodulated layer: (W x + b) ∘ g,  g = gate(z),  z = W_o relu(W_i x + b_i) + b_o, `gate` an `Elementwise`.
 
     Gates that are `imposed` stand in the place of g.
     """
 
     def layer(params, name, inputs, context, record, imposed=None):
-        # The hard gate passes no gradient, so nothing of its network needs a graph.
-        with torch.set_grad_enabled(torch.is_grad_enabled() and gate is not hard_gate):
+        # Through a flat gate no gradient passes, so nothing of its network needs a graph.
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not gate.flat):
             modulators = relu(affine(inputs, params[f"{name}.in_nm.weight"], params[f"{name}.in_nm.bias"], context))
-            gates = gate(affine(modulators, params[f"{name}.out_nm.weight"], params[f"{name}.out_nm.bias"]))
+            logits = affine(modulators, params[f"{name}.out_nm.weight"], params[f"{name}.out_nm.bias"])
+            gates = gate.value(logits)
         gates = gates if imposed is None else imposed
         preactivation = affine(inputs, params[f"{name}.std.weight"], params[f"{name}.std.bias"], context)
         if record is not None:
             record[f"{name}.modulators"] = modulators
+            record[f"{name}.logits"] = logits
             record[f"{name}.gates"] = gates
             record[f"{name}.preactivation"] = preactivation
         return preactivation * gates
@@ -99,7 +79,7 @@ def bind_modulated(gate):
     def bind(params, name, context):
         main, to_modulators = (bind_plain(params, f"{name}.{part}", context) for part in ("std", "in_nm"))
         to_gates = bind_plain(params, f"{name}.out_nm", None)
-        return lambda inputs: gate(to_gates(to_modulators(inputs).relu_())).mul_(main(inputs))
+        return lambda inputs: gate.value(to_gates(to_modulators(inputs).relu_())).mul_(main(inputs))
 
     return bind
 

@@ -5,8 +5,9 @@ for that than is needed, and streaming what it keeps through memory costs as muc
 
     h = f(a ∘ g(z)),   a = W [x, φ] + b,   z = W_o m + b_o,   m = relu(n),   n = W_i [x, φ] + b_i
 
-keeps its input, P = ∂h/∂a and Q = ∂h/∂z; plain layers and hard gates have no z. Where second derivatives are wanted,
-the backward pass of a loss ℓ leaves ā = P h̄, z̄ = Q h̄ and the tangents follow (Pearlmutter 1994, the R operator):
+keeps its input, P = ∂h/∂a and Q = ∂h/∂z; plain layers and flat gates (hard ones) have no z. Where second derivatives
+are wanted, the backward pass of a loss ℓ leaves ā = P h̄, z̄ = Q h̄ and the tangents follow (Pearlmutter 1994, the R
+operator):
 
     dā = A da + B dz + P dh̄,   dz̄ = B da + C dz + Q dh̄,   A, B, C = h̄ ∘ second derivatives of f(a ∘ g(z))
 
@@ -15,17 +16,12 @@ Axes: K tasks, N rows (distinct observations) of each, H units. A bar marks the 
 
 import torch
 
-_SLOPES = {  # f′ and f″ in terms of h = f(y); None where f″ is zero
-    "relu": (torch.sign, lambda h, slope: None),
-    "tanh": (lambda h: 1 - h * h, lambda h, slope: -2 * h * slope),
-}
-
 
 class Linearization:
     """The network linearized on the observations of K tasks.
 
     Args:
-        policy: `MLPPolicy` with a context, its weights shared by all tasks.
+        policy: `MLPPolicy` with a context, its weights shared by all tasks, and `differentiated_by_hand`.
         params: θ.
         context: φ [K, C].
         observations: [K, N, O]
@@ -189,42 +185,42 @@ class _Affine:
 
 
 class _Layer:
-    """A hidden layer: plain, or modulated with a soft or hard gate."""
+    """A hidden layer: plain, or modulated by a gate, which is either flat or learns."""
 
     def __init__(self, policy, params, name, inputs, record, context, second_order):
-        gate = policy.architecture.nm_gate
-        slope_of, bend_of = _SLOPES[policy.architecture.nonlinearity]
-        hidden, gates = record[f"{name}.output"], record.get(f"{name}.gates")
-        slope = slope_of(hidden)
-        bend = bend_of(hidden, slope) if second_order else None
-        self.soft = gate == "soft"
+        gate, of_nonlinearity = policy.gate, policy.nonlinearity.derivatives
+        summed, hidden, gates = (record.get(f"{name}.{part}") for part in ("input", "output", "gates"))
+        slope = of_nonlinearity.slope(summed, hidden)
+        bend = of_nonlinearity.ratio(summed, hidden) * slope if second_order and of_nonlinearity.ratio else None
+        self.learns = gate is not None and not gate.flat
         self.second_order = second_order
         self.main = _Affine(params, f"{name}.std" if gate else name, inputs, context, second_order)
         self.by_main = slope if gate is None else slope * gates
-        # ∂²h/∂a², ∂²h/∂a∂z and ∂²h/∂z² of h = f(a g), g = tanh z; None where they vanish.
-        self.main_main = None
+        # ∂²h/∂a², ∂²h/∂a∂z and ∂²h/∂z² of h = f(a g), g = gate(z); None where they vanish.
+        self.main_main = self.main_gate = self.gate_gate = None
         if bend is not None:
             self.main_main = bend if gate is None else bend * gates.square()
-        if self.soft:
-            modulators = record[f"{name}.modulators"]
+        if self.learns:
+            modulators, logits = record[f"{name}.modulators"], record[f"{name}.logits"]
             self.reader = _Affine(params, f"{name}.in_nm", inputs, context, second_order)
             self.writer = _Affine(params, f"{name}.out_nm", modulators, None, second_order)
             self.active = modulators.sign()
-            opening = torch.addcmul(gates.new_ones(()), gates, gates, value=-1)
+            opening = gate.derivatives.slope(logits, gates)
             moved = record[f"{name}.preactivation"] * opening
             self.by_gate = slope * moved
             if second_order:
                 self.main_gate = slope * opening
-                self.gate_gate = (self.by_gate * gates).mul_(-2)
+                if gate.derivatives.ratio:
+                    self.gate_gate = self.by_gate * gate.derivatives.ratio(logits, gates)
                 if bend is not None:
                     self.main_gate += bend * gates * moved
-                    self.gate_gate += bend * moved.square()
+                    self.gate_gate = _plus(self.gate_gate, bend * moved.square())
 
     def forward_tangent(self, tangent, d_inputs, d_context):
         """(dh, (da, dm, dz, dφ))"""
         d_main = self.main.tangent(tangent, d_inputs, d_context)
         d_hidden = self.by_main * d_main
-        if not self.soft:
+        if not self.learns:
             return d_hidden, (d_main, None, None, d_context)
         d_modulators = self.active * self.reader.tangent(tangent, d_inputs, d_context)
         d_gates = self.writer.tangent(tangent, d_modulators, None)
@@ -233,16 +229,14 @@ class _Layer:
     def backward(self, cotangent, gradient):
         """x̄ or φ̄ from h̄."""
         result = self.main.backward(self.by_main * cotangent, gradient)
-        if self.soft:
+        if self.learns:
             modulators = self.writer.backward(self.by_gate * cotangent, gradient).mul_(self.active)
             result = self.reader.backward(modulators, gradient, onto=result)
         if self.second_order:
             # From now on weighted by h̄: A, B and C.
-            if self.main_main is not None:
-                self.main_main.mul_(cotangent)
-            if self.soft:
-                self.main_gate.mul_(cotangent)
-                self.gate_gate.mul_(cotangent)
+            for weighted in (self.main_main, self.main_gate, self.gate_gate):
+                if weighted is not None:
+                    weighted.mul_(cotangent)
         return result
 
     def backward_tangent(self, d_cotangent, tangent, moved, gradient):
@@ -251,12 +245,14 @@ class _Layer:
         d_main_bar = self.by_main * d_cotangent
         if self.main_main is not None:
             d_main_bar.addcmul_(self.main_main, d_main)
-        if self.soft:
+        if self.learns:
             d_main_bar.addcmul_(self.main_gate, d_gates)
         result = self.main.backward_tangent(d_main_bar, tangent, d_inputs, d_context, gradient)
-        if self.soft:
+        if self.learns:
             d_writer = self.by_gate * d_cotangent
-            d_writer.addcmul_(self.main_gate, d_main).addcmul_(self.gate_gate, d_gates)
+            d_writer.addcmul_(self.main_gate, d_main)
+            if self.gate_gate is not None:
+                d_writer.addcmul_(self.gate_gate, d_gates)
             d_reader = self.writer.backward_tangent(d_writer, tangent, d_modulators, None, gradient)
             d_reader.mul_(self.active)
             result = self.reader.backward_tangent(d_reader, tangent, d_inputs, d_context, gradient, onto=result)
@@ -265,6 +261,11 @@ class _Layer:
     def kept(self):
         """The tensors that it keeps."""
         return [value for value in _tensors(vars(self).values()) if value.dim() == 3]
+
+
+def _plus(left, right):
+    """left + right, None standing for zero."""
+    return right if left is None else left + right
 
 
 def _tensors(values):

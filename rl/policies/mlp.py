@@ -9,14 +9,14 @@ import numpy as np
 import torch
 
 from rl.policies import heads, layers
-
-NONLINEARITIES = {"relu": layers.relu, "tanh": torch.tanh}
+from rl.policies.elementwise import GATES, NONLINEARITIES
 
 
 class Architecture(NamedTuple):
     """The three independent choices (head, layer, adaptation) and the sizes that make a policy.
 
-    `num_context_params` is 0 for MAML, whose policy has no context; `nm_gate` is None for plain layers.
+    `num_context_params` is 0 for MAML, whose policy has no context; `nm_gate` is None for plain layers; the gates' bias
+    b_o starts at `nm_gate_bias`.
     """
 
     observation_size: int
@@ -27,6 +27,7 @@ class Architecture(NamedTuple):
     nonlinearity: str = "relu"
     nm_gate: str | None = None
     nm_size: int = 0
+    nm_gate_bias: float = 0.0
 
 
 class MLPPolicy:
@@ -39,12 +40,12 @@ class MLPPolicy:
         self.architecture = architecture
         head = heads.CategoricalHead if architecture.discrete else heads.NormalHead
         self.head = head(architecture.action_size)
-        if architecture.nm_gate:
-            gate = layers.GATES[architecture.nm_gate]
-            self.layer, self.bind_layer = layers.modulated(gate), layers.bind_modulated(gate)
+        self.nonlinearity = NONLINEARITIES[architecture.nonlinearity]
+        self.gate = GATES[architecture.nm_gate] if architecture.nm_gate else None
+        if self.gate:
+            self.layer, self.bind_layer = layers.modulated(self.gate), layers.bind_modulated(self.gate)
         else:
             self.layer, self.bind_layer = layers.plain, layers.bind_plain
-        self.activate = NONLINEARITIES[architecture.nonlinearity]
         self.layer_names = [f"layer{i}" for i in range(1, len(architecture.hidden_sizes) + 1)]
         self.output_name = f"layer{len(architecture.hidden_sizes) + 1}"
 
@@ -52,6 +53,11 @@ class MLPPolicy:
     def width(self):
         """The most units of a hidden layer."""
         return max(self.architecture.hidden_sizes)
+
+    @property
+    def differentiated_by_hand(self):
+        """Whether all its gates and nonlinearities declare their derivatives, as `Linearization` needs them."""
+        return all(part.derivatives is not None for part in (self.nonlinearity, self.gate) if part is not None)
 
     @property
     def shapes(self):
@@ -73,7 +79,7 @@ class MLPPolicy:
         return sum(math.prod(shape) for shape in self.shapes.values())
 
     def initial_params(self, rng):
-        """Draw θ: Xavier-uniform weights, zero biases and zero log-std.
+        """Draw θ: Xavier-uniform weights, zero log-std, zero biases but for the gates' (`nm_gate_bias`).
 
         Args:
             rng: a `numpy.random.Generator`.
@@ -87,7 +93,8 @@ class MLPPolicy:
                 bound = np.sqrt(6.0 / sum(shape))
                 params[name] = torch.from_numpy(rng.uniform(-bound, bound, shape).astype(np.float32))
             else:
-                params[name] = torch.zeros(shape)
+                bias = self.architecture.nm_gate_bias if name.endswith(".out_nm.bias") else 0.0
+                params[name] = torch.full(shape, bias)
         return params
 
     def initial_context(self, num_tasks, like):
@@ -119,7 +126,7 @@ class MLPPolicy:
         def act(observations):
             hidden = observations
             for layer in hidden_layers:
-                hidden = self.activate(layer(hidden))
+                hidden = self.nonlinearity.value(layer(hidden))
             return to_distribution(hidden)
 
         return act
@@ -138,8 +145,9 @@ class MLPPolicy:
             params: θ; each tensor may carry a leading task axis [K, ...].
             context: φ [K, C], or None.
             observations: [K, N, O]
-            record: if given, gains every layer's activations: `layer{i}.output` [K, N, H] and, where modulated,
-                `layer{i}.modulators` [K, N, M] and `layer{i}.gates` [K, N, H].
+            record: if given, gains every layer's activations: its `layer{i}.output` [K, N, H], the nonlinearity's
+                `layer{i}.input` [K, N, H] and, where modulated, `layer{i}.modulators` [K, N, M],
+                `layer{i}.preactivation`, `layer{i}.logits` and `layer{i}.gates` [K, N, H].
             gates: if given, `layer{i}` -> gates, broadcast to [K, N, H], that replace the computed ones.
 
         Returns:
@@ -148,8 +156,9 @@ class MLPPolicy:
         hidden = observations
         for name in self.layer_names:
             imposed = None if gates is None else gates[name]
-            hidden = self.activate(self.layer(params, name, hidden, context, record, imposed))
+            summed = self.layer(params, name, hidden, context, record, imposed)
+            hidden = self.nonlinearity.value(summed)
             context = None
             if record is not None:
-                record[f"{name}.output"] = hidden
+                record[f"{name}.input"], record[f"{name}.output"] = summed, hidden
         return self.head(params, hidden, self.output_name)

@@ -1,0 +1,93 @@
+"""What acts on each number alone: the gates and the nonlinearities, each declared once, with its derivatives.
+
+The hand-written linearization (`rl.policies.linearization`) reads the derivatives declared here. What declares none is
+left to automatic differentiation, which is slower and serves every policy. To add one, add a row to a table and its
+name to the option's choices in `rl/arguments.py`; the tests run over the tables.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch.nn import functional
+
+
+class Derivatives(NamedTuple):
+    """First and second derivative of y = f(x), from x and y.
+
+    Attributes:
+        slope: function (x, y) -> f′(x); None where it is zero everywhere.
+        ratio: function (x, y) -> f″(x)/f′(x); None where f″ is zero everywhere.
+    """
+
+    slope: Callable | None
+    ratio: Callable | None
+
+
+class Elementwise(NamedTuple):
+    """A function of each number alone.
+
+    Attributes:
+        value: function x -> f(x); where x belongs to a graph, differentiable twice by automatic differentiation.
+        derivatives: the same derivatives by hand, or None.
+    """
+
+    value: Callable
+    derivatives: Derivatives | None = None
+
+    @property
+    def flat(self):
+        """Whether it is declared to have no derivative anywhere, so that nothing learns through it."""
+        return self.derivatives is not None and self.derivatives.slope is None
+
+
+def relu(x):
+    """max(x, 0). In a graph it is a product with the constant 1[x > 0]: its derivatives of any order then are products
+    too, which cost a third of PyTorch's own.
+    """
+    if torch.is_grad_enabled() and x.requires_grad:
+        # A comparison that is converted to floats takes three times as long.
+        return x * torch.relu(x.detach()).sign_()
+    return torch.relu(x)
+
+
+def sign(x):
+    """±1, with sign(0) = +1."""
+    # Adding 0 makes −0 positive; copysign takes an eighth of the time of a choice between two constants.
+    return torch.copysign(x.new_ones(()), x.detach() + 0.0)
+
+
+def straight_through(x):
+    """sign(x) forwards, clip(x, −1, 1) backwards: the straight-through estimator (Bengio et al. 2013, arXiv 1308.3432;
+    the clipped form: Hubara et al. 2016, arXiv 1602.02830, equation 4).
+    """
+    if torch.is_grad_enabled() and x.requires_grad:
+        clipped = torch.clamp(x, -1.0, 1.0)
+        return sign(x) + (clipped - clipped.detach())
+    return sign(x)
+
+
+def _tanh_slope(x, y):
+    """1 − y² in one operation."""
+    return torch.addcmul(y.new_ones(()), y, y, value=-1)
+
+
+def _tanh_ratio(x, y):
+    return -2 * y
+
+
+GATES = {
+    # Scales its unit and may flip it.
+    "soft": Elementwise(torch.tanh, Derivatives(_tanh_slope, _tanh_ratio)),
+    # May flip its unit. As its derivative is zero, the modulators keep the weights that they were drawn with.
+    "hard": Elementwise(sign, Derivatives(slope=None, ratio=None)),
+    # May flip its unit, and learns to.
+    "ste": Elementwise(straight_through, Derivatives(slope=lambda x, y: (x.abs() <= 1).to(x.dtype), ratio=None)),
+}
+
+NONLINEARITIES = {
+    "relu": Elementwise(relu, Derivatives(slope=lambda x, y: torch.sign(y), ratio=None)),
+    # Rounds otherwise than the gate's; published curves were made with either.
+    "tanh": Elementwise(torch.tanh, Derivatives(slope=lambda x, y: 1 - y * y, ratio=_tanh_ratio)),
+    "silu": Elementwise(functional.silu),
+}
