@@ -1,0 +1,84 @@
+"""The table of experiments, read and checked: `experiments.toml` -> the command line of every run."""
+
+import shlex
+import tomllib
+from pathlib import Path
+from typing import NamedTuple
+
+TABLE = Path(__file__).parent / "experiments.toml"
+
+
+class TableError(Exception):
+    """The table, or what is asked of it, is wrong. Its text is one line."""
+
+
+class Experiment(NamedTuple):
+    """A row: options that all of its methods share, `iterations` run here and in the paper, seeds, names of methods."""
+
+    name: str
+    title: str
+    options: str
+    nm_size: int
+    iterations: int
+    paper_iterations: int
+    seeds: list
+    methods: list
+
+
+class Method(NamedTuple):
+    """A column: its title and its options, in which {nm_size} stands for the experiment's."""
+
+    name: str
+    title: str
+    options: str
+
+
+class Table(NamedTuple):
+    """Name -> `Experiment`, name -> `Method`, in the order of the file."""
+
+    experiments: dict
+    methods: dict
+
+    def chosen(self, names):
+        """Some experiments by name, all where none is named.
+
+        Raises:
+            TableError: an unknown name.
+        """
+        for name in names:
+            if name not in self.experiments:
+                raise TableError(f"unknown experiment {name!r}; known: {', '.join(self.experiments)}")
+        return [self.experiments[name] for name in names or self.experiments]
+
+    def options(self, experiment, method):
+        """main.py's options of a row and a column, without the seed: a list of words."""
+        row = self.experiments[experiment]
+        added = self.methods[method].options.format(nm_size=row.nm_size)
+        return [*shlex.split(row.options), "--num-batches", str(row.iterations), *shlex.split(added)]
+
+
+def read(path=TABLE):
+    """The `Table` of a file.
+
+    Raises:
+        TableError: the file cannot be read, a key is missing or unknown, a method is not declared.
+    """
+    try:
+        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise TableError(f"{path}: expected a TOML file: {error}") from None
+    methods = {name: _made(Method, name, entry, path) for name, entry in content.get("methods", {}).items()}
+    experiments = {name: _made(Experiment, name, entry, path) for name, entry in content.get("experiments", {}).items()}
+    for experiment in experiments.values():
+        for method in experiment.methods:
+            if method not in methods:
+                raise TableError(f"{path}: experiment {experiment.name}: no method {method!r} is declared")
+    return Table(experiments, methods)
+
+
+def _made(kind, name, entry, path):
+    expected = set(kind._fields) - {"name"}
+    if set(entry) != expected:
+        wrong = sorted(set(entry) ^ expected)
+        raise TableError(f"{path}: {name}: missing or unknown keys: {', '.join(wrong)}")
+    return kind(name=name, **entry)
