@@ -13,7 +13,18 @@ class TableError(Exception):
 
 
 class Experiment(NamedTuple):
-    """A row: options that all of its methods share, `iterations` run here and in the paper, seeds, names of methods."""
+    """A row.
+
+    Attributes:
+        name, title: how files and people call it.
+        options: main.py's, shared by all methods; {nm_size} of a method's options is `nm_size`.
+        iterations, paper_iterations: run here, and in the paper (0: not in the paper).
+        seeds, methods: what is run.
+        baseline: the method that others are compared with.
+        paper: what the paper says, a sentence.
+        checks: whether representations and interventions are evaluated, too.
+        keep_policy: whether the first seed's policies are kept in results/.
+    """
 
     name: str
     title: str
@@ -23,6 +34,10 @@ class Experiment(NamedTuple):
     paper_iterations: int
     seeds: list
     methods: list
+    baseline: str
+    paper: str
+    checks: bool
+    keep_policy: bool
 
 
 class Method(NamedTuple):

@@ -1,0 +1,161 @@
+"""Evaluate one trained run and write what is kept of it: results/<experiment>/<method>/<seed>.json.
+
+python experiments/evaluate.py EXPERIMENT METHOD SEED --runs runs --results results
+"""
+
+import argparse
+import json
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+sys.path[:0] = [str(ROOT), str(HERE)]
+
+import numpy as np
+import table
+
+from rl import gates
+from rl.files import write_text
+from rl.plots import runs, similarity
+
+NUM_TASKS = 200
+# What is also evaluated in experiments with `checks`: test.py's interventions, of modulated policies and of all.
+CHECKS_OF_GATES = {
+    "gates as before adaptation": ["--modulation", "frozen"],
+    "all gates 1": ["--modulation", "ones"],
+    "gates of another task": ["--modulation", "swapped"],
+    "context at the gates alone": ["--context", "gates"],
+}
+CHECKS = {"context of another task": ["--context", "swapped"]}
+
+
+def evaluate(experiment, method, seed, runs_folder, results_folder):
+    """Evaluate the last policy of a run, write its JSON, and keep the policy of an experiment's first seed."""
+    rows = table.read()
+    row = rows.experiments[experiment]
+    place = Path(runs_folder).resolve() / experiment / method / str(seed)
+    (folder,) = (place / "logs").glob("*/*/*/config.json")
+    folder = folder.parent
+    policy = place / "saves" / Path(*folder.parts[-3:]) / f"policy-{row.iterations - 1}.pt"
+    run = runs.read_run(folder)
+    found = test(folder, policy, place / "evaluations" / "normal", row.checks)
+    content = {
+        "experiment": experiment,
+        "method": method,
+        "seed": seed,
+        **description(folder, rows.options(experiment, method)),
+        "iterations": row.iterations,
+        "seconds": {name: rounded(run.curve(f"time/{name}")[1].mean()) for name in ("sampling", "learning")},
+        "curves": {
+            name: rounded(run.curve(tag)[1])
+            for name, tag in (
+                ("before_update", "running_returns/before_update"),
+                ("after_update", "running_returns/after_update"),
+                ("kl", "trpo/kl"),
+            )
+        },
+        "test": measured(found),
+    }
+    if row.checks:
+        content["similarity"] = alike(found)
+        checks = CHECKS | (CHECKS_OF_GATES if run.config.neuromodulation else {})
+        content["checks"] = {
+            name: measured(test(folder, policy, place / "evaluations" / name.replace(" ", "_"), False, options))
+            for name, options in checks.items()
+        }
+    target = Path(results_folder) / experiment / method
+    target.mkdir(parents=True, exist_ok=True)
+    if row.keep_policy and seed == row.seeds[0]:
+        for file in [policy, *folder.glob("*.json")]:
+            shutil.copyfile(file, target / ("policy.pt" if file == policy else file.name))
+    # A line a key: readable, and a tenth of the lines that an indented list of numbers has.
+    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in content.items())
+    write_text(target / f"{seed}.json", f"{{\n{lines}\n}}\n")
+
+
+def test(folder, policy, logdir, recorded, options=()):
+    """Run test.py on 200 tasks: the `runs.Evaluation`."""
+    shutil.rmtree(logdir, ignore_errors=True)
+    command = [sys.executable, "test.py", folder / "config.json", policy, "--num-tasks", NUM_TASKS,
+               "--activations", 2 if recorded else 0, "--num-workers", 1, "--logdir", logdir, *options]  # fmt: skip
+    subprocess.run(list(map(str, command)), cwd=ROOT / "rl", check=True)
+    (found,) = logdir.glob("*/*/*/results.json")
+    return runs.read_evaluation(found.parent)
+
+
+def description(folder, options):
+    """What a run was made with."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    return {
+        "options": " ".join(options),
+        "commit": config["git_commit"],
+        "versions": config["versions"],
+        "processor": processor(),
+    }
+
+
+def processor():
+    """The processor's name, as far as the system tells it."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def measured(evaluation):
+    """Means over the episodes of each task, after 0, 1, … updates: [updates + 1, tasks]."""
+    found = {"returns": rounded(evaluation.returns.mean(axis=2).T)}
+    if "success_per_task" in evaluation.results:
+        found["success"] = rounded(evaluation.results["success_per_task"])
+    elif evaluation.environment.startswith("CTgraph"):
+        # The goal leaf alone gives a positive reward.
+        rewards = np.load(evaluation.file("rewards.npy"))
+        found["success"] = rounded((rewards > 0).any(axis=1).mean(axis=1).T)
+    return found
+
+
+def alike(evaluation):
+    """Linear CKA between tasks after the last update, its permutation null, and what the gates do, layer by layer."""
+    found = {}
+    for name, values in evaluation.probe.items():
+        layer, _, part = name.partition(".")
+        if part == "output":
+            result = similarity.similarity(values[:, -1])
+            found.setdefault(layer, {}).update(cka=rounded(result.mean), null=rounded(result.null_mean))
+        elif part == "gates":
+            summary = gates.summarize(values)
+            found.setdefault(layer, {}).update(
+                constant_gates=rounded(summary["constant"]), flips_between_tasks=rounded(summary["flips_between_tasks"])
+            )
+    return found
+
+
+def rounded(values):
+    """Numbers with five significant digits, as JSON holds them; None of None."""
+    if values is None:
+        return None
+    values = np.asarray(values, np.float64)
+    return [rounded(value) for value in values] if values.ndim else float(f"{float(values):.5g}")
+
+
+def main():
+    """Parse and evaluate."""
+    parser = argparse.ArgumentParser(description="Evaluate a trained run of the experiments.")
+    parser.add_argument("experiment")
+    parser.add_argument("method")
+    parser.add_argument("seed", type=int)
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs")
+    parser.add_argument("--results", type=Path, default=ROOT / "results")
+    options = parser.parse_args()
+    evaluate(options.experiment, options.method, options.seed, options.runs, options.results)
+
+
+if __name__ == "__main__":
+    main()
