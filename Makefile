@@ -10,7 +10,11 @@ NAVIGATION := --env-name 2DNavigation-v0 --num-context-params 5 --hidden-size 10
 	--fast-batch-size 20 --fast-lr 0.5 --meta-batch-size 20 --test-batch-size 40 --num-test-steps 4 --num-workers 4 \
 	--test-freq 10 --seed 42 --expname cavia --neuromodulation --nm-size 4
 
-.PHONY: demo test test-slow torture lint bench clean
+# Which experiments `make results` runs: names in experiments/experiments.toml with commas between; none: all.
+EXPERIMENTS :=
+CORES ?= $(shell nproc)
+
+.PHONY: results demo test test-slow torture lint bench clean
 
 demo: $(VENV)/installed
 	cd rl && $(BIN)/python main.py $(NAVIGATION) --num-batches 20 --logdir ../demo/logs --savedir ../demo/saves
@@ -23,7 +27,7 @@ demo: $(VENV)/installed
 test: $(VENV)/tests-installed lint
 	$(BIN)/python -m pytest -m "not slow"
 
-test-slow: $(VENV)/tests-installed
+test-slow: $(VENV)/tests-installed $(VENV)/experiments-installed
 	$(BIN)/python -m pytest -m slow
 
 torture: $(VENV)/tests-installed
@@ -36,12 +40,20 @@ lint: $(VENV)/tests-installed
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/bench.py
 
+results: $(VENV)/experiments-installed
+	OMP_NUM_THREADS=1 $(BIN)/snakemake --snakefile experiments/Snakefile --cores $(CORES) --rerun-triggers mtime \
+		--rerun-incomplete --keep-going --quiet rules --config experiments=$(EXPERIMENTS) -- all
+
 clean:
 	rm -rf $(VENV) demo
 
 $(VENV)/installed: rl/requirements.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r rl/requirements.txt
+	touch $@
+
+$(VENV)/experiments-installed: $(VENV)/installed experiments/requirements.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r experiments/requirements.txt
 	touch $@
 
 # gym-CTgraph is the definition that the CT-graph is held against. Its own requirements are not needed, and it is not

@@ -1,5 +1,6 @@
 """The table of experiments, read and checked: `experiments.toml` -> the command line of every run."""
 
+import json
 import shlex
 import tomllib
 from pathlib import Path
@@ -71,6 +72,24 @@ class Table(NamedTuple):
         added = self.methods[method].options.format(nm_size=row.nm_size)
         return [*shlex.split(row.options), "--num-batches", str(row.iterations), *shlex.split(added)]
 
+    def check(self, row, runs, results):
+        """Hold what lies in the folders of runs and results against the table, before anything is added to it.
+
+        Raises:
+            TableError: a run was made, or begun, with other options than the table has now.
+        """
+        for method in row.methods:
+            wanted = " ".join(self.options(row.name, method))
+            for seed in row.seeds:
+                begun = Path(runs, row.name, method, str(seed), "options")
+                kept = Path(results, row.name, method, f"{seed}.json")
+                for path, read in ((begun, Path.read_text), (kept, _options)):
+                    if path.is_file() and read(path).strip() != wanted:
+                        raise TableError(
+                            f"{path}: is of a run with other options than the table's; move it away, or give the "
+                            f"method or experiment another name; expected {wanted}"
+                        )
+
 
 def read(path=TABLE):
     """The `Table` of a file.
@@ -89,6 +108,13 @@ def read(path=TABLE):
             if method not in methods:
                 raise TableError(f"{path}: experiment {experiment.name}: no method {method!r} is declared")
     return Table(experiments, methods)
+
+
+def _options(path):
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["options"])
+    except (ValueError, KeyError, TypeError):
+        raise TableError(f"{path}: expected what experiments/evaluate.py writes, found something else") from None
 
 
 def _made(kind, name, entry, path):

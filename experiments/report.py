@@ -1,0 +1,305 @@
+"""results/ -> docs/results.md, its pictures, and README's summary.
+
+python experiments/report.py
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+sys.path[:0] = [str(ROOT), str(HERE)]
+
+import numpy as np
+import table
+from scipy import stats
+
+from rl.files import write_text
+from rl.plots import statistics, style
+
+RESULTS, PAGE, PICTURES, FRONT = ROOT / "results", ROOT / "docs/results.md", ROOT / "docs/pictures", ROOT / "README.md"
+BEGIN, END = "<!-- results: written by experiments/report.py -->", "<!-- end of results -->"
+FEW = 5  # seeds; below it, resampling them says too little
+WINDOW = 10  # iterations that a point of a learning curve is the mean of
+
+
+class Estimate(NamedTuple):
+    """A number and its 95% interval, None where the seeds allow none."""
+
+    value: float
+    interval: tuple | None
+
+    def __str__(self):
+        if self.interval is None:
+            return number(self.value)
+        return f"{number(self.value)} [{number(self.interval[0])}, {number(self.interval[1])}]"
+
+
+def number(value):
+    """Three significant digits, without a minus of a plain hyphen; differences of nothing are 0."""
+    digits = 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0
+    text = f"{value:.{digits}f}"
+    return text.replace("-", "−") if float(text) else f"{0:.{digits}f}"
+
+
+def estimate(values, statistic=statistics.interquartile_mean):
+    """The `Estimate` of a statistic over seeds [S].
+
+    From 5 seeds on a percentile bootstrap over seeds; with 2 to 4, Student's interval of the mean, which knows how few
+    they are.
+    """
+    values = np.asarray(values, np.float64)
+    if len(values) >= FEW:
+        low, high = statistics.bootstrap([values], statistic)
+        return Estimate(float(statistic(values, axis=0)), (float(low), float(high)))
+    mean = float(values.mean())
+    if len(values) < 2:
+        return Estimate(mean, None)
+    half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
+    return Estimate(mean, (mean - half, mean + half))
+
+
+def load(row, folder=RESULTS):
+    """The results of an experiment that are there: method -> seed -> content."""
+    found = {}
+    for method in row.methods:
+        runs = {seed: Path(folder, row.name, method, f"{seed}.json") for seed in row.seeds}
+        runs = {seed: json.loads(path.read_text(encoding="utf-8")) for seed, path in runs.items() if path.is_file()}
+        if runs:
+            found[method] = runs
+    return found
+
+
+def after(content, updates=-1, kind="returns"):
+    """A run's mean over test tasks after a number of updates."""
+    return float(np.mean(content["test"][kind][updates]))
+
+
+def difference(runs, baseline, kind="returns"):
+    """After the last update, a method minus the baseline over the seeds that both have: (`Estimate`, share of seeds
+    where it is better), or None where no two seeds are shared.
+    """
+    shared = sorted(runs.keys() & baseline.keys())
+    if len(shared) < 2:
+        return None
+    values = np.array([after(runs[seed], kind=kind) - after(baseline[seed], kind=kind) for seed in shared])
+    better = float(np.mean((values > 0) + 0.5 * (values == 0)))
+    return estimate(values, statistics.mean), better
+
+
+def sentence(row, found, methods):
+    """What is found, in words: of each method, how its difference to the baseline stands to its interval."""
+    if row.baseline not in found:
+        return "Found here: nothing yet; the baseline was not run."
+    words = []
+    for method, runs in found.items():
+        compared = method != row.baseline and difference(runs, found[row.baseline])
+        if compared:
+            low, high = compared[0].interval
+            verdict = "better" if low > 0 else "worse" if high < 0 else "no difference told"
+            words.append(f"{methods[method].title}: {verdict} ({compared[0]})")
+    if not words:
+        return "Found here: nothing yet that could be compared."
+    title = methods[row.baseline].title
+    return f"Found here, return after the last update minus that of {title}: " + "; ".join(words) + "."
+
+
+def section(row, found, methods):
+    """An experiment's part of docs/results.md: list of lines."""
+    paper = f"the paper: {row.paper_iterations}" if row.paper_iterations else "not in the paper"
+    lines = [
+        f"## {row.title}",
+        "",
+        f"{row.iterations} iterations ({paper}). {row.paper}",
+        "",
+        sentence(row, found, methods),
+        "",
+    ]
+    if not found:
+        return [*lines, "Not run.", ""]
+    updates = len(next(iter(next(iter(found.values())).values()))["test"]["returns"])
+    lines += returns(row, found, methods, updates)
+    if row.checks:
+        lines += checks(found, methods)
+    return [*lines, f"![{row.title}: learning curves](pictures/results_{row.name}.png)", ""]
+
+
+def returns(row, found, methods, updates):
+    """The table of returns, and of the success rate where the environment tells it: list of lines."""
+    told = any("success" in run["test"] for runs in found.values() for run in runs.values())
+    head = ["method", "seeds", *(f"return after {count}" for count in range(updates))]
+    head += ["success rate"] * told + [f"minus {methods[row.baseline].title}", "better in"]
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    for method in row.methods:
+        if method not in found:
+            lines.append(f"| {methods[method].title} | not run |" + " |" * (len(head) - 2))
+            continue
+        runs = found[method]
+        cells = [methods[method].title, f"{len(runs)} of {len(row.seeds)}" if len(runs) < len(row.seeds) else len(runs)]
+        cells += [estimate([after(run, count) for run in runs.values()]) for count in range(updates)]
+        if told:
+            cells.append(estimate([after(run, kind="success") for run in runs.values()]))
+        compared = method != row.baseline and row.baseline in found and difference(runs, found[row.baseline])
+        cells += [compared[0], f"{compared[1]:.0%} of seeds"] if compared else ["", ""]
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    return [*lines, ""]
+
+
+def checks(found, methods):
+    """Representations and causal checks: list of lines."""
+    lines = [
+        "Linear CKA between tasks after the last update (1: all tasks are represented alike) and its permutation null:",
+        "",
+    ]
+    lines += [
+        "| method | layer | CKA | null | gates that never change | gates that differ between two tasks |",
+        "|---|---|---|---|---|---|",
+    ]
+    for method, runs in found.items():
+        for layer in next(iter(runs.values()))["similarity"]:
+            layers = [run["similarity"][layer] for run in runs.values()]
+            cells = [over_seeds([entry[name] for entry in layers]) for name in ("cka", "null")]
+            cells += [over_seeds([entry[name] for entry in layers if name in entry]) for name in ("constant_gates",)]
+            cells.append(
+                over_seeds([entry["flips_between_tasks"][-1] for entry in layers if entry.get("flips_between_tasks")])
+            )
+            lines.append(f"| {methods[method].title} | {layer.removeprefix('layer')} | {' | '.join(cells)} |")
+    lines += ["", "Return after the last update where the adapted policy acts under an intervention:", ""]
+    names = list(dict.fromkeys(name for runs in found.values() for run in runs.values() for name in run["checks"]))
+    lines += [f"| method | as it is | {' | '.join(names)} |", "|---|---|" + "---|" * len(names)]
+    for method, runs in found.items():
+        cells = [str(estimate([after(run) for run in runs.values()]))]
+        for name in names:
+            cells.append(
+                over_seeds(
+                    [
+                        float(np.mean(run["checks"][name]["returns"][-1]))
+                        for run in runs.values()
+                        if name in run["checks"]
+                    ]
+                )
+            )
+        lines.append(f"| {methods[method].title} | {' | '.join(cells)} |")
+    return [*lines, ""]
+
+
+def over_seeds(values):
+    """An `Estimate` over seeds as text; empty where there are no values."""
+    values = [value for value in values if value is not None]
+    return str(estimate(values)) if values else ""
+
+
+def page(rows, methods, folder=RESULTS):
+    """docs/results.md as text."""
+    lines = [INTRODUCTION, *summary(rows, methods, folder), ""]
+    for row in rows:
+        lines += section(row, load(row, folder), methods)
+    return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def summary(rows, methods, folder=RESULTS):
+    """The table of README: one line for each method of each experiment of the paper."""
+    lines = ["| experiment | method | return after the last update | minus the baseline |", "|---|---|---|---|"]
+    for row in rows:
+        found = load(row, folder)
+        if not found:
+            lines.append(f"| {row.title} | not run | | |")
+            continue
+        for method, runs in found.items():
+            compared = method != row.baseline and row.baseline in found and difference(runs, found[row.baseline])
+            last = estimate([after(run) for run in runs.values()])
+            against = str(compared[0]) if compared else "the baseline" if method == row.baseline else ""
+            lines.append(f"| {row.title} | {methods[method].title} | {last} | {against} |")
+    return lines
+
+
+@style.printed
+def draw(row, found, methods):
+    """Learning curves of an experiment: before and after the update, a line a method with its interval over seeds."""
+    figure, axes = style.panels(1, 2, sharey=True)
+    for panel, (name, title) in zip(
+        axes[0], (("before_update", "before the update"), ("after_update", "after the update")), strict=True
+    ):
+        for (method, runs), colour, line in zip(found.items(), style.colours(), LINES, strict=False):
+            length = min(len(run["curves"][name]) for run in runs.values())
+            values = np.array([smoothed(run["curves"][name][:length]) for run in runs.values()])
+            middle = statistics.interquartile_mean(values, axis=0) if len(values) >= FEW else values.mean(axis=0)
+            panel.plot(middle, line, color=colour, label=f"{methods[method].title}; seeds: {len(runs)}")
+            if len(values) >= FEW:
+                panel.fill_between(
+                    range(length),
+                    *statistics.bootstrap([values], statistics.interquartile_mean),
+                    color=colour,
+                    alpha=0.15,
+                    linewidth=0,
+                )
+        panel.set(xlabel="iteration", title=title)
+    axes[0, 0].set_ylabel("return")
+    figure.suptitle(row.title)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    return figure
+
+
+LINES = ["-"] * 6 + ["--"] * 6
+
+
+def smoothed(values):
+    """The mean of each value and the 9 before it, of fewer at the start."""
+    sums = np.cumsum([0.0, *values])
+    ends = np.arange(1, len(sums))
+    starts = np.maximum(ends - WINDOW, 0)
+    return (sums[ends] - sums[starts]) / (ends - starts)
+
+
+INTRODUCTION = """# Results
+
+Written by `python experiments/report.py` from `results/`, where every run is a JSON file: its options, commit, versions
+and processor, its learning curve, and the return of each of 200 test tasks after 0 to 4 updates. The last policy of a
+run is evaluated, never the best one. `experiments/experiments.toml` declares all runs;
+
+```bash
+make results
+make results EXPERIMENTS=ctgraph_d2
+```
+
+trains what is missing (taking up what was stopped), evaluates and compares it: all of it, or one experiment, which
+takes about half an hour on two cores. On a cluster, the same with Slurm's executor:
+
+```bash
+pip install -r experiments/requirements.txt snakemake-executor-plugin-slurm
+snakemake --snakefile experiments/Snakefile --executor slurm --jobs 100 all
+```
+
+How to read the tables. A seed's figure is the mean over its 200 test tasks. With 5 seeds or more, a cell is the
+interquartile mean over seeds with the 95% interval of a bootstrap over seeds (arXiv 2108.13264); with 2 to 4 it is
+their mean with Student's interval, which is wide, as it has to be; one seed has none. Differences are paired by seed:
+mean and interval of the method minus the baseline, and the share of the seeds in which the method is better. Intervals
+are not corrected for the number of comparisons. On the CT-graph, test tasks are the same few leaves that training draws
+from; in all other environments no test task was trained on. The success rate of the CT-graph is the share of episodes
+that reach the goal leaf.
+
+## Summary
+"""
+
+
+def write(results=RESULTS):
+    """Write the page, the pictures of what is there, and README's part."""
+    found = table.read()
+    rows = list(found.experiments.values())
+    for row in rows:
+        runs = load(row, results)
+        if runs:
+            style.save(draw(row, runs, found.methods), PICTURES / f"results_{row.name}")
+    write_text(PAGE, page(rows, found.methods, results))
+    text = FRONT.read_text(encoding="utf-8")
+    if BEGIN in text:
+        before, _, rest = text.partition(BEGIN)
+        lines = "\n".join(summary([row for row in rows if row.paper_iterations], found.methods, results))
+        write_text(FRONT, f"{before}{BEGIN}\n\n{lines}\n\n{END}{rest.partition(END)[2]}")
+
+
+if __name__ == "__main__":
+    write()
