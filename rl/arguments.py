@@ -17,7 +17,7 @@ GATES = ("hard", "soft", "ste")
 DEVICES = ("auto", "cpu", "cuda")
 
 
-def option(default, help, choices=None, at_least=None, below=None, above=None, flag=None):
+def option(default, help, choices=None, at_least=None, below=None, above=None, flag=None, neutral=False):
     """A field of `Config` that is an option too.
 
     Args:
@@ -26,8 +26,12 @@ def option(default, help, choices=None, at_least=None, below=None, above=None, f
         choices: the values allowed.
         at_least, above, below: the range allowed.
         flag: its name on the command line where that is not the field's name with dashes.
+        neutral: whether it says how and where a run is computed and what is kept of it, but changes no result.
     """
-    metadata = {"help": help, "choices": choices, "at_least": at_least, "above": above, "below": below, "flag": flag}
+    metadata = {
+        "help": help, "choices": choices, "at_least": at_least, "above": above, "below": below, "flag": flag,
+        "neutral": neutral,
+    }  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -88,24 +92,34 @@ class Config:
         "gigabytes that the outer step may keep for its products, the rest is computed anew each time; changes speed "
         "only. 0: half of the device's memory",
         at_least=0.0,
+        neutral=True,
     )
-    num_workers: int = option(default_workers(), "sampling processes; changes speed, never results", at_least=1)
+    num_workers: int = option(
+        default_workers(), "sampling processes; changes speed, never results", at_least=1, neutral=True
+    )
     worker_timeout: float = option(
-        600.0, "seconds without a result, for each group of tasks, after which a worker counts as dead", above=0.0
+        600.0,
+        "seconds without a result, for each group of tasks, after which a worker counts as dead",
+        above=0.0,
+        neutral=True,
     )
     tasks_per_group: int = option(
         5, "tasks that the policy acts on at once; changes speed, and results in the last digits", at_least=1
     )
     seed: int = option(42, "seed of everything random", at_least=0, below=streams.MAX_SEED + 1)
     make_deterministic: bool = option(
-        False, "accepted as published; runs are deterministic without it", flag="--make_deterministic"
+        False, "accepted as published; runs are deterministic without it", flag="--make_deterministic", neutral=True
     )
-    expname: str = option("", "name appended to the run's folder")
-    device: str = option("auto", "device of the outer step; sampling stays on the CPU", choices=DEVICES)
-    quiet: bool = option(False, "one plain line an iteration on a terminal, too, instead of a progress bar")
-    save_freq: int = option(1, "iterations between saved policies (the last one is always saved)", at_least=1)
-    logdir: str = option(str(HERE / "logs"), "folder for logs")
-    savedir: str = option(str(HERE / "saves"), "folder for policies")
+    expname: str = option("", "name appended to the run's folder", neutral=True)
+    device: str = option("auto", "device of the outer step; sampling stays on the CPU", choices=DEVICES, neutral=True)
+    quiet: bool = option(
+        False, "one plain line an iteration on a terminal, too, instead of a progress bar", neutral=True
+    )
+    save_freq: int = option(
+        1, "iterations between saved policies (the last one is always saved)", at_least=1, neutral=True
+    )
+    logdir: str = option(str(HERE / "logs"), "folder for logs", neutral=True)
+    savedir: str = option(str(HERE / "saves"), "folder for policies", neutral=True)
 
     def __post_init__(self):
         for field in dataclasses.fields(self):
@@ -121,6 +135,9 @@ class Config:
     def method(self):
         """The folder name of the method: cavia, nm_cavia, maml or nm_maml."""
         return ("nm_" if self.neuromodulation else "") + ("maml" if self.maml else "cavia")
+
+
+NEUTRAL = frozenset(field.name for field in dataclasses.fields(Config) if field.metadata["neutral"])
 
 
 def flag_of(field):

@@ -11,6 +11,7 @@ import torch
 from tensorboardX import summary as summaries
 
 from rl import activations
+from rl.arguments import NEUTRAL
 from rl.evaluation import replay
 from rl.gates import summarize
 
@@ -150,9 +151,7 @@ def hparams(config):
 
     Written at the start, the table needs no end: it shows the last points logged so far.
     """
-    options = {
-        name: value for name, value in vars(config).items() if name not in ("logdir", "savedir", "num_workers")
-    } | {"method": config.method}
+    options = {name: value for name, value in vars(config).items() if name not in NEUTRAL} | {"method": config.method}
     tags = [f"running_returns/{name}" for name in _RUNNING]
     tags += [f"evaluation_rew/avg_rew {count}" for count in range(config.num_test_steps + 1)]
     return summaries.hparams(options, dict.fromkeys(tags, 0.0))[:2]

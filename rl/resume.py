@@ -8,11 +8,8 @@ from rl import arguments
 from rl.checkpoint import Folders, git_commit, group_of, versions
 from rl.errors import UserError
 
-# Options that say how and where a run is computed, not what: they may differ when it is resumed.
-FREE = (
-    "num_batches", "num_workers", "worker_timeout", "device", "learner_memory", "make_deterministic", "logdir",
-    "savedir", "quiet",
-)  # fmt: skip
+# Options that may differ when a run is resumed: it may become longer, but keeps its name.
+FREE = arguments.NEUTRAL - {"expname"} | {"num_batches"}
 
 
 def choose(command_line=None):
@@ -126,6 +123,6 @@ def newest(config):
             changes = differences(path.parent, saved, dataclasses.asdict(config))
         except UserError:
             continue
-        if changes.keys() <= set(FREE) and saved.num_batches <= config.num_batches:
+        if changes.keys() <= FREE and saved.num_batches <= config.num_batches:
             return path.parent
     return None

@@ -4,9 +4,10 @@ import os
 
 import pytest
 
-from rl import arguments, policies
+from rl import arguments, policies, resume
 from rl.arguments import Config
 from rl.errors import UserError
+from rl.plots import runs
 
 # The published options with the defaults of the published code, and the new ones.
 DEFAULTS = {
@@ -230,3 +231,12 @@ def test_a_number_too_large_for_a_float_is_refused(tmp_path):
     text = json.dumps(whole(fast_lr=0.5)).replace("0.5", "1" + "0" * 400)
     with pytest.raises(UserError):
         arguments.load(written(tmp_path, text))
+
+
+def test_what_changes_no_result_is_declared_beside_the_option():
+    assert {
+        "num_workers", "worker_timeout", "learner_memory", "make_deterministic", "expname", "device", "quiet",
+        "save_freq", "logdir", "savedir",
+    } == arguments.NEUTRAL  # fmt: skip
+    assert arguments.NEUTRAL - {"expname"} | {"num_batches"} == resume.FREE
+    assert arguments.NEUTRAL | {"seed", "env_config_path"} == runs.IRRELEVANT

@@ -1,8 +1,10 @@
+import dataclasses
 import io
 from types import SimpleNamespace
 
 import pytest
 from tensorboardX.proto.layout_pb2 import Layout
+from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
 from rl import arguments, progress
 from rl.build import Parts
@@ -84,6 +86,9 @@ def test_hparams():
     described = experiment.value[0].metadata.plugin_data.content
     for word in (b"running_returns/after_update", b"evaluation_rew/avg_rew 2", b"fast_lr", b"method"):
         assert word in described
+    told = {field.name for field in dataclasses.fields(config)} - arguments.NEUTRAL
+    session = HParamsPluginData.FromString(start.value[0].metadata.plugin_data.content).session_start_info
+    assert set(session.hparams) == told | {"method"}
 
 
 @pytest.mark.parametrize("options", [[], ["--neuromodulation", "--nm-size", "3"]])

@@ -16,10 +16,7 @@ from rl.envs import ctgraph_config
 from rl.errors import UserError
 
 # What never tells two groups of runs apart: it changes no result, or is what a group varies, or `environment` says it.
-IRRELEVANT = {
-    "seed", "num_workers", "worker_timeout", "make_deterministic", "expname", "device", "learner_memory", "save_freq",
-    "logdir", "savedir", "env_config_path", "quiet",
-}  # fmt: skip
+IRRELEVANT = arguments.NEUTRAL | {"seed", "env_config_path"}
 
 
 @dataclass(frozen=True)
