@@ -71,7 +71,18 @@ class Parts:
     def tasks(self, num_tasks, split, iteration, phase):
         """Draw an iteration's tasks."""
         key = streams.key(self.config.seed, iteration, phase, purpose=streams.TASKS)
-        return self.env.sample_tasks(num_tasks, split, streams.generator(key))
+        return envs.sample_tasks(self.config.env_name, self.env, num_tasks, split, streams.generator(key))
+
+    def check_tasks(self, option, num_tasks, split, phase):
+        """Draw the first tasks of a phase, to find out before anything is written whether they can be drawn.
+
+        Raises:
+            UserError: naming the option that says how many.
+        """
+        try:
+            self.tasks(num_tasks, split, 0, phase)
+        except UserError as error:
+            raise UserError(f"{option} {num_tasks}: {error}") from None
 
     def origin(self, iteration, phase):
         """Where an iteration's random streams begin."""

@@ -59,6 +59,8 @@ def train(config, folders, interrupts):
     torch.set_num_threads(1)
     parts = Parts(config)
     learner = parts.learner()
+    parts.check_tasks("--meta-batch-size", config.meta_batch_size, "train", streams.TRAIN)
+    parts.check_tasks("--test-batch-size", config.test_batch_size, "test", streams.EVALUATE)
     resumed = folders is not None
     if not resumed:
         folders = checkpoint.Folders.make(config)
@@ -93,7 +95,7 @@ def go_on(parts, learner, folders, state, logger, interrupts):
                         f"{folders.logs} tell more"
                     )
         finished = True
-    except WorkerError as error:
+    except (WorkerError, UserError) as error:
         raise RunError(str(error)) from None
     finally:
         progress.close()

@@ -284,7 +284,7 @@ def _work(pipe, setting):
             outcome = meta_rollout(
                 environments[num_envs], policy, params, job.tasks, job.sampling, job.origin, job.group_size
             )
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # an environment's code may be the user's
             outcome = _told(error, setting.env_name, job.origin)
         try:
             pipe.send(outcome)

@@ -63,5 +63,38 @@ class Taskless(gymnasium.Env):
     action_space = Box(-1.0, 1.0, (1,), np.float32)
 
 
+LEAVING = """
+import sys, gymnasium
+from tests.user_environments import Walk
+def leave(place):
+    if place == "{where}": sys.exit(0)
+leave("import")
+class Leaving(Walk):
+    def __init__(self):
+        leave("constructor")
+        super().__init__()
+    def sample_tasks(self, *arguments):
+        leave("sample_tasks")
+        return super().sample_tasks(*arguments)
+    def set_tasks(self, tasks):
+        leave("set_tasks")
+        super().set_tasks(tasks)
+    def reset(self, **options):
+        leave("reset")
+        return super().reset(**options)
+    def step(self, action):
+        leave("step")
+        return super().step(action)
+gymnasium.register("Leaving-{where}-v0", entry_point=Leaving, max_episode_steps=20)
+"""
+
+
+def leaving(folder, where):
+    """Write a module into a folder whose environment ends the program at one of the places above; its name."""
+    module = f"leaving_in_{where}"
+    (folder / f"{module}.py").write_text(LEAVING.format(where=where), encoding="utf-8")
+    return f"{module}:Leaving-{where}-v0"
+
+
 gymnasium.register("Obstinate-v0", entry_point=Obstinate, max_episode_steps=HORIZON)
 gymnasium.register("BrokenTaskless-v0", entry_point=Taskless, max_episode_steps=HORIZON)

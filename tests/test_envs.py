@@ -12,6 +12,7 @@ import rl.envs
 from rl.envs.adapter import AdaptedEnv
 from rl.envs.navigation import Navigation
 from rl.errors import UserError
+from tests.broken_env import leaving
 from tests.env_contract import EnvironmentContract, keys, roll
 from tests.user_environments import Impatient
 
@@ -152,11 +153,22 @@ def test_what_is_missing_is_named(name, message):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["Careless-v0", "Short-v0"])
+@pytest.mark.parametrize("name", ["Careless-v0", "Short-v0", "ShortVector-v0"])
 def test_tasks_that_cannot_travel_are_refused(name):
     env = rl.envs.make(f"{HERE}:{name}", 1)
     with pytest.raises(UserError, match="sample_tasks must return a list of 3 dicts that JSON can hold"):
-        env.sample_tasks(3, "train", np.random.default_rng(0))
+        rl.envs.sample_tasks(f"{HERE}:{name}", env, 3, "train", np.random.default_rng(0))
+
+
+@pytest.mark.parametrize("where", ["import", "constructor", "sample_tasks"])
+def test_code_that_ends_the_program_is_an_error_that_names_its_place(tmp_path, monkeypatch, where):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
+    name = leaving(tmp_path, where)
+    with pytest.raises(UserError, match=rf"{name}: it calls sys\.exit\(0\) in .*{where}\.py, line 5") as caught:
+        rl.envs.options(name)
+        rl.envs.sample_tasks(name, rl.envs.make(name, 1), 3, "train", np.random.default_rng(0))
+    assert "\n" not in str(caught.value)
 
 
 def test_modules_of_the_working_folder_are_found(tmp_path, monkeypatch):

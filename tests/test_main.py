@@ -11,6 +11,7 @@ import torch
 
 from rl import arguments
 from rl.main import main
+from tests.broken_env import leaving
 from tests.helpers import ROOT, alive, becomes, only_run, scalars
 
 GRAPH = ROOT / "rl" / "envs" / "ctgraph" / "ctgraph_d2.json"
@@ -176,6 +177,51 @@ def test_a_workers_exception_reaches_the_user_with_its_traceback(tmp_path, monke
     error = capsys.readouterr().err
     assert "ArithmeticError: no more of this" in error and "broken_env.py" in error and "Traceback" in error
     assert active_children() == []
+
+
+@pytest.mark.parametrize(
+    "where, status",
+    [("import", 2), ("constructor", 2), ("sample_tasks", 2), ("set_tasks", 1), ("reset", 1), ("step", 1)],
+)
+def test_an_environment_cannot_end_the_program_with_0(tmp_path, monkeypatch, capsys, where, status):
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.chdir(tmp_path)
+    name = leaving(tmp_path, where)
+    assert main([*SMALL, "--env-name", name, "--num-workers", "1", *into(tmp_path / "run")]) == status
+    error = capsys.readouterr().err
+    if status == 2:
+        assert f"environment {name}: it calls sys.exit(0) in " in error and error.count("\n") == 1
+        assert not (tmp_path / "run").exists()
+    else:
+        assert f"main.py: {name}: SystemExit: 0 (task" in error and "line 5, in leave" in error
+    assert active_children() == []
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        (
+            ["--env-name", "tests.user_environments:Short-v0"],
+            "--meta-batch-size 7: environment tests.user_environments:",
+        ),
+        (["--env-name", "tests.user_environments:Careless-v0"], "sample_tasks must return a list of 7 dicts"),
+        (["--env-name", "tests.user_environments:ShortVector-v0"], "sample_tasks must return a list of 7 dicts"),
+        (["--env-name", "tests.user_environments:Untested-v0"], "--test-batch-size 6: environment tests.user_env"),
+    ],
+)
+def test_what_is_wrong_with_tasks_is_told_before_anything_is_written(tmp_path, capsys, line, message):
+    assert main([*SMALL, *line, "--num-workers", "1", *into(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_status_2_means_that_nothing_was_written(tmp_path, capsys):
+    """What is wrong with later tasks is an error of the run."""
+    line = ["--env-name", "tests.user_environments:Tiring-v0", "--num-workers", "1", "--test-freq", "1"]
+    assert main([*SMALL, *line, *into(tmp_path)]) == 1
+    resume, told = capsys.readouterr().err.splitlines()
+    assert resume.startswith("resume with: ") and "sample_tasks must return a list of 7 dicts" in told
 
 
 @pytest.mark.parametrize("to", ["the whole group", "the main process"])

@@ -94,6 +94,30 @@ class Short(Walk):
         return [{"place": 4}]
 
 
+class Untested(Walk):
+    """Has no tasks to test on."""
+
+    def sample_tasks(self, num_tasks, split, rng):
+        return super().sample_tasks(num_tasks, split, rng) if split == "train" else None
+
+
+class Tiring(Walk):
+    """Runs out of tasks, after those for two iterations with an evaluation each."""
+
+    left = 6
+
+    def sample_tasks(self, num_tasks, split, rng):
+        Tiring.left -= 1
+        return super().sample_tasks(num_tasks if Tiring.left >= 0 else 0, split, rng)
+
+
+class ShortVector(Navigation):
+    """A vector environment with one task, however many are asked for."""
+
+    def sample_tasks(self, num_tasks, split, rng):
+        return super().sample_tasks(1, split, rng)
+
+
 class Doubles(Navigation):
     """A vector environment with float64 observations."""
 
@@ -117,9 +141,9 @@ class TasklessVector(gymnasium.vector.VectorEnv):
         self.num_envs = num_envs
 
 
-for scalar in (Walk, Impatient, Reach, Taskless, Listed, Switches, Careless, Short):
+for scalar in (Walk, Impatient, Reach, Taskless, Listed, Switches, Careless, Short, Untested, Tiring):
     gymnasium.register(f"{scalar.__name__}-v0", entry_point=scalar, max_episode_steps=20)
-for vector in (Doubles, Autoreset):
+for vector in (ShortVector, Doubles, Autoreset):
     gymnasium.register(f"{vector.__name__}-v0", vector_entry_point=vector)
 gymnasium.register("Endless-v0", entry_point=Walk)
 gymnasium.register("OwnVector-v0", vector_entry_point=Navigation)

@@ -5,6 +5,7 @@ else.
 """
 
 import importlib
+import json
 
 import gymnasium
 
@@ -66,6 +67,24 @@ def make(name, num_envs, **options):
         return adapter.make(name, num_envs)
     constructor, fixed = _load(name)
     return constructor(num_envs, **fixed, **options)
+
+
+def sample_tasks(name, env, num_tasks, split, rng):
+    """Draw tasks of the environment `name` as `TaskVectorEnv.sample_tasks` does, from code that may be the user's.
+
+    Raises:
+        UserError: not a list of `num_tasks` dicts that JSON can hold.
+    """
+    with adapter.staying(name):
+        tasks = env.sample_tasks(num_tasks, split, rng)
+    wanted = f"environment {name}: sample_tasks must return a list of {num_tasks} dicts that JSON can hold"
+    if not isinstance(tasks, list) or len(tasks) != num_tasks or not all(isinstance(task, dict) for task in tasks):
+        raise UserError(wanted)
+    try:
+        json.dumps(tasks)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{wanted}: {error}") from error
+    return tasks
 
 
 def make_scalar(name, **options):

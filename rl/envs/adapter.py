@@ -5,10 +5,11 @@ whose environment can sample and set tasks, it is used as it is; otherwise ordin
 stepped in a loop.
 """
 
+import contextlib
 import importlib
-import json
 import os
 import sys
+import traceback
 
 import gymnasium
 import numpy as np
@@ -39,17 +40,35 @@ def make(name, num_envs):
     Raises:
         UserError: module or id not found, no horizon, no tasks, or spaces that no policy here fits.
     """
-    spec = _find(name)
-    if spec.vector_entry_point is not None:
-        env = gymnasium.make_vec(spec, num_envs, vectorization_mode="vector_entry_point")
-        if _has_tasks(env):
-            return _checked_vector(name, env, spec)
-        env.close()
-    if spec.entry_point is None:
-        raise UserError(f"environment {name} cannot change its task: {_WHAT_TO_ADD}")
-    if spec.max_episode_steps is None:
-        raise UserError(_no_horizon(name))
-    return AdaptedEnv(name, spec, num_envs)
+    with staying(name):
+        spec = _find(name)
+        if spec.vector_entry_point is not None:
+            env = gymnasium.make_vec(spec, num_envs, vectorization_mode="vector_entry_point")
+            if _has_tasks(env):
+                return _checked_vector(name, env, spec)
+            env.close()
+        if spec.entry_point is None:
+            raise UserError(f"environment {name} cannot change its task: {_WHAT_TO_ADD}")
+        if spec.max_episode_steps is None:
+            raise UserError(_no_horizon(name))
+        return AdaptedEnv(name, spec, num_envs)
+
+
+@contextlib.contextmanager
+def staying(name):
+    """While entered, the user's code cannot end the program, which would be without a word.
+
+    Raises:
+        UserError: it tried to.
+    """
+    try:
+        yield
+    except SystemExit as error:
+        frame = traceback.extract_tb(error.__traceback__)[-1]
+        raise UserError(
+            f"environment {name}: it calls sys.exit({error.code!r}) in {frame.filename}, line {frame.lineno}; "
+            "expected code that leaves the program running"
+        ) from error
 
 
 class AdaptedEnv(TaskVectorEnv):
@@ -77,20 +96,8 @@ class AdaptedEnv(TaskVectorEnv):
         self.observations = np.zeros(self.observation_space.shape, np.float32)
 
     def sample_tasks(self, num_tasks, split, rng):
-        """The user's tasks.
-
-        Raises:
-            UserError: not a list of `num_tasks` dicts that JSON can hold.
-        """
-        tasks = self.envs[0].sample_tasks(num_tasks, split, rng)
-        wanted = f"environment {self.name}: sample_tasks must return a list of {num_tasks} dicts that JSON can hold"
-        if not isinstance(tasks, list) or len(tasks) != num_tasks or not all(isinstance(task, dict) for task in tasks):
-            raise UserError(wanted)
-        try:
-            json.dumps(tasks)
-        except (TypeError, ValueError) as error:
-            raise UserError(f"{wanted}: {error}") from error
-        return tasks
+        """The user's tasks, which `rl.envs.sample_tasks` checks."""
+        return self.envs[0].sample_tasks(num_tasks, split, rng)
 
     def assign(self, tasks):
         """Hand every environment its task."""
@@ -101,27 +108,27 @@ class AdaptedEnv(TaskVectorEnv):
         """Reset the environments.
 
         Raises:
-            EpisodeError: the user's environment raised something.
+            EpisodeError: the user's environment raised something, or called sys.exit.
         """
         for i in which:
             try:
                 observation, _ = self.envs[i].reset(seed=int(self.generators[i].integers(2**31)))
                 self.observations[i] = np.asarray(observation).ravel()
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise EpisodeError(i) from error
 
     def advance(self, actions):
         """Step the environments that run.
 
         Raises:
-            EpisodeError: the user's environment raised something.
+            EpisodeError: the user's environment raised something, or called sys.exit.
         """
         rewards, terminated = np.zeros(self.num_envs), np.zeros(self.num_envs, bool)
         for i in np.flatnonzero(self.running):
             try:
                 observation, rewards[i], terminated[i], truncated, _ = self.envs[i].step(self._inner_action(actions[i]))
                 self.observations[i] = np.asarray(observation).ravel()
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise EpisodeError(i) from error
             self.truncated[i] = truncated and not terminated[i]
         return rewards, terminated, {}
