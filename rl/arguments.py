@@ -182,6 +182,11 @@ class Parser(argparse.ArgumentParser):
         """One line and exit status 2."""
         raise UserError(f"{message} (--help lists all options)")
 
+    def exit(self, status=0, message=None):
+        """The end of --help: what it printed is written while an error can still be told of."""
+        sys.stdout.flush()
+        super().exit(status, message)
+
 
 def parser():
     """The command line of main.py, made from the fields of `Config`."""

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM end a run between two states, never within one."""
+"""Ctrl-C, SIGTERM and a closed terminal end a run between two states, never within one."""
 
 import contextlib
 import os
@@ -7,11 +7,13 @@ import sys
 
 from rl.errors import UserError
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Interrupted(BaseException):
-    """A signal asked the process to end; `status` is the exit status by convention (130 for Ctrl-C, 143 for TERM)."""
+    """A signal asked the process to end; `status` is the exit status by convention (130 for Ctrl-C, 143 for TERM,
+    129 for HUP).
+    """
 
     def __init__(self, number):
         super().__init__(signal.Signals(number).name)
@@ -27,7 +29,9 @@ class Interrupts:
     def __enter__(self):
         self._shielded = False
         self._received = None
-        self._before = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        # nohup has the closing of a terminal ignored.
+        wanted = [number for number in SIGNALS if (number, signal.getsignal(number)) != (signal.SIGHUP, signal.SIG_IGN)]
+        self._before = {number: signal.signal(number, self._handle) for number in wanted}
         return self
 
     def __exit__(self, *_):
@@ -56,7 +60,7 @@ class Interrupts:
 def exit_status(program, run):
     """The exit status of a program: what it returns, or what stands for the error that ended it, told in one line.
 
-    Bad input is 2, a file that cannot be read or written 1, Ctrl-C 130 and SIGTERM 143.
+    Bad input is 2, a file (or standard output) that cannot be read or written 1, Ctrl-C 130, SIGTERM 143, SIGHUP 129.
 
     Args:
         program: its name, to begin the line with.
@@ -64,12 +68,32 @@ def exit_status(program, run):
     """
     try:
         with Interrupts() as interrupts:
-            return run(interrupts)
+            status = run(interrupts)
+            sys.stdout.flush()
+            return status
     except UserError as error:
         told, status = str(error), error.status
     except OSError as error:
         told, status = f"{error.filename}: {error.strerror}" if error.filename else str(error), 1
     except Interrupted as interrupted:
         told, status = f"interrupted ({interrupted})", interrupted.status
-    print(f"{program}: {told}", file=sys.stderr)
+    settle(sys.stdout)
+    complain(f"{program}: {told}")
     return status
+
+
+def complain(line):
+    """Print a line on standard error; where that is gone, as a terminal can be, nobody is told."""
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr)
+    settle(sys.stderr)
+
+
+def settle(stream):
+    """Write what is pending. Where that cannot be done it is dropped, lest Python try again at its end."""
+    try:
+        stream.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)

@@ -4,26 +4,27 @@ python main.py --env-name 2DNavigation-v0 --neuromodulation --nm-size 4 ...
 python main.py --resume logs/<env>/<method>/<run>
 """
 
-import signal
+import os
+import sys
 
-if __name__ == "__main__":  # until the run handles Ctrl-C, it ends the process without a word: imports take a while
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+if __name__ == "__main__":
+    if not __package__:  # run as `python main.py`: the package stands one folder up
+        sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    from rl import start
+
+    start.program()
 
 # isort: split
 import contextlib
 import dataclasses
 import shlex
-import sys
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-if not __package__:  # run as `python main.py`: the package stands one folder up
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
-
 from rl import arguments, checkpoint, resume, streams
 from rl.errors import UserError
-from rl.interrupts import exit_status
+from rl.interrupts import complain, exit_status
 from rl.state import Counters, State, load_state, save_flight_record, save_state
 
 MAX_REJECTED_IN_A_ROW = 10
@@ -103,7 +104,7 @@ def go_on(parts, learner, folders, state, logger, interrupts):
             # What could not be written is told of already.
             with contextlib.suppress(OSError):
                 logger.close()
-            print(f"resume with: {resume_command(config, folders)}", file=sys.stderr)
+            complain(f"resume with: {resume_command(config, folders)}")
     logger.close()
     progress.finish(folders, config.num_batches - 1)
 

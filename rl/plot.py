@@ -5,12 +5,19 @@ python plot.py adaptation logs/<env>/<method>_test/<run> ...
 python plot.py trajectories|representation|gates logs/<env>/<method>_test/<run>
 """
 
-import argparse
+import os
 import sys
-from pathlib import Path
 
-if not __package__:  # run as `python plot.py`: the package stands one folder up
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
+if __name__ == "__main__":
+    if not __package__:  # run as `python plot.py`: the package stands one folder up
+        sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    from rl import start
+
+    start.program()
+
+# isort: split
+import argparse
+from pathlib import Path
 
 from rl import arguments
 from rl.interrupts import exit_status

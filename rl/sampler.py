@@ -222,10 +222,13 @@ def _importable():
 
 @contextlib.contextmanager
 def _uninterruptible():
-    """Processes started here never see Ctrl-C, not even while they import: it is for the parent to end them."""
-    # Started on its own, this helper of multiprocessing's would unblock the signal.
+    """Processes started here never see Ctrl-C or the end of a terminal, not even while they import: it is for the
+    parent to end them.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+    # Started on its own, this helper of multiprocessing's would unblock Ctrl-C.
     resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
         yield
     finally:

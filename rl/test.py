@@ -3,16 +3,23 @@
 python test.py logs/<env>/<method>/<run>/config.json saves/<env>/<method>/<run>/policy-<n>.pt
 """
 
+import os
+import sys
+
+if __name__ == "__main__":
+    if not __package__:  # run as `python test.py`: the package stands one folder up
+        sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    from rl import start
+
+    start.program()
+
+# isort: split
 import dataclasses
 import json
 import math
 import shutil
-import sys
 import time
 from pathlib import Path
-
-if not __package__:  # run as `python test.py`: the package stands one folder up
-    sys.path[0] = str(Path(__file__).resolve().parents[1])
 
 from rl import arguments, checkpoint, interventions, streams, video
 from rl.errors import UserError

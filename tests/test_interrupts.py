@@ -20,7 +20,7 @@ from tests.helpers import ROOT, becomes, random_params
 from tests.test_sampler import ARCHITECTURE, NAME, ORIGIN, PARAMS, SAMPLING, assert_same
 from tests.torture import LONG, SHORT, STATUSES, Program, attack_workers, interrupt, into, record, undisturbed
 
-SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 
 
 @SIGNALS
@@ -49,6 +49,15 @@ def test_the_handlers_of_before_come_back():
     with Interrupts():
         assert signal.getsignal(signal.SIGINT) != before[0]
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_what_nohup_ignores_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interrupts():
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 PENDING = r"(?:Sig|Shd)Pnd:\s*(\w+)"

@@ -21,7 +21,7 @@ LAYERS = [
     {"batch"},
     {"policies", "envs", "baseline", "episodes", "arguments", "tasks"},
     {"returns", "trpo", "streams", "files", "gates"},
-    {"errors"},
+    {"errors", "start"},
 ]
 # Neighbours that may see one another, in this order.
 WITHIN = [("activations", "evaluation"), ("activations", "build"), ("evaluation", "build"), ("logger", "evaluation"),

@@ -36,7 +36,7 @@ SHORT = [*TINY, "--num-batches", "6", "--test-freq", "2", "--save-freq", "1"]
 LONG = [*TINY, "--num-batches", "80", "--test-freq", "20", "--save-freq", "40", "--worker-timeout", "15"]
 PATIENCE = 120  # s; bounds every wait, decides nothing else
 END = 10  # s until the last process of a run that was killed or interrupted has gone
-STATUSES = {signal.SIGINT: (130, -signal.SIGINT), signal.SIGTERM: (143, -signal.SIGTERM)}
+STATUSES = {number: (128 + number, -number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
 # What depends on the machine and on what happened to it.
 ACCIDENTAL = ("time/", "sampler/worker_restarts")
 
