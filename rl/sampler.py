@@ -28,6 +28,7 @@ from rl.rollout import Phases, meta_rollout
 
 MAX_ATTEMPTS = 3
 STARTING = 10.0  # s
+LAST_BREATH = 2.0  # s from the end of a worker's pipe to its exit status
 LONGEST_WAIT = 1e6  # s; the operating system takes no much longer ones
 SIDE_BY_SIDE = 4  # groups that a worker takes at once, at most: more hardly saves time, and costs memory
 
@@ -169,11 +170,13 @@ class Sampler:
                 del busy[place]
                 try:
                     if self._workers[place].pipe not in ready:
-                        raise TimeoutError(f"no result within {allowed[number]:g} s")
+                        raise TimeoutError
                     with self._workers[place].killed_at(deadlines[place]):
                         outcome = self._workers[place].pipe.recv()
-                except (EOFError, OSError) as error:
-                    self._replace(place, attempts[number], error)
+                except (EOFError, OSError):
+                    late = time.monotonic() >= deadlines[place]
+                    reason = f"gave no result within {allowed[number]:g} s" if late else self._workers[place].ended()
+                    self._replace(place, attempts[number], reason)
                     waiting.append(number)
                     continue
                 if isinstance(outcome, str):
@@ -181,19 +184,10 @@ class Sampler:
                 results[number] = outcome
         return results
 
-    def _replace(self, place, attempts, error):
-        worker = self._workers[place]
-        worker.process.join(0.2)
-        ended = worker.process.exitcode
-        worker.end()
-        if isinstance(error, TimeoutError):
-            reason = f"gave {error}"
-        else:
-            reason = f"ended by itself with exit code {ended}"
+    def _replace(self, place, attempts, reason):
+        self._workers[place].end()
         if attempts >= MAX_ATTEMPTS:
-            raise WorkerError(
-                f"the same group of tasks failed in {attempts} workers; the last one {reason} (out of memory?)"
-            )
+            raise WorkerError(f"the same group of tasks failed in {attempts} workers; the last one {reason}")
         self.restarts += 1
         print(f"a worker {reason}; it is replaced and its tasks are computed again", file=sys.stderr, flush=True)
         self._workers[place] = self._start()
@@ -259,6 +253,16 @@ class _Worker:
             yield
         finally:
             timer.cancel()
+
+    def ended(self):
+        """How the process came to its end, in words."""
+        self.process.join(LAST_BREATH)
+        code = self.process.exitcode
+        if code == -signal.SIGKILL:
+            return "was killed (SIGKILL; out of memory?)"
+        if code is not None and code < 0:
+            return f"was ended by signal {-code} ({signal.strsignal(-code)})"
+        return f"ended by itself with exit code {code}"
 
     def end(self):
         """Stop the process at once."""

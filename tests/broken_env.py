@@ -15,7 +15,8 @@ HORIZON = 4
 class Obstinate(gymnasium.Env):
     """Rewards are noise from the episode's own stream; a task says what else happens in a step.
 
-    {"dies": path, "times": n}: kills its own process, n times in all (counted by the size of the file at path).
+    {"dies": path, "times": n}: kills its own process, n times in all (counted by the size of the file at path), with
+        the signal "by" (default SIGKILL) or the exit status "status".
     {"raises": text}: an exception.
     {"sleeps": seconds}: takes so long.
     {"waits": path}: writes its process id to path and waits until there is a file named path.go.
@@ -43,7 +44,9 @@ class Obstinate(gymnasium.Env):
             deaths = path.stat().st_size if path.exists() else 0
             if deaths < self.task["times"]:
                 path.write_text("x" * (deaths + 1))
-                os.kill(os.getpid(), signal.SIGKILL)
+                if "status" in self.task:
+                    os._exit(self.task["status"])
+                os.kill(os.getpid(), self.task.get("by", signal.SIGKILL))
         if self.task.get("raises"):
             raise ArithmeticError(self.task["raises"])
         time.sleep(self.task.get("sleeps", 0.0))

@@ -167,7 +167,7 @@ def test_a_group_on_which_every_worker_hangs_is_an_error(tmp_path):
     tasks = [{"waits": str(tmp_path / "waits")}]
     with (
         Sampler(Setting(NAME, {}, ARCHITECTURE), 1, timeout=1.0) as pool,
-        pytest.raises(WorkerError, match=r"failed in 3 workers; the last one gave no result within 1 s"),
+        pytest.raises(WorkerError, match=r"failed in 3 workers; the last one gave no result within 1 s$"),
     ):
         pool.sample(PARAMS, tasks, SAMPLING, ORIGIN)
     assert pool.restarts == MAX_ATTEMPTS - 1

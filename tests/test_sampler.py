@@ -100,10 +100,17 @@ def test_a_worker_that_is_killed_between_two_samples_is_replaced():
         assert pool.restarts == 1
 
 
-def test_a_group_that_kills_every_worker_is_an_error(tmp_path):
-    tasks = [{}, {"dies": str(tmp_path / "deaths"), "times": 99}]
-    told = r"failed in 3 workers; the last one ended by itself with exit code -9"
-    with sampler() as pool, pytest.raises(WorkerError, match=told):
+@pytest.mark.parametrize(
+    "how, told",
+    [
+        ({}, r"was killed \(SIGKILL; out of memory\?\)"),
+        ({"by": signal.SIGSEGV}, r"was ended by signal 11 \(Segmentation fault\)"),
+        ({"status": 3}, r"ended by itself with exit code 3"),
+    ],
+)
+def test_a_group_that_kills_every_worker_is_an_error(tmp_path, how, told):
+    tasks = [{}, {"dies": str(tmp_path / "deaths"), "times": 99} | how]
+    with sampler() as pool, pytest.raises(WorkerError, match=rf"failed in 3 workers; the last one {told}$"):
         pool.sample(PARAMS, tasks, SAMPLING, ORIGIN)
     assert (tmp_path / "deaths").stat().st_size == MAX_ATTEMPTS == 3
 
