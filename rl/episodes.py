@@ -1,6 +1,6 @@
 """Episodes of a group of tasks: immutable arrays with a mask."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -59,12 +59,21 @@ class Episodes:
         return self.observations, self.actions, self.rewards, self.mask
 
     @staticmethod
+    def alike(parts):
+        """The same episodes with the same names in all `infos`, zero where the environment told nothing."""
+        told = {name: values.dtype for part in parts for name, values in part.infos.items()}
+        return [
+            replace(
+                part,
+                infos={name: part.infos.get(name, np.zeros(part.mask.shape, dtype)) for name, dtype in told.items()},
+            )
+            for part in parts
+        ]
+
+    @staticmethod
     def concatenate(parts):
         """Join groups of tasks along K."""
-        told = {name: values.dtype for part in parts for name, values in part.infos.items()}
-        infos = {
-            name: np.concatenate([part.infos.get(name, np.zeros(part.mask.shape, dtype)) for part in parts])
-            for name, dtype in told.items()
-        }
+        parts = Episodes.alike(parts)
+        infos = {name: np.concatenate([part.infos[name] for part in parts]) for name in parts[0].infos}
         arrays = (np.concatenate(same) for same in zip(*(part.arrays() for part in parts), strict=True))
         return Episodes(*arrays, infos)

@@ -15,6 +15,7 @@ import torch
 
 from rl import adaptation, streams
 from rl.batch import distinct_rows, prepare
+from rl.envs.base import conforming
 from rl.episodes import Episodes
 from rl.errors import EpisodeError
 from rl.interventions import Intervened, Intervention
@@ -68,13 +69,13 @@ class Phases(NamedTuple):
 
     @staticmethod
     def concatenate(parts):
-        """Join groups along K."""
-        return Phases(
-            tuple(Episodes.concatenate(phase) for phase in zip(*(part.episodes for part in parts), strict=True)),
-            np.concatenate([part.inner_losses for part in parts], axis=1),
-            sum(part.ridge_retries for part in parts),
-            tuple(Episodes.concatenate(phase) for phase in zip(*(part.intervened for part in parts), strict=True)),
+        """Join groups along K; what the environment told in one phase, all phases tell."""
+        episodes, intervened = (
+            tuple(Episodes.alike([Episodes.concatenate(same) for same in zip(*groups, strict=True)]))
+            for groups in zip(*((part.episodes, part.intervened) for part in parts), strict=True)
         )
+        inner_losses = np.concatenate([part.inner_losses for part in parts], axis=1)
+        return Phases(episodes, inner_losses, sum(part.ridge_retries for part in parts), intervened)
 
 
 class Acting(NamedTuple):
@@ -152,6 +153,7 @@ def rollout(env, acting, num_episodes, origin):
     Raises:
         FloatingPointError: an action, observation or reward is not finite; names task, episode and step.
         EpisodeError: an exception in an episode, likewise.
+        UserError: observations or rewards of another shape or type than declared; names the step.
     """
     num_envs, horizon = env.num_envs, env.horizon
     shape = (num_envs // num_episodes, num_episodes)
@@ -169,6 +171,7 @@ def rollout(env, acting, num_episodes, origin):
     place = functools.partial(_place, origin, num_episodes)
     with _placed(place, None):
         current, _ = env.reset(seed=[streams.key(*name, streams.ENVIRONMENT) for name in names])
+    conforming("observations after the reset", current, observations.shape[1:], np.float32)
     running = np.ones(num_envs, bool)
     with torch.inference_mode():
         groups, end = [], 0
@@ -183,7 +186,9 @@ def rollout(env, acting, num_episodes, origin):
                     actions[t, rows] = distribution.sample(noise[t, tasks]).flatten(0, 1).numpy()
             _check_finite("action", actions[t], place, t)
             with _placed(place, t):
-                current, rewards[t], terminated, truncated, told = env.step(actions[t])
+                current, earned, terminated, truncated, told = env.step(actions[t])
+            conforming(f"observations of step {t}", current, observations.shape[1:], np.float32)
+            rewards[t] = conforming(f"rewards of step {t}", earned, (num_envs,), np.float64)
             for name, values in told.items():
                 if np.shape(values) != (num_envs,):
                     continue

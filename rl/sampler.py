@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import torch
 
 from rl import envs
-from rl.errors import EpisodeError
+from rl.errors import EpisodeError, UserError
 from rl.policies import make_policy
 from rl.rollout import Phases, meta_rollout
 
@@ -300,12 +300,14 @@ def _work(pipe, setting):
 
 
 def _told(error, env_name, origin):
-    """An exception in words: where, what, and its traceback."""
+    """An exception in words: where, what, and its traceback where the words do not say enough."""
     place, cause = f"tasks from {origin.first_task}", error
     if isinstance(error, EpisodeError):
         place, cause = error.place, error.__cause__
-    what = f"{type(cause).__name__}: {cause}"
-    return f"{env_name}: {what} ({place}, iteration {origin.iteration})\n{traceback.format_exc()}"
+    place = f"({place}, iteration {origin.iteration})"
+    if isinstance(cause, UserError):
+        return f"{env_name}: {cause} {place}"
+    return f"{env_name}: {type(cause).__name__}: {cause} {place}\n{traceback.format_exc()}"
 
 
 def _end_with_parent():

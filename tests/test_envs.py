@@ -7,14 +7,18 @@ from pathlib import Path
 import gymnasium
 import numpy as np
 import pytest
+import torch
 
 import rl.envs
 from rl.envs.adapter import AdaptedEnv
 from rl.envs.navigation import Navigation
-from rl.errors import UserError
+from rl.errors import EpisodeError, UserError
+from rl.policies import Architecture, make_policy
+from rl.rollout import Origin, Sampling, meta_rollout
 from tests.broken_env import leaving
 from tests.env_contract import EnvironmentContract, keys, roll
-from tests.user_environments import Impatient
+from tests.helpers import random_params
+from tests.user_environments import Impatient, Seek
 
 HERE = "tests.user_environments"
 CTGRAPH_FILE = Path(rl.envs.__file__).parent / "ctgraph" / "ctgraph_d2.json"
@@ -91,6 +95,10 @@ class TestBox(AdaptedContract):
     name = f"{HERE}:Reach-v0"
 
 
+class TestWrapped(AdaptedContract):
+    name = f"{HERE}:Scaled-v0"
+
+
 def test_a_scalar_environment_is_stepped_as_it_stands():
     env = rl.envs.make(f"{HERE}:Impatient-v0", 3)
     assert isinstance(env, AdaptedEnv) and env.horizon == 20
@@ -116,6 +124,94 @@ def test_a_scalar_environment_is_stepped_as_it_stands():
         lengths.append(t + 1)
     # One arrives at once, one on the way; the last gives up after 18 steps, before the horizon of 20.
     assert lengths[0] < lengths[1] < lengths[2] == 18
+
+
+def test_a_wrapper_of_the_users_own_is_kept():
+    plain, scaled = (rl.envs.make(f"{HERE}:{name}-v0", 2) for name in ("Seek", "Scaled"))
+    tasks = scaled.sample_tasks(2, "train", np.random.default_rng(0))
+    actions = np.full((20, 2, 1), 0.2, np.float32)
+    record, expected = (roll(env, keys(2), tasks, actions) for env in (scaled, plain))
+    np.testing.assert_array_equal(record["rewards"], 2 * expected["rewards"])
+    np.testing.assert_array_equal(record["observations"], expected["observations"])
+    assert record["truncated"].sum(axis=0).tolist() == [1, 1] and record["truncated"][-1].all()
+
+
+def test_actions_arrive_within_the_bounds_that_the_environment_declares():
+    """Seek allows −0.5 to 0.25 and asserts it; gymnasium's own wrapper does the same."""
+    env = rl.envs.make(f"{HERE}:Seek-v0", 3)
+    clipped = gymnasium.wrappers.ClipAction(Seek())
+    tasks = env.sample_tasks(3, "train", np.random.default_rng(0))
+    actions = np.array([[9.0], [-9.0], [0.125]], np.float32)
+    record = roll(env, keys(3), tasks, actions[None])
+    assert record["observations"][1].ravel().tolist() == [0.25, -0.5, 0.125]
+    clipped.unwrapped.set_tasks(tasks[:1])
+    clipped.reset()
+    assert clipped.step(actions[0])[0] == record["observations"][1, 0]
+
+
+def test_the_learner_sees_the_actions_that_the_policy_drew():
+    env = rl.envs.make(f"{HERE}:Seek-v0", 4)
+    policy = make_policy(Architecture(1, 1, False, 2, (6,)))
+    params = random_params(policy, dtype=torch.float32)
+    sampling = Sampling(num_episodes=2, learning_rates=(0.1,), gamma=0.95, gae_lambda=1.0)
+    tasks = env.sample_tasks(2, "train", np.random.default_rng(0))
+    before, after = meta_rollout(env, policy, params, tasks, sampling, Origin(1, 0, 0, 0)).episodes
+    assert np.abs(before.actions).max() > 0.5 and np.abs(after.actions).max() > 0.5
+    moves = np.diff(before.observations, axis=1)
+    np.testing.assert_allclose(moves, np.clip(before.actions, -0.5, 0.25)[:, :-1], atol=1e-6)
+
+
+def test_success_is_carried_where_the_environment_tells():
+    env = rl.envs.make(f"{HERE}:Seek-v0", 2)
+    record = roll(env, keys(2), [{"place": 0.5}, {"place": 9.0}], np.full((20, 2, 1), 0.25, np.float32))
+    # At 0.25, 0.5 and 0.75 the place is nearer than 0.3.
+    assert record["success"].dtype == bool
+    assert record["success"][:, 0].tolist() == [True] * 3 + [False] * 17 and not record["success"][:, 1].any()
+    assert "success" not in roll(rl.envs.make(f"{HERE}:Walk-v0", 1), keys(1), [{"place": 9}], np.zeros((2, 1), int))
+
+
+@pytest.mark.parametrize(
+    "what, value, complaint",
+    [
+        ("observation", [[0.0]], "observation: expected float32 of shape (1,), got float64 of shape (1, 1)"),
+        ("observation", 0.5, "observation: expected float32 of shape (1,), got float64 of shape ()"),
+        ("observation", ["0.5"], "observation: expected float32 of shape (1,), got list"),
+        ("observation", None, "observation: expected float32 of shape (1,), got NoneType"),
+        ("observation", {"x": 1}, "observation: expected float32 of shape (1,), got dict"),
+        ("first observation", [0.0, 0.0], "observation: expected float32 of shape (1,), got float64 of shape (2,)"),
+        ("reward", [1.0], "reward: expected float64 of shape (), got float64 of shape (1,)"),
+        ("reward", "1.0", "reward: expected float64 of shape (), got str"),
+        ("reward", None, "reward: expected float64 of shape (), got NoneType"),
+        ("success", [True], "info['success']: expected float64 of shape (), got bool of shape (1,)"),
+        ("success", 0.5, "info['success']: expected True or False, got 0.5"),
+    ],
+)
+def test_what_is_not_as_declared_is_refused(what, value, complaint):
+    env = rl.envs.make(f"{HERE}:Untrue-v0", 3)
+    # The last of three episodes gives it.
+    with pytest.raises(EpisodeError) as caught:
+        roll(env, keys(3), [{}, {}, {"gives": [what, value]}], np.zeros((1, 3, 1), np.float32))
+    assert caught.value.index == 2 and isinstance(caught.value.__cause__, UserError)
+    assert str(caught.value.__cause__) == complaint
+
+
+@pytest.mark.parametrize(
+    "what, value", [("observation", [1]), ("observation", np.ones(1)), ("reward", 1), ("reward", np.float32(1)),
+                    ("reward", True), ("success", 1.0), ("success", np.True_)]
+)  # fmt: skip
+def test_numbers_of_the_same_kind_will_do(what, value):
+    env = rl.envs.make(f"{HERE}:Untrue-v0", 1)
+    record = roll(env, keys(1), [{"gives": [what, value]}], np.zeros((1, 1, 1), np.float32))
+    assert {"observation": record["observations"], "reward": record["rewards"], "success": record["success"]}[what][-1]
+
+
+def test_an_integer_is_no_place_for_a_float():
+    """Walk declares int16."""
+    env = rl.envs.make(f"{HERE}:Walk-v0", 1)
+    env.envs[0].unwrapped._observation = lambda: np.full((2, 1), 0.5)
+    with pytest.raises(EpisodeError) as caught:
+        env.reset(seed=[1])
+    assert str(caught.value.__cause__) == "observation: expected int16 of shape (2, 1), got float64 of shape (2, 1)"
 
 
 def test_a_vector_environment_is_used_as_it_is():

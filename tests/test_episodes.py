@@ -39,6 +39,17 @@ def test_tasks_are_cut_without_copying_and_joined_again():
     np.testing.assert_array_equal(Episodes.concatenate(parts).infos["success"], episodes.infos["success"])
 
 
+def test_what_was_told_in_one_part_is_zero_in_the_others():
+    silent = dataclasses.replace(numbered(), infos={})
+    for parts in ([numbered(), silent], [silent, numbered()]):
+        for part, alike in zip(parts, Episodes.alike(parts), strict=True):
+            assert alike.infos["success"].dtype == bool
+            assert alike.infos["success"].any() == bool(part.infos)
+    assert Episodes.alike([silent, silent])[0].infos == {}
+    joined = Episodes.concatenate([silent, numbered()]).infos["success"]
+    assert joined[3:].any() and not joined[:3].any()
+
+
 @pytest.mark.parametrize("field", ["observations", "rewards"])
 def test_arrays_that_do_not_share_their_axes_are_refused(field):
     episodes = numbered()

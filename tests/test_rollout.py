@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 
 import numpy as np
@@ -9,6 +10,7 @@ from rl import streams
 from rl.adaptation import Adapted, unadapted
 from rl.batch import prepare
 from rl.envs.navigation import Navigation
+from rl.episodes import Episodes
 from rl.evaluation import replay
 from rl.interventions import Intervention
 from rl.policies import Architecture, make_policy
@@ -258,3 +260,13 @@ def test_infos_that_come_seldom_are_zero_elsewhere(sides):
         expected = np.zeros((100, 3))
         expected[3] = 7 * (side > 0)
         np.testing.assert_array_equal(late[k], expected)
+
+
+def test_a_phase_without_success_tells_of_none_where_another_phase_has_some():
+    """An environment that speaks of success alone, as some of the users' do."""
+    ones = np.ones((1, 2, 1))
+    silent = Episodes(ones[..., None], ones, ones, ones)
+    solved = dataclasses.replace(silent, infos={"success": ones > 0})
+    group = Phases((silent, solved), np.zeros((1, 1)), 0)
+    before, after = Phases.concatenate([group, group]).episodes
+    assert not before.infos["success"].any() and after.infos["success"].all()

@@ -125,6 +125,28 @@ def test_an_exception_arrives_with_the_workers_traceback():
     assert "Traceback" in text and "broken_env.py" in text and 'raise ArithmeticError(self.task["raises"])' in text
 
 
+@pytest.mark.parametrize(
+    "name, task, complaint",
+    [
+        ("Untrue", {"gives": ["reward", None]},
+         "reward: expected float64 of shape (), got NoneType (task 1, episode 0, step 0, iteration 0)"),
+        ("Untrue", {"gives": ["first observation", [0, 0]]},
+         "observation: expected float32 of shape (1,), got int64 of shape (2,) (task 1, episode 0, iteration 0)"),
+        ("Lonely", {"goal": [0.0, 0.0]}, "observations after the reset: expected float32 of shape (4, 2), "
+         "got float32 of shape (2,) (tasks from 0, iteration 0)"),
+    ],
+)  # fmt: skip
+def test_what_is_not_as_declared_is_told_in_one_line(name, task, complaint):
+    name = f"tests.user_environments:{name}-v0"
+    env = rl.envs.make(name, 1)
+    architecture = Architecture(env.single_observation_space.shape[0], env.single_action_space.shape[0], False, 2, (6,))
+    params = random_params(make_policy(architecture), dtype=torch.float32)
+    first = {} if "gives" in task else task
+    with Sampler(Setting(name, {}, architecture), 1, 2) as pool, pytest.raises(WorkerError) as caught:
+        pool.sample(params, [first, task], SAMPLING, ORIGIN)
+    assert str(caught.value) == f"{name}: {complaint}"
+
+
 def test_after_an_exception_the_pool_computes_what_it_is_asked_for():
     with sampler() as pool:
         for _ in range(3):

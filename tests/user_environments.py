@@ -63,6 +63,55 @@ class Reach(Walk):
         return self._move(1 if action.sum() > 0 else 2)
 
 
+class Seek(gymnasium.Env):
+    """Walk on a line towards a place; it tells whether it is there. No step is longer than its actions allow."""
+
+    observation_space = Box(-np.inf, np.inf, (1,), np.float32)
+    action_space = Box(-0.5, 0.25, (1,), np.float32)
+
+    def sample_tasks(self, num_tasks, split, rng):
+        return [{"place": place} for place in rng.uniform(-3, 1, num_tasks).tolist()]
+
+    def set_tasks(self, tasks):
+        self.place = tasks[0]["place"]
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.position = np.zeros(1, np.float32)
+        return self.position, {}
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        self.position = self.position + action
+        distance = abs(self.position[0] - self.place)
+        return self.position, -distance, False, False, {"success": distance < 0.3}
+
+
+class Scale(gymnasium.RewardWrapper):
+    """What a user might put around an environment: the agent is to learn from scaled rewards."""
+
+    def reward(self, reward):
+        return 2.0 * reward
+
+
+class Untrue(Seek):
+    """A step that gives something else than is declared, which the task names: {"gives": [what, value]}."""
+
+    def set_tasks(self, tasks):
+        self.gives = dict([tasks[0]["gives"]]) if "gives" in tasks[0] else {}
+        self.place = 0.0
+
+    def reset(self, *, seed=None, options=None):
+        observation, info = super().reset(seed=seed)
+        return self.gives.get("first observation", observation), info
+
+    def step(self, action):
+        observation, reward, terminated, truncated, info = super().step(action)
+        info = {"success": self.gives["success"]} if "success" in self.gives else info
+        gives = self.gives.get
+        return gives("observation", observation), gives("reward", reward), terminated, truncated, info
+
+
 class Taskless(gymnasium.Env):
     observation_space = Box(0, 1, (1,), np.float32)
     action_space = Discrete(2)
@@ -126,6 +175,13 @@ class Doubles(Navigation):
         self.single_observation_space = Box(-10, 10, (2,), np.float64)
 
 
+class Lonely(Navigation):
+    """A vector environment that tells the first episode's observation alone."""
+
+    def observe(self):
+        return super().observe()[0]
+
+
 class Autoreset(Navigation):
     """A vector environment that restarts by itself."""
 
@@ -141,10 +197,13 @@ class TasklessVector(gymnasium.vector.VectorEnv):
         self.num_envs = num_envs
 
 
-for scalar in (Walk, Impatient, Reach, Taskless, Listed, Switches, Careless, Short, Untested, Tiring):
+for scalar in (
+    Walk, Impatient, Reach, Seek, Untrue, Taskless, Listed, Switches, Careless, Short, Untested, Tiring,
+):  # fmt: skip
     gymnasium.register(f"{scalar.__name__}-v0", entry_point=scalar, max_episode_steps=20)
-for vector in (ShortVector, Doubles, Autoreset):
+for vector in (ShortVector, Doubles, Lonely, Autoreset):
     gymnasium.register(f"{vector.__name__}-v0", vector_entry_point=vector)
+gymnasium.register("Scaled-v0", entry_point=lambda: Scale(Seek()), max_episode_steps=20)
 gymnasium.register("Endless-v0", entry_point=Walk)
 gymnasium.register("OwnVector-v0", vector_entry_point=Navigation)
 gymnasium.register("Both-v0", entry_point=Walk, vector_entry_point=TasklessVector, max_episode_steps=20)

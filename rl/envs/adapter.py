@@ -16,9 +16,10 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 from gymnasium.vector import AutoresetMode
 
-from rl.envs.base import TaskVectorEnv
+from rl.envs.base import TaskVectorEnv, conforming
 from rl.errors import EpisodeError, UserError
 
+_TASK_METHODS = ("sample_tasks", "set_tasks")
 _WHAT_TO_ADD = (
     "add sample_tasks(num_tasks, split, rng), which returns a list of dicts that JSON can hold, "
     "and set_tasks(tasks), which takes a list of one such dict for each episode"
@@ -44,7 +45,7 @@ def make(name, num_envs):
         spec = _find(name)
         if spec.vector_entry_point is not None:
             env = gymnasium.make_vec(spec, num_envs, vectorization_mode="vector_entry_point")
-            if _has_tasks(env):
+            if all(callable(getattr(env, method, None)) for method in _TASK_METHODS):
                 return _checked_vector(name, env, spec)
             env.close()
         if spec.entry_point is None:
@@ -74,8 +75,9 @@ def staying(name):
 class AdaptedEnv(TaskVectorEnv):
     """N ordinary gymnasium environments of the user's, stepped one by one, as a `TaskVectorEnv`.
 
-    Observations of any shape are flattened to float32; actions are given back their shape and type. The environments'
-    own seeds come from the episodes' streams. Their `info` is dropped.
+    Observations of any shape are flattened to float32; actions are given back their shape and type, and are clipped to
+    a bounded Box as `gymnasium.wrappers.ClipAction` does. The environments' own seeds come from the episodes' streams.
+    Of their `info`, "success" is kept.
 
     Args:
         name: "package.module:Id", for messages.
@@ -86,9 +88,9 @@ class AdaptedEnv(TaskVectorEnv):
     def __init__(self, name, spec, num_envs):
         self.name = name
         first = _make_scalar(spec)
-        if not _has_tasks(first):
+        if not all(callable(_attribute(first, method)) for method in _TASK_METHODS):
             raise UserError(f"environment {name} cannot change its task: {_WHAT_TO_ADD}")
-        self.inner_action_space = first.action_space
+        self.inner_observation_space, self.inner_action_space = first.observation_space, first.action_space
         super().__init__(
             num_envs, _flat_observations(name, first), _flat_actions(name, first), horizon=spec.max_episode_steps
         )
@@ -97,23 +99,23 @@ class AdaptedEnv(TaskVectorEnv):
 
     def sample_tasks(self, num_tasks, split, rng):
         """The user's tasks, which `rl.envs.sample_tasks` checks."""
-        return self.envs[0].sample_tasks(num_tasks, split, rng)
+        return _attribute(self.envs[0], "sample_tasks")(num_tasks, split, rng)
 
     def assign(self, tasks):
         """Hand every environment its task."""
         for env, task in zip(self.envs, tasks, strict=True):
-            env.set_tasks([task])
+            _attribute(env, "set_tasks")([task])
 
     def begin(self, which):
         """Reset the environments.
 
         Raises:
-            EpisodeError: the user's environment raised something, or called sys.exit.
+            EpisodeError: the environment raised something, called sys.exit, or gave something else than it declares.
         """
         for i in which:
             try:
                 observation, _ = self.envs[i].reset(seed=int(self.generators[i].integers(2**31)))
-                self.observations[i] = np.asarray(observation).ravel()
+                self.observations[i] = self._flat(observation)
             except (Exception, SystemExit) as error:
                 raise EpisodeError(i) from error
 
@@ -121,17 +123,21 @@ class AdaptedEnv(TaskVectorEnv):
         """Step the environments that run.
 
         Raises:
-            EpisodeError: the user's environment raised something, or called sys.exit.
+            EpisodeError: the environment raised something, called sys.exit, or gave something else than it declares.
         """
         rewards, terminated = np.zeros(self.num_envs), np.zeros(self.num_envs, bool)
+        success, told = np.zeros(self.num_envs, bool), False
         for i in np.flatnonzero(self.running):
             try:
-                observation, rewards[i], terminated[i], truncated, _ = self.envs[i].step(self._inner_action(actions[i]))
-                self.observations[i] = np.asarray(observation).ravel()
+                observation, reward, terminated[i], truncated, info = self.envs[i].step(self._inner_action(actions[i]))
+                self.observations[i] = self._flat(observation)
+                rewards[i] = conforming("reward", reward, (), np.float64)
+                if "success" in info:
+                    success[i], told = _flag("info['success']", info["success"]), True
             except (Exception, SystemExit) as error:
                 raise EpisodeError(i) from error
             self.truncated[i] = truncated and not terminated[i]
-        return rewards, terminated, {}
+        return rewards, terminated, {"success": success} if told else {}
 
     def observe(self):
         """The flattened observations [N, O]."""
@@ -142,11 +148,22 @@ class AdaptedEnv(TaskVectorEnv):
         for env in self.envs:
             env.close()
 
+    def _flat(self, observation):
+        space = self.inner_observation_space
+        return conforming("observation", observation, space.shape, space.dtype).ravel()
+
     def _inner_action(self, action):
         space = self.inner_action_space
         if isinstance(space, Discrete):
             return space.start + action
-        return np.asarray(action, space.dtype).reshape(space.shape)
+        return np.clip(np.asarray(action, space.dtype).reshape(space.shape), space.low, space.high)
+
+
+def _flag(what, value):
+    """A truth value, given as such or as 0 or 1."""
+    if conforming(what, value, (), np.float64) not in (0, 1):
+        raise UserError(f"{what}: expected True or False, got {value}")
+    return bool(value)
 
 
 def _find(name):
@@ -173,12 +190,13 @@ def _find(name):
 
 
 def _make_scalar(spec):
-    # Unwrapped: a TimeLimit wrapper would hide sample_tasks and count the steps once more.
-    return gymnasium.make(spec, disable_env_checker=True).unwrapped
+    # Whatever the user has wrapped around it stays; gymnasium's own TimeLimit would count the steps once more.
+    return gymnasium.make(spec, max_episode_steps=-1, disable_env_checker=True)
 
 
-def _has_tasks(env):
-    return all(callable(getattr(env, method, None)) for method in ("sample_tasks", "set_tasks"))
+def _attribute(env, name):
+    """An attribute of an environment or of what it wraps; None where there is none."""
+    return env.get_wrapper_attr(name) if env.has_wrapper_attr(name) else None
 
 
 def _no_horizon(name):

@@ -12,6 +12,24 @@ from rl import streams
 from rl.errors import UserError
 
 
+def conforming(what, value, shape, dtype):
+    """A value that an environment gave, as an array, once it is what the environment declares.
+
+    Args:
+        what: the value in a word, for the message.
+        value: an array, or what makes one.
+        shape, dtype: as declared. A dtype of the same kind will do: float64 for float32, integers for floats.
+
+    Raises:
+        UserError: another shape or kind of dtype.
+    """
+    found = np.asarray(value)
+    if found.shape != shape or not np.can_cast(found.dtype, dtype, "same_kind"):
+        got = f"{found.dtype} of shape {found.shape}" if found.dtype.kind in "biufc" else type(value).__name__
+        raise UserError(f"{what}: expected {np.dtype(dtype)} of shape {shape}, got {got}")
+    return found
+
+
 class TaskVectorEnv(VectorEnv):
     """`num_envs` independent episodes, each with its own task and its own stream of random numbers, no autoreset.
 
