@@ -1,11 +1,10 @@
-"""Returns after each adaptation step, with confidence intervals."""
+"""Returns and successes after each adaptation step."""
 
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
 
-from rl import adaptation, streams
+from rl import adaptation, intervals, streams
 from rl.rollout import update_on
 
 
@@ -17,7 +16,7 @@ class Summary(NamedTuple):
 
 
 def summarize(returns):
-    """Mean return and its 95% Student-t interval, with every episode a sample.
+    """Mean return and its 95% Student-t interval with every episode a sample, as TensorBoard's published tags have it.
 
     Args:
         returns: array of any shape, one entry an episode.
@@ -26,30 +25,7 @@ def summarize(returns):
         `Summary`; the half-width is 0 for fewer than two episodes.
     """
     values = np.asarray(returns, np.float64).ravel()
-    if values.size < 2:
-        return Summary(float(values.mean()), 0.0)
-    error = values.std(ddof=1) / np.sqrt(values.size)
-    return Summary(float(values.mean()), float(stats.t.ppf(0.975, values.size - 1) * error))
-
-
-class Rate(NamedTuple):
-    """A share, and its 95% confidence interval."""
-
-    mean: float
-    low: float
-    high: float
-
-
-def rate(successes):
-    """The share of successes with Wilson's 95% interval, every episode a sample: it has a width even where all or none
-    succeed.
-
-    Args:
-        successes: bool array of any shape, one entry an episode.
-    """
-    count, size = int(np.sum(successes)), int(np.size(successes))
-    interval = stats.binomtest(count, size).proportion_ci(0.95, method="wilson")
-    return Rate(count / size, float(interval.low), float(interval.high))
+    return Summary(float(values.mean()), float(np.nan_to_num(intervals.half_width(values))))
 
 
 def successes(episodes):

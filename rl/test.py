@@ -21,9 +21,9 @@ import shutil
 import time
 from pathlib import Path
 
-from rl import arguments, checkpoint, interventions, streams, video
+from rl import arguments, checkpoint, intervals, interventions, streams, video
 from rl.errors import UserError
-from rl.evaluation import by_class, evaluate, rate, successes, summarize
+from rl.evaluation import by_class, evaluate, successes
 from rl.files import write_text
 from rl.interrupts import exit_status
 
@@ -159,6 +159,7 @@ def describe(options, parts, tasks, measured, phases):
         "fast_lr": list(parts.evaluation().learning_rates),
         "modulation": options.modulation,
         "context": options.context,
+        "intervals": "95%, over tasks: Student's t for returns, Wilson's for success rates",
         "returns": returns(measured),
         **normal,
         "returns_per_task": [episodes.returns.mean(axis=1).tolist() for episodes in measured.episodes],
@@ -167,27 +168,40 @@ def describe(options, parts, tasks, measured, phases):
 
 
 def returns(phases):
-    """The mean return and its interval after each number of updates."""
+    """The mean return and its interval over tasks after each number of updates."""
+    per_task = [episodes.returns.mean(axis=1) for episodes in phases.episodes]
     return [
-        {"updates": updates, "mean": mean, "half_width_95": half_width}
-        for updates, (mean, half_width) in enumerate(summarize(episodes.returns) for episodes in phases.episodes)
+        {"updates": updates, "mean": float(values.mean()), "half_width_95": known(intervals.half_width(values))}
+        for updates, values in enumerate(per_task)
     ]
 
 
 def success(phases, tasks):
-    """The share of solved episodes after each number of updates, with 95% intervals, where the environment tells."""
+    """The success rates after each number of updates, with intervals over tasks, where the environment tells."""
     told = [successes(episodes) for episodes in phases.episodes]
     if told[0] is None:
         return {}
-    rates = [{name: rate(values)._asdict() for name, values in found.items()} for found in told]
-    classes = {
-        name: [rate(found["any"][members])._asdict() for found in told] for name, members in by_class(tasks).items()
-    }
+    per_task = [{name: values.mean(axis=1) for name, values in found.items()} for found in told]
     return {
-        "success": [{"updates": updates, **found} for updates, found in enumerate(rates)],
-        "success_per_class": classes,
-        "success_per_task": [found["any"].mean(axis=1).tolist() for found in told],
+        "success": [
+            {"updates": updates} | {name: rate(shares) for name, shares in found.items()}
+            for updates, found in enumerate(per_task)
+        ],
+        "success_per_class": {
+            name: [rate(found["any"][members]) for found in per_task] for name, members in by_class(tasks).items()
+        },
+        "success_per_task": [found["any"].tolist() for found in per_task],
     }
+
+
+def rate(shares):
+    """A rate and its interval over tasks, for JSON."""
+    return {name: float(value) for name, value in intervals.rate(shares)._asdict().items()}
+
+
+def known(number):
+    """A number for JSON, which knows no NaN."""
+    return None if math.isnan(number) else float(number)
 
 
 def intervention_of(options, parts):
@@ -266,22 +280,20 @@ def check_sizes(path, description, policy):
 
 def table(phases, tasks):
     """The returns, and where the environment tells them the success rates, as text."""
-    rows = returns(phases)
-    solved = success(phases, tasks)
-    episodes = phases.episodes[0].mask.shape[2]
-    header = "updates      mean    95% interval"
-    if solved:
-        header += "   solved at some step        at the last"
-    lines = [f"return on {len(tasks)} tasks × {episodes} episodes", header]
-    for updates, row in enumerate(rows):
-        line = f"{updates:7d}{row['mean']:10.3f}    ±{row['half_width_95']:<11.3f}"
-        for name in ("any", "final") if solved else ():
-            share = solved["success"][updates][name]
-            line += f"   {share['mean']:7.1%} [{share['low']:.1%}, {share['high']:.1%}]"
-        lines.append(line.rstrip())
-    if solved and solved["success_per_class"]:
-        lines.append("solved at some step, by class, after each number of updates")
-        for name, rates in solved["success_per_class"].items():
+    told = success(phases, tasks)
+    kinds = {"any": "success rate (any step)", "final": "success rate (final step)"} if told else {}
+    header = ["updates      mean    95% interval over tasks", *(f"{words:<26}" for words in kinds.values())]
+    lines = [f"return on {len(tasks)} tasks × {phases.episodes[0].mask.shape[2]} episodes", "   ".join(header).rstrip()]
+    for updates, row in enumerate(returns(phases)):
+        interval = "none" if row["half_width_95"] is None else f"±{row['half_width_95']:.3f}"
+        cells = [f"{updates:7d}{row['mean']:10.3f}    {interval:<23}"]
+        for name in kinds:
+            share = told["success"][updates][name]
+            cells.append(f"{share['mean']:6.1%} [{share['low']:.1%}, {share['high']:.1%}]".ljust(26))
+        lines.append("   ".join(cells).rstrip())
+    if told and told["success_per_class"]:
+        lines.append("success rate (any step), by class, after each number of updates")
+        for name, rates in told["success_per_class"].items():
             lines.append(f"  {name:<28}" + "".join(f"{share['mean']:8.1%}" for share in rates))
     return "\n".join(lines)
 

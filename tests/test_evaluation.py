@@ -6,7 +6,7 @@ from rl import streams
 from rl.arguments import Config
 from rl.build import Parts
 from rl.episodes import Episodes
-from rl.evaluation import by_class, evaluate, rate, successes, summarize
+from rl.evaluation import by_class, evaluate, successes, summarize
 
 
 def test_summarize_by_hand():
@@ -52,15 +52,6 @@ def test_evaluate_draws_test_tasks_from_streams_of_its_own():
     assert evaluate(parts, sampler, params, 6, 5)[0] == tasks
     assert evaluate(parts, sampler, params, 7, 5)[0] != tasks
     assert parts.tasks(5, "test", 6, streams.TRAIN) != tasks
-
-
-def test_a_rate_has_wilsons_interval():
-    # Wilson 1927 for 0 of n: low 0, high z²/(n + z²) = 3.8415/(20 + 3.8415) = 0.1611.
-    none = rate(np.zeros((4, 5), bool))
-    assert none.mean == 0.0 and none.low == 0.0 and none.high == pytest.approx(0.1611, abs=1e-4)
-    # 5 of 10: centre 1/2, half-width z/(n + z²)·√(n/4 + z²/4) = 1.96/13.84·√3.46 = 0.2634.
-    half = rate(np.arange(10) < 5)
-    assert (half.mean, half.low, half.high) == pytest.approx((0.5, 0.2366, 0.7634), abs=1e-4)
 
 
 def test_success_is_counted_at_any_step_and_at_the_last_one_taken():

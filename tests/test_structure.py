@@ -20,7 +20,7 @@ LAYERS = [
     {"adaptation"},
     {"batch"},
     {"policies", "envs", "baseline", "episodes", "arguments", "tasks"},
-    {"returns", "trpo", "streams", "files", "gates"},
+    {"returns", "trpo", "streams", "files", "gates", "intervals"},
     {"errors", "start"},
 ]
 # Neighbours that may see one another, in this order.

@@ -1,8 +1,10 @@
 """test.py: what it writes, its causal checks, bad input."""
 
+import csv
 import errno
 import json
 import os
+import re
 import signal
 from multiprocessing import active_children
 
@@ -13,6 +15,7 @@ import torch
 import rl.test
 from rl import arguments, checkpoint
 from rl.build import Parts
+from tests.helpers import only_run
 
 TASKS, STEPS, EPISODES, PHASES = 6, 100, 3, 3
 UNITS = 2 * (3 + 8 + 8)
@@ -46,6 +49,68 @@ def test_returns(folder):
     np.testing.assert_allclose(told["returns_per_task"], found.sum(axis=1).mean(axis=1).T)
     assert (told["modulation"], told["context"], told["num_tasks"]) == ("normal", "normal", TASKS)
     assert "returns_normal" not in told and "success" not in told
+
+
+def pictured(folder, metric):
+    """The rows that adaptation.csv has of a metric: value, low and high after each number of updates."""
+    with open(folder / "adaptation.csv", encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["metric"].startswith(metric)]
+    return np.array([[float(row[name]) for name in ("value", "low_95", "high_95")] for row in rows])
+
+
+def test_results_and_picture_show_one_interval_and_it_is_over_tasks(folder):
+    told = results(folder)
+    assert told["intervals"].startswith("95%, over tasks")
+    per_task = rewards(folder).sum(axis=1).mean(axis=1)  # [tasks, phases]
+    # t(0.975, 5) = 2.5706
+    expected = 2.570582 * per_task.std(axis=0, ddof=1) / np.sqrt(TASKS)
+    half = np.array([row["half_width_95"] for row in told["returns"]])
+    np.testing.assert_allclose(half, expected, rtol=1e-6)
+    mean, low, high = pictured(folder, "return").T
+    np.testing.assert_allclose([mean - low, high - mean], [half, half], rtol=1e-6)
+
+
+def test_the_printed_table(tiny, capsys):
+    folder = tiny.evaluation("navigation", "--num-tasks", "4")
+    capsys.readouterr()
+    assert tiny.evaluate("navigation", "--num-tasks", "4", "--logdir", str(tiny.folder / "printed")) == 0
+    lines = capsys.readouterr().out.splitlines()
+    title = lines.index("return on 4 tasks × 3 episodes")
+    assert lines[title + 1] == "updates      mean    95% interval over tasks"
+    for line, row in zip(lines[title + 2 :][:PHASES], results(folder)["returns"], strict=True):
+        assert line.split() == [str(row["updates"]), f"{row['mean']:.3f}", f"±{row['half_width_95']:.3f}"]
+
+
+def test_one_task_makes_no_interval(tiny, capsys):
+    capsys.readouterr()
+    assert tiny.evaluate("navigation", "--num-tasks", "1", "--logdir", str(tiny.folder / "one task")) == 0
+    assert capsys.readouterr().out.count(" none\n") == PHASES
+    folder = only_run(tiny.folder / "one task")
+    assert [row["half_width_95"] for row in results(folder)["returns"]] == [None] * PHASES
+    assert (folder / "adaptation.csv").read_text(encoding="utf-8").count(",,\n") == PHASES
+
+
+def test_success_rates_are_printed_and_pictured_with_one_interval(tiny, capsys):
+    folder = tiny.evaluation("own")
+    capsys.readouterr()
+    assert tiny.evaluate("own", "--logdir", str(tiny.folder / "success")) == 0
+    lines = capsys.readouterr().out.splitlines()
+    header = lines.index("return on 6 tasks × 3 episodes") + 1
+    columns = ["updates", "mean", "95% interval over tasks", "success rate (any step)", "success rate (final step)"]
+    assert re.split(" {2,}", lines[header]) == columns
+    told = results(folder)
+    solved = np.load(folder / "success_metric.npy").astype(bool)  # [tasks, steps, episodes, phases]
+    assert solved.any() and not solved.all()
+    for updates, (line, row) in enumerate(zip(lines[header + 1 :][:PHASES], told["success"], strict=True)):
+        share = solved[..., updates].any(axis=1).mean(axis=1)
+        assert row["any"]["mean"] == pytest.approx(share.mean())
+        # Wilson's for six tasks, whatever the number of episodes: at least 0.27 wide (all or none of them).
+        assert row["any"]["high"] - row["any"]["low"] > 0.27
+        for kind in ("any", "final"):
+            mean, low, high = row[kind].values()
+            assert f"{mean:.1%} [{low:.1%}, {high:.1%}]" in line
+    expected = [list(row["any"].values()) for row in told["success"]]
+    np.testing.assert_allclose(pictured(folder, "s"), expected, rtol=1e-6)
 
 
 def test_episodes(folder):

@@ -14,6 +14,7 @@ RUNS = {
     "plain": [],
     "maml": ["--neuromodulation", "--nm-gate", "soft", "--maml"],
     "graph": [*GRAPH, "--neuromodulation", "--nm-gate", "soft"],
+    "own": ["--env-name", "tests.user_environments:Seek-v0"],
     "cheetah": ["--env-name", "HalfCheetahDir-v1"],
 }
 

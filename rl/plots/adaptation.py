@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rl import intervals
 from rl.errors import UserError
 from rl.plots import runs, statistics, style
 
@@ -55,20 +56,24 @@ def adaptation(folders, output, group_by=()):
     return [*files, style.save_table(output, COLUMNS, rows)], lines
 
 
-def summarize(group):
-    """(mean [U + 1], its interval over tasks (low, high) or None), each evaluation being a stratum."""
-    return np.concatenate(group.evaluations).mean(axis=0), statistics.bootstrap(group.evaluations)
+def summarize(metric, group):
+    """The mean and its interval over tasks, an `Interval` [U + 1]: of one evaluation the one that test.py prints; of
+    several the bootstrap's, each evaluation being a stratum.
+    """
+    if len(group.evaluations) == 1:
+        return (intervals.rate if metric == SUCCESS else intervals.mean)(group.evaluations[0])
+    mean = np.concatenate(group.evaluations).mean(axis=0)
+    return intervals.Interval(mean, *(statistics.bootstrap(group.evaluations) or np.full((2, len(mean)), np.nan)))
 
 
 def table(environment, metric, group):
     """The rows of the CSV file for one group."""
-    mean, interval = summarize(group)
-    low, high = interval or ([None] * len(mean),) * 2
     tasks = sum(len(values) for values in group.evaluations)
     return [
-        (environment, group.label, len(group.evaluations), tasks, metric, updates, *numbers)
-        for updates, numbers in enumerate(zip(mean, low, high, strict=True))
-    ]
+        (environment, group.label, len(group.evaluations), tasks, metric, updates,
+         *(None if np.isnan(number) else number for number in numbers))
+        for updates, numbers in enumerate(zip(*summarize(metric, group), strict=True))
+    ]  # fmt: skip
 
 
 @style.printed
@@ -82,12 +87,11 @@ def draw(environment, drawn):
     figure, axes = style.panels(1, len(drawn))
     for panel, (metric, groups) in zip(axes[0], drawn.items(), strict=True):
         for place, (group, colour) in enumerate(zip(groups, style.colours(), strict=False)):
-            mean, interval = summarize(group)
+            mean, low, high = summarize(metric, group)
             tasks = np.concatenate(group.evaluations)
             # Groups stand side by side, so that their intervals can be read.
             updates = np.arange(len(mean)) + 0.06 * (place - (len(groups) - 1) / 2)
             panel.plot(np.arange(len(mean)), tasks.T, color=colour, linewidth=0.4, alpha=0.25)
-            low, high = interval or (mean, mean)
             panel.errorbar(updates, mean, yerr=[mean - low, high - mean], color=colour, marker="o", capsize=2,
                            label=f"{group.label} ({len(tasks)} tasks)")  # fmt: skip
         panel.plot([], [], color=style.GREY, linewidth=0.6, label="thin: each task; thick: mean, 95% interval")

@@ -1,0 +1,58 @@
+"""95% intervals over independent samples: an evaluation's tasks, or a run's iterations.
+
+Episodes of one task are alike, so the samples of an evaluation are its tasks, each with its mean over episodes.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from scipy import stats
+
+
+class Interval(NamedTuple):
+    """A mean and its 95% interval, arrays [...]; the ends are NaN where the samples tell of none."""
+
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def half_width(samples):
+    """Student's t₀.₉₇₅,ₙ₋₁ · s / √n along the first axis.
+
+    Args:
+        samples: [n, ...]
+
+    Returns:
+        [...]; NaN for one sample, or samples that are all equal: they do not tell how far others would lie.
+    """
+    samples = np.asarray(samples, np.float64)
+    count = len(samples)
+    if count < 2:
+        return np.full(samples.shape[1:], np.nan)
+    error = samples.std(axis=0, ddof=1) / np.sqrt(count)
+    return np.where(np.ptp(samples, axis=0) > 0, stats.t.ppf(0.975, count - 1) * error, np.nan)
+
+
+def mean(samples):
+    """The mean of samples [n, ...] along the first axis, with its interval by Student's t: an `Interval`."""
+    centre, half = np.mean(samples, axis=0), half_width(samples)
+    return Interval(centre, centre - half, centre + half)
+
+
+def rate(shares):
+    """The mean of shares with Wilson's interval: (p + z²/2n ± z √(p(1 − p)/n + z²/4n²)) / (1 + z²/n), z = z₀.₉₇₅.
+
+    It has a width even where all or none succeed. A share between 0 and 1 spreads less than n single trials do, so with
+    several episodes a task the interval is rather too wide.
+
+    Args:
+        shares: [n, ...] from 0 to 1, such as each task's share of episodes that succeed.
+
+    Returns:
+        `Interval`
+    """
+    p, count, z = np.mean(shares, axis=0), len(shares), stats.norm.ppf(0.975)
+    scale = 1 + z**2 / count
+    centre, half = p + z**2 / (2 * count), z * np.sqrt(p * (1 - p) / count + z**2 / (4 * count**2))
+    return Interval(p, np.clip((centre - half) / scale, 0.0, 1.0), np.clip((centre + half) / scale, 0.0, 1.0))
