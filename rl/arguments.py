@@ -145,13 +145,18 @@ def flag_of(field):
     return field.metadata["flag"] or "--" + field.name.replace("_", "-")
 
 
-def check(field, value):
+def check(field, value, name=None):
     """Hold a value against its field's type and range.
+
+    Args:
+        field: of `Config`.
+        value: what was given.
+        name: the option that gave it; default: the field's own.
 
     Raises:
         UserError: naming the option, the value and what was expected.
     """
-    rules, name = field.metadata, flag_of(field)
+    rules, name = field.metadata, name or flag_of(field)
     if isinstance(value, bool) is not (field.type is bool) or not isinstance(
         value, (int, float) if field.type is float else field.type
     ):
@@ -241,6 +246,23 @@ def parse_given(arguments=None):
         action.default = argparse.SUPPRESS
     given = vars(sparse.parse_args(arguments))
     return given, given.pop("resume", None)
+
+
+def without_effect(given, config):
+    """What a command line gives in vain: a line each, naming the options.
+
+    Args:
+        given: the names of the options on it.
+        config: the `Config` that it makes.
+    """
+    fields = [field for field in dataclasses.fields(Config) if field.name in given]
+    gates = [flag_of(field) for field in fields if field.name.startswith("nm_")]
+    if config.match_params and "nm_size" in given:
+        gates.remove("--nm-size")
+    if gates and not config.neuromodulation:
+        yield f"{', '.join(gates)}: no effect without --neuromodulation"
+    if "num_context_params" in given and config.maml:
+        yield "--num-context-params: no effect with --maml, which adapts all weights"
 
 
 # What an evaluation cannot do without; other options missing from an older file take their defaults.

@@ -22,10 +22,13 @@ def choose(command_line=None):
         UserError: a bad option, no such run, or options that would change the run's result.
     """
     given, resume = arguments.parse_given(command_line)
-    if resume is None:
-        return arguments.Config(**given), None
-    if resume == "auto":
+    if resume in (None, "auto"):
         config = arguments.Config(**given)
+        for warning in arguments.without_effect(given, config):
+            print(f"warning: {warning}", file=sys.stderr)
+    if resume is None:
+        return config, None
+    if resume == "auto":
         folder = newest(config)
         if folder is None:
             print("--resume auto: no earlier run of this configuration; a new one begins")

@@ -21,7 +21,7 @@ import shutil
 import time
 from pathlib import Path
 
-from rl import arguments, checkpoint, intervals, interventions, streams, video
+from rl import arguments, checkpoint, envs, intervals, interventions, streams, video
 from rl.errors import UserError
 from rl.evaluation import by_class, evaluate, successes
 from rl.files import write_text
@@ -30,6 +30,11 @@ from rl.interrupts import exit_status
 GIGABYTE = 1e9
 # Meta-World's evaluation of meta-learning, as its documents describe it.
 METAWORLD = {"adaptation episodes": 10, "evaluation episodes": 3, "horizon": 500}
+# Options that replace the run's own: name on this command line -> name in `Config`.
+OVERRIDING = {
+    "num_tasks": "test_batch_size", "num_test_steps": "num_test_steps", "seed": "seed", "num_workers": "num_workers",
+    "expname": "expname",
+}  # fmt: skip
 
 
 def main(command_line=None):
@@ -242,21 +247,23 @@ def environment_file(options, config):
 
 
 def overridden(config, options, env_config_path):
-    """The run's `Config` with what the command line changes."""
-    metaworld = options.protocol == "metaworld"
-    changes = {
-        "test_batch_size": options.num_tasks,
-        "num_test_steps": options.num_test_steps or (1 if metaworld else None),
-        "fast_batch_size": METAWORLD["adaptation episodes"] if metaworld else None,
-        "horizon": METAWORLD["horizon"] if metaworld else None,
-        "seed": options.seed,
-        "num_workers": options.num_workers,
-        "expname": options.expname,
-        # Where a run was written says nothing about where it is read.
-        "logdir": options.logdir or str(arguments.HERE / "logs"),
-        "env_config_path": env_config_path,
-    }
-    return dataclasses.replace(config, **{name: value for name, value in changes.items() if value is not None})
+    """The run's `Config` with what the command line changes.
+
+    Raises:
+        UserError: an impossible value, naming the option that was typed.
+    """
+    typed = {name: vars(options)[name] for name in OVERRIDING if vars(options)[name] is not None}
+    for name, value in typed.items():
+        arguments.check(arguments.Config.__dataclass_fields__[OVERRIDING[name]], value, "--" + name.replace("_", "-"))
+    changes = {OVERRIDING[name]: value for name, value in typed.items()}
+    if options.protocol == "metaworld":
+        if config.env_name not in envs.META_WORLD:
+            raise UserError(f"--protocol metaworld: expected a run on Meta-World, this one is on {config.env_name}")
+        changes |= {"fast_batch_size": METAWORLD["adaptation episodes"], "horizon": METAWORLD["horizon"]}
+        changes.setdefault("num_test_steps", 1)
+    # Where a run was written says nothing about where it is read.
+    logdir = options.logdir or str(arguments.HERE / "logs")
+    return dataclasses.replace(config, **changes, logdir=logdir, env_config_path=env_config_path)
 
 
 def recorded_episodes(text, available):

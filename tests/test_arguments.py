@@ -8,6 +8,7 @@ from rl import arguments, policies, resume
 from rl.arguments import Config
 from rl.errors import UserError
 from rl.plots import runs
+from rl.resume import choose
 
 # The published options with the defaults of the published code, and the new ones.
 DEFAULTS = {
@@ -137,6 +138,43 @@ def test_limits_that_are_allowed(line):
 def test_methods(neuromodulation, maml):
     expected = {(False, False): "cavia", (True, False): "nm_cavia", (False, True): "maml", (True, True): "nm_maml"}
     assert Config(neuromodulation=neuromodulation, maml=maml).method == expected[neuromodulation, maml]
+
+
+@pytest.mark.parametrize(
+    "line, warnings",
+    [
+        ([], []),
+        (["--nm-gate", "hard"], ["--nm-gate: no effect without --neuromodulation"]),
+        (["--nm-gate-bias", "1", "--nm-size", "4"], ["--nm-size, --nm-gate-bias: no effect without --neuromodulation"]),
+        (["--nm-size", "4", "--neuromodulation", "--nm-gate", "soft"], []),
+        (["--nm-size", "4", "--match-params"], []),
+        (["--nm-size", "4", "--match-params", "--nm-gate", "ste"], ["--nm-gate: no effect without --neuromodulation"]),
+        (["--num-context-params", "2"], []),
+        (["--num-context-params", "2", "--maml"],
+         ["--num-context-params: no effect with --maml, which adapts all weights"]),
+        (["--maml", "--neuromodulation"], []),
+    ],
+)  # fmt: skip
+def test_what_is_given_in_vain_is_told(line, warnings):
+    given, _ = arguments.parse_given(line)
+    assert list(arguments.without_effect(given, Config(**given))) == warnings
+
+
+@pytest.mark.parametrize("resume", [[], ["--resume", "auto"]])
+def test_what_is_given_in_vain_is_a_warning_and_no_error(resume, tmp_path, capsys):
+    line = ["--nm-size", "4", "--nm-gate", "soft", "--logdir", str(tmp_path), *resume]
+    config, _ = choose(line)
+    assert config.nm_size == 4
+    assert capsys.readouterr().err == "warning: --nm-size, --nm-gate: no effect without --neuromodulation\n"
+
+
+def test_every_option_of_the_gates_is_told_of():
+    """Those that are still to come, too."""
+    options = [field.name for field in dataclasses.fields(Config) if field.name.startswith("nm_")]
+    (warning,) = arguments.without_effect(dict.fromkeys(options), Config())
+    assert len(options) >= 3 and all(
+        arguments.flag_of(Config.__dataclass_fields__[name]) in warning for name in options
+    )
 
 
 def test_a_config_is_immutable():

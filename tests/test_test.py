@@ -229,6 +229,17 @@ def test_checks_do_not_depend_on_the_number_of_workers(tiny):
         ("navigation", ["--activations", "-1"], "--activations: expected a number of episodes or all, got '-1'"),
         ("navigation", ["--activations", "many"], "--activations: expected a number of episodes or all, got 'many'"),
         ("navigation", ["--modulation", "none"], "--modulation: invalid choice: 'none'"),
+        ("navigation", ["--num-test-steps", "0"], "--num-test-steps: expected at least 1, got 0"),
+        ("navigation", ["--num-test-steps", "999"], "--num-test-steps: expected at most "),
+        ("navigation", ["--num-tasks", "0"], "--num-tasks: expected at least 1, got 0"),
+        ("navigation", ["--num-workers", "0"], "--num-workers: expected at least 1, got 0"),
+        ("navigation", ["--seed", "-1"], "--seed: expected at least 0, got -1"),
+        ("navigation", ["--video", "-1"], "--video: expected 1 to 6 episodes, one a task, got -1"),
+        (
+            "navigation",
+            ["--protocol", "metaworld"],
+            "--protocol metaworld: expected a run on Meta-World, this one is on 2DNavigation-v0",
+        ),
         ("navigation", ["--probe", "/nowhere"], "--probe /nowhere: expected an evaluation with activations"),
     ],
 )
