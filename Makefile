@@ -1,5 +1,6 @@
 # make demo: train a little, evaluate, show.    make test: the whole suite.    make lint: style.
 # make bench: what is fast, against its limit.  make test-slow: the longer checks alone.
+# make test-portable: the suite as other processors and busier machines would run it.
 # make torture: 20 minutes of runs that are killed, interrupted and starved at random moments, then resumed and compared.
 
 PYTHON ?= python3
@@ -14,7 +15,7 @@ NAVIGATION := --env-name 2DNavigation-v0 --num-context-params 5 --hidden-size 10
 EXPERIMENTS :=
 CORES ?= $(shell nproc)
 
-.PHONY: results demo test test-slow torture lint bench clean
+.PHONY: results demo test test-slow test-portable torture lint bench clean
 
 demo: $(VENV)/installed
 	cd rl && $(BIN)/python main.py $(NAVIGATION) --num-batches 20 --logdir ../demo/logs --savedir ../demo/saves
@@ -29,6 +30,9 @@ test: $(VENV)/tests-installed lint
 
 test-slow: $(VENV)/tests-installed $(VENV)/experiments-installed
 	$(BIN)/python -m pytest -m slow
+
+test-portable: $(VENV)/tests-installed
+	$(BIN)/python -m tests.portable
 
 torture: $(VENV)/tests-installed
 	$(BIN)/python -m tests.torture --minutes 20
