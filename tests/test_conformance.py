@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 
+from rl.chunks import Chunk
 from rl.errors import UserError
 from tests import conformance
 from tests.helpers import ROOT
@@ -35,8 +36,9 @@ def test_all_twelve_golden_files_are_there():
 def test_figures_agree_with_the_published_algorithm(path, capsys):
     assert conformance.main([str(path)]) == 0
     report = capsys.readouterr().out
-    for figure in ("task0/baseline_train", "surrogate_gradient", "kl_hessian_vector_product", "step_kl", "after_step/"):
-        assert figure in report
+    for figure in ("task0/baseline_train", "surrogate_gradient", "kl_hessian_vector_product", "step_kl", "after_step/",
+                   "6_iterations/step_kl", "6_iterations/after_step/"):  # fmt: skip
+        assert f"  {figure}" in report
     assert "TOO LARGE" not in report
 
 
@@ -50,6 +52,20 @@ def test_a_figure_that_is_off_is_noticed(tmp_path, capsys, figure, factor):
     assert capsys.readouterr().out.count("TOO LARGE") == 1
     # A right file after a wrong one does not make it right.
     assert conformance.main([path, str(GOLDEN[1])]) == 1
+
+
+def test_an_early_step_that_is_off_is_noticed_where_the_whole_step_is_limited_by_rounding(capsys, monkeypatch):
+    evaluate = Chunk.evaluate
+
+    def wrong(chunk, vector):
+        loss, divergence = evaluate(chunk, vector)
+        return loss, divergence * (1 + 1e-5)
+
+    monkeypatch.setattr(Chunk, "evaluate", wrong)
+    (path,) = (path for path in GOLDEN if path.stem == "normal-maml")
+    assert conformance.main([str(path)]) == 1
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "TOO LARGE" in line)
+    assert line.split()[0] == "6_iterations/step_kl"
 
 
 def test_a_figure_that_is_not_computed_is_noticed(tmp_path):
