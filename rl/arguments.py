@@ -36,8 +36,8 @@ def option(default, help, choices=None, at_least=None, below=None, above=None, f
 
 
 def default_workers():
-    """One worker for each core but one, at least one."""
-    return max(1, (os.cpu_count() or 1) - 1)
+    """One worker for each core: the learner waits while they sample."""
+    return os.cpu_count() or 1
 
 
 @dataclass(frozen=True)

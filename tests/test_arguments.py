@@ -38,7 +38,7 @@ DEFAULTS = {
     "--cg-damping": 1e-5,
     "--ls-max-steps": 15,
     "--ls-backtrack-ratio": 0.8,
-    "--num-workers": max(1, (os.cpu_count() or 1) - 1),
+    "--num-workers": os.cpu_count() or 1,
     "--seed": 42,
     "--make_deterministic": False,
     "--expname": "",
