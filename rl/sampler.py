@@ -150,8 +150,7 @@ class Sampler:
         results = [None] * len(jobs)
         attempts = [0] * len(jobs)
         waiting = list(reversed(range(len(jobs))))
-        allowed = [min(self.timeout * math.ceil(len(job.tasks) / self.tasks_per_group), LONGEST_WAIT) for job in jobs]
-        deadlines = {}
+        allowed, deadlines = {}, {}
         while waiting or busy:
             for place in range(len(self._workers)):
                 if waiting and place not in busy:
@@ -159,7 +158,9 @@ class Sampler:
                     number = waiting.pop()
                     attempts[number] += 1
                     busy[place] = number
-                    deadlines[place] = time.monotonic() + allowed[number]
+                    num_groups = math.ceil(len(jobs[number].tasks) / self.tasks_per_group)
+                    allowed[place] = min(self.timeout * num_groups, LONGEST_WAIT)
+                    deadlines[place] = time.monotonic() + allowed[place]
                     with worker.killed_at(deadlines[place]):
                         worker.submit(jobs[number])
             patience = max(0.0, min(deadlines[place] for place in busy) - time.monotonic())
@@ -175,7 +176,7 @@ class Sampler:
                         outcome = self._workers[place].pipe.recv()
                 except (EOFError, OSError):
                     late = time.monotonic() >= deadlines[place]
-                    reason = f"gave no result within {allowed[number]:g} s" if late else self._workers[place].ended()
+                    reason = f"gave no result within {allowed[place]:g} s" if late else self._workers[place].ended()
                     self._replace(place, attempts[number], reason)
                     waiting.append(number)
                     continue

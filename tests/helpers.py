@@ -14,6 +14,7 @@ from rl.jacobians import unflatten
 from rl.policies import GATES, Architecture, make_policy
 
 ROOT = Path(__file__).resolve().parents[1]
+PATIENCE = 120  # s; bounds every wait for what must happen sooner or later, decides nothing else
 # Every gate and nonlinearity written out; the tests run over the project's own tables, so a new one needs a twin here.
 LITERAL_GATES = {
     "soft": torch.tanh,
@@ -202,7 +203,7 @@ def alive(marker):
     return found
 
 
-def becomes(condition, seconds):
+def becomes(condition, seconds=PATIENCE):
     """Poll until condition() holds, at most `seconds`; whether it came to hold."""
     deadline = time.monotonic() + seconds
     while not condition():

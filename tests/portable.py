@@ -4,8 +4,8 @@
 
     python -m tests.portable baseline avx2 -- tests/test_trpo.py
 
-Without names of variants all are run, without arguments for pytest the tests that `make test` runs. Ends with a line
-for each variant; the exit status is 1 where one of them failed.
+Without names of variants all are run. Tests marked slow are left out, as by `make test`, but for `-m ""` among pytest's
+arguments. Ends with a line for each variant; the exit status is 1 where one of them failed.
 
 Libraries that do not know a variable of another's kernels, or processors that lack them anyway, take no notice: the
 variant is then the plain suite.
@@ -96,7 +96,7 @@ def main(arguments):
         print(f"{name} …", flush=True)
         environment, surroundings = VARIANTS[name]
         with surroundings():
-            status, line = run(options or ["-m", "not slow"], environment)
+            status, line = run(options, environment)
         told.append(f"{name:<10}{line}")
         worst |= status != 0
     print(*told, sep="\n")
@@ -108,7 +108,7 @@ def run(options, environment):
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        command = [sys.executable, "-m", "pytest", f"--junitxml={report}", *options]
+        command = [sys.executable, "-m", "pytest", f"--junitxml={report}", "-m", "not slow", *options]
         status = subprocess.run(command, cwd=ROOT, env=os.environ | environment).returncode
         counts = ElementTree.parse(report).find("testsuite").attrib if report.exists() else {}
     total, failed, errors, skipped = (int(counts.get(key, 0)) for key in ("tests", "failures", "errors", "skipped"))

@@ -27,8 +27,8 @@ from rl.main import MAX_FLIGHT_RECORDS, MAX_REJECTED_IN_A_ROW, main
 from rl.rollout import Phases, meta_rollout
 from rl.state import DAMAGED_STATE, OLDER_STATE, STATE, Counters, State, load_state, save_state
 from tests import conformance
-from tests.helpers import random_params, small_policy
-from tests.torture import PATIENCE, SHORT, damage_states, into, points, record, run_of
+from tests.helpers import PATIENCE, random_params, small_policy
+from tests.torture import SHORT, damage_states, into, points, record, run_of
 
 FEW = [*SHORT, "--num-batches", "4"]
 NAVIGATION = [

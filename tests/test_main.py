@@ -12,7 +12,7 @@ import torch
 from rl import arguments
 from rl.main import main
 from tests.broken_env import leaving
-from tests.helpers import ROOT, alive, becomes, only_run, scalars
+from tests.helpers import PATIENCE, ROOT, alive, becomes, only_run, scalars
 
 GRAPH = ROOT / "rl" / "envs" / "ctgraph" / "ctgraph_d2.json"
 NAVIGATION = ["--env-name", "2DNavigation-v0", "--neuromodulation", "--nm-size", "3"]
@@ -239,11 +239,11 @@ def test_an_interrupt_ends_the_run_at_once_and_leaves_no_process(tmp_path, to, w
                 break
         # As from a terminal, or from `kill`.
         (os.killpg if to == "the whole group" else os.kill)(process.pid, signal.SIGINT)
-        _, error = process.communicate(timeout=10)
+        _, error = process.communicate(timeout=PATIENCE)
         assert process.returncode == 130
         advice, told = error.splitlines()
         assert advice.startswith("resume with: python main.py --resume ") and told == "main.py: interrupted (SIGINT)"
-        assert becomes(lambda: not alive(marker), 10)
+        assert becomes(lambda: not alive(marker))
     finally:
         process.kill()
         process.wait()

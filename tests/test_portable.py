@@ -40,7 +40,7 @@ def test_the_busy_processes_end_with_a_program_that_is_killed(tmp_path):
     marker = uuid.uuid4().hex
     done = run(tmp_path, "os.kill(os.getppid(), 9)", "busy", MARKER=marker)
     assert done.returncode == -9
-    assert becomes(lambda: not alive(marker), 60)
+    assert becomes(lambda: not alive(marker))
 
 
 def test_a_variant_in_which_a_test_fails_decides_the_exit_status(tmp_path):

@@ -24,7 +24,7 @@ import torch
 from tensorboardX.proto.event_pb2 import Event
 
 from rl.state import STATE, Counters, State, load_state, save_state
-from tests.helpers import ROOT, alive, becomes, random_params, small_policy
+from tests.helpers import PATIENCE, ROOT, alive, becomes, random_params, small_policy
 
 GRAPH = str(ROOT / "rl" / "envs" / "ctgraph" / "ctgraph_d2.json")
 TINY = [
@@ -34,8 +34,6 @@ TINY = [
 ]  # fmt: skip
 SHORT = [*TINY, "--num-batches", "6", "--test-freq", "2", "--save-freq", "1"]
 LONG = [*TINY, "--num-batches", "80", "--test-freq", "20", "--save-freq", "40", "--worker-timeout", "15"]
-PATIENCE = 120  # s; bounds every wait, decides nothing else
-END = 10  # s until the last process of a run that was killed or interrupted has gone
 STATUSES = {number: (128 + number, -number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
 # What depends on the machine and on what happened to it.
 ACCIDENTAL = ("time/", "sampler/worker_restarts")
@@ -121,14 +119,14 @@ class Program:
 
     def until_lines(self, count):
         """Wait until that many lines are printed, or the end."""
-        assert becomes(lambda: self.output.count("\n") >= count or self.process.poll() is not None, PATIENCE)
+        assert becomes(lambda: self.output.count("\n") >= count or self.process.poll() is not None)
 
     def finish(self):
         """Wait for the end, and for that of all its processes; its exit status."""
         try:
             status = self.process.wait(PATIENCE)
             # The fork server of the workers, caught importing, ends when it has imported.
-            assert becomes(lambda: not alive(self.marker), END), [command_of(pid) for pid in alive(self.marker)]
+            assert becomes(lambda: not alive(self.marker)), [command_of(pid) for pid in alive(self.marker)]
             return status
         finally:
             for pid in alive(self.marker):
