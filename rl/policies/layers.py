@@ -62,7 +62,7 @@ def modulated(gate):
 
 
 def bind_plain(params, name, context):
-    """`plain` as a function of its input alone, without a graph: [K, N, I] -> [K, N, H], the same bytes."""
+    """`plain` as a function of its input alone, without a graph: [K, N, I] -> [K, N, H], the same but for rounding."""
     weight, bias = params[f"{name}.weight"], params[f"{name}.bias"]
     if context is None:
         transposed = weight.t()

@@ -106,7 +106,7 @@ class MLPPolicy:
         """The policy as a function of observations alone, for many calls without a graph.
 
         What is the same in each call is made once, φ's share of the first layer above all, and what is left takes fewer
-        operations than a call of the policy. The outputs are the same to the last bit.
+        operations than a call of the policy. The outputs are the same but for rounding.
 
         Args:
             params, context: as for a call.
