@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import fcntl
+import hashlib
 import os
 import shutil
 import subprocess
@@ -20,8 +21,11 @@ from rl.files import check_shapes, load_tensors, replacing, save_tensors, write_
 _PACKAGES = ("torch", "numpy", "scipy", "gymnasium", "mujoco", "metaworld", "scikit-image", "tensorboardX")
 
 
+EVENTS, POLICIES = "events.out.tfevents.*", "policy-*.pt"
+
+
 class FolderError(UserError):
-    """A run's folder cannot be made."""
+    """A run's folder cannot be made, or is gone."""
 
     status = 1  # as for a full disk
 
@@ -73,21 +77,50 @@ class Folders:
         Raises:
             UserError: one does.
         """
-        handle = os.open(self.logs, os.O_RDONLY)
-        try:
-            # Where a file system knows no locks, people have to take care.
-            with contextlib.suppress(OSError):
-                try:
-                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    raise UserError(f"{self.logs}: another process is at work on this run") from None
+        with contextlib.ExitStack() as locks:
+            # Both, since copies of a log folder share the policies' folder; once, where they are the same.
+            for folder in dict.fromkeys([self.logs.resolve(), self.saves.resolve()]):
+                locks.enter_context(_locked(folder))
             yield
-        finally:
-            os.close(handle)
+
+    def missing(self):
+        """The file without which one of the folders is no longer the run's, or None while both are."""
+        files = (folder / "config.json" for folder in (self.logs, self.saves))
+        return next((file for file in files if not file.is_file()), None)
+
+    def check(self):
+        """Find out, before something is written, whether the run still has its folders.
+
+        Raises:
+            FolderError: one of them is gone.
+        """
+        missing = self.missing()
+        if missing:
+            raise FolderError(f"{missing}: gone; the run's folder was deleted, moved or emptied while the run went on")
 
     def policy(self, iteration):
         """The file of the policy after an iteration."""
         return self.saves / f"policy-{iteration}.pt"
+
+
+@contextlib.contextmanager
+def _locked(folder):
+    """While entered, no other process has this folder.
+
+    Raises:
+        UserError: one has.
+    """
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        # Where a file system knows no locks, people have to take care.
+        with contextlib.suppress(OSError):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(f"{folder}: another process is at work on this run") from None
+        yield
+    finally:
+        os.close(handle)
 
 
 def group_of(config, suffix=""):
@@ -133,6 +166,17 @@ def extend_config(folder, num_batches):
     content = arguments.load_json(path)
     if content.get("num_batches") != num_batches:
         write_json(path, content | {"num_batches": num_batches})
+
+
+def deciding(config):
+    """What decides a run's result, for its state: the options that are not neutral, and the environment's file by its
+    content.
+    """
+    options = {name: value for name, value in vars(config).items() if name not in arguments.NEUTRAL}
+    if config.env_config_path:
+        digest = hashlib.sha256(Path(config.env_config_path).read_bytes()).hexdigest()
+        options["env_config_path"] = f"a file of SHA-256 {digest}"
+    return options
 
 
 def versions():

@@ -8,9 +8,8 @@ import time
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2, summary_pb2
 
+from rl.checkpoint import EVENTS
 from rl.evaluation import by_class, successes, summarize
-
-EVENTS = "events.out.tfevents.*"
 
 
 class Logger:
@@ -19,7 +18,7 @@ class Logger:
     Args:
         folder: the run's log folder.
         positions: as from `positions`: what lies in the folder's event files beyond them is cut off first, so that a
-            resumed run logs no step twice. None for a new run.
+            resumed run logs no step twice, and files that it does not name are set aside. None for a new run.
     """
 
     def __init__(self, folder, positions=None):
@@ -30,7 +29,7 @@ class Logger:
             if name in positions:
                 os.truncate(folder / name, min(positions[name], size))
             else:
-                (folder / name).unlink()
+                set_aside(folder / name)
         for name, position in positions.items():
             if sizes.get(name, 0) < position:
                 print(f"warning: {folder / name}: events of earlier iterations are missing from it", file=sys.stderr)
@@ -38,6 +37,8 @@ class Logger:
         number = len(list(folder.glob(EVENTS)))
         with self._naming():
             self.writer = EventsWriter(str(folder / "events"), f".{number}")
+        # Known files, and the new one.
+        self.files = sorted(folder.glob(EVENTS))
 
     def training(self, iteration, phases, report, times, counters):
         """One iteration of meta-training.
@@ -99,10 +100,14 @@ class Logger:
             self.writer.write_event(event_pb2.Event(wall_time=time.time(), step=iteration, summary=summary))
 
     def positions(self):
-        """Write what is pending, and tell where the event files end: file name -> bytes."""
+        """Write what is pending, and tell where the run's event files end: file name -> bytes.
+
+        Raises:
+            FileNotFoundError: one of them is gone; its writer would not notice.
+        """
         with self._naming():
             self.writer.flush()
-        return {file.name: file.stat().st_size for file in self.folder.glob(EVENTS)}
+        return {file.name: file.stat().st_size for file in self.files}
 
     def close(self):
         """Write what is pending."""
@@ -116,6 +121,16 @@ class Logger:
             yield
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self.folder)) from None
+
+
+def set_aside(path):
+    """Give an event file that the run knows nothing of a name that neither TensorBoard nor `EVENTS` matches."""
+    name = path.name.replace("tfevents", "set-aside")
+    number = 1
+    while (aside := path.with_name(name if number == 1 else f"{name}-{number}")).exists():
+        number += 1
+    os.replace(path, aside)
+    print(f"warning: {path}: the run's state does not know this file; it is now {aside.name}", file=sys.stderr)
 
 
 def mean_action(episodes):

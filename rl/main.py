@@ -96,6 +96,8 @@ def go_on(parts, learner, folders, state, logger, interrupts):
                         f"{folders.logs} tell more"
                     )
         finished = True
+        logger.close()
+        progress.finish(folders, config.num_batches - 1)
     except (WorkerError, UserError) as error:
         raise RunError(str(error)) from None
     finally:
@@ -104,9 +106,8 @@ def go_on(parts, learner, folders, state, logger, interrupts):
             # What could not be written is told of already.
             with contextlib.suppress(OSError):
                 logger.close()
-            complain(f"resume with: {resume_command(config, folders)}")
-    logger.close()
-    progress.finish(folders, config.num_batches - 1)
+            if not folders.missing():
+                complain(f"resume with: {resume_command(config, folders)}")
 
 
 def introduce(parts, folders, state, progress):
@@ -158,6 +159,7 @@ def iterate(parts, learner, sampler, params, iteration):
 def write(parts, learner, folders, logger, state, outcome, counters):
     """Log an iteration and save what it reached, the new `State`."""
     config, iteration = parts.config, state.iteration
+    folders.check()
     if outcome.report.rejected_nonfinite and counters.flight_records <= MAX_FLIGHT_RECORDS:
         record = folders.logs / f"flight-{iteration}.npz"
         origin = parts.origin(iteration, streams.TRAIN)
@@ -171,7 +173,7 @@ def write(parts, learner, folders, logger, state, outcome, counters):
             logger.scalar(tag, value, iteration)
     if iteration % config.save_freq == 0 or iteration == config.num_batches - 1:
         checkpoint.save_policy(folders.policy(iteration), outcome.params)
-    reached = State(iteration + 1, outcome.params, counters, logger.positions())
+    reached = State(iteration + 1, outcome.params, counters, logger.positions(), state.options)
     save_state(folders.saves, reached)
     return reached
 
@@ -197,14 +199,18 @@ def begin(config, parts, folders, resumed):
     from rl import progress
     from rl.logger import Logger
 
-    # The logs come last: a run whose config.json lies there can be resumed.
+    state = load_state(folders.saves, parts.policy)
+    begun = state is not None
+    state = state or State(0, parts.initial_params(), Counters(), {})
+    state = dataclasses.replace(state, options=checkpoint.deciding(config))
+    # The state comes first and the logs last: a run whose config.json lies there can be resumed.
+    if not begun:
+        save_state(folders.saves, state)
     for folder in (folders.saves, folders.logs):
         if resumed:
             checkpoint.extend_config(folder, config.num_batches)
         else:
             checkpoint.write_config(folder, config, parts.policy, config.env_config_path)
-    state = load_state(folders.saves, parts.policy) if resumed else None
-    state = state or State(0, parts.initial_params(), Counters(), {})
     logger = Logger(folders.logs, state.positions)
     if not state.iteration:
         for summary in (progress.layout(config.num_test_steps), *progress.hparams(config)):

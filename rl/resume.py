@@ -1,12 +1,14 @@
 """Which run to go on with: `--resume`."""
 
 import dataclasses
+import os
 import sys
 from pathlib import Path
 
 from rl import arguments
-from rl.checkpoint import Folders, git_commit, group_of, versions
+from rl.checkpoint import EVENTS, POLICIES, Folders, deciding, git_commit, group_of, versions
 from rl.errors import UserError
+from rl.state import OLDER_STATE, STATE, saved_options, states
 
 # Options that may differ when a run is resumed: it may become longer, but keeps its name.
 FREE = arguments.NEUTRAL - {"expname"} | {"num_batches"}
@@ -19,7 +21,7 @@ def choose(command_line=None):
         (`Config`, the `Folders` of the run to resume, or None for a new run)
 
     Raises:
-        UserError: a bad option, no such run, or options that would change the run's result.
+        UserError: a bad option, no such run, one that has lost its state, or options that would change its result.
     """
     given, resume = arguments.parse_given(command_line)
     if resume in (None, "auto"):
@@ -37,6 +39,7 @@ def choose(command_line=None):
     else:
         folder = Path(resume)
     saved, description = arguments.load(folder / "config.json")
+    check_logs(folder, saved)
     changes = differences(folder, saved, given)
     refused = [
         f"{name}: {getattr(saved, name)} in the run, {value} given"
@@ -53,9 +56,50 @@ def choose(command_line=None):
     folders = Folders(folder, Path(config.savedir, *folder.resolve().parts[-3:]))
     if not folders.saves.is_dir():
         raise UserError(f"{folders.saves}: the run's policies are not there; say where with --savedir")
+    check_state(config, folders)
     for warning in changed_since(description):
         print(f"warning: {warning}; the results may differ in their last digits or more", file=sys.stderr)
     return config, folders
+
+
+def check_logs(folder, saved):
+    """Hold a folder against what a log folder is: that of a run's policies has the same config.json.
+
+    Logs and policies may lie in one folder, made so or moved there: then there are events beside the policies.
+
+    Raises:
+        UserError: naming the log folder that belongs to it.
+    """
+    together = os.path.abspath(saved.logdir) == os.path.abspath(saved.savedir)
+    if not together and (states(folder) or any(folder.glob(POLICIES))) and not any(folder.glob(EVENTS)):
+        logs = Path(saved.logdir, *folder.resolve().parts[-3:])
+        raise UserError(f"{folder}: holds a run's policies; expected its log folder, which was {logs}")
+
+
+def check_state(config, folders):
+    """Find out whether a run's state is there, and made with the same options. A run without one may begin if nothing
+    else was written yet.
+
+    Raises:
+        UserError: the state is missing, or options were changed.
+    """
+    written = [*folders.saves.glob(POLICIES), *folders.logs.glob(EVENTS)]
+    if written and not states(folders.saves):
+        raise UserError(
+            f"{folders.saves / STATE}: the run has begun ({written[0].name} is there), but its state is missing, so it "
+            f"cannot go on; bring {STATE} or {OLDER_STATE} back, or begin a new run without --resume"
+        )
+    before, now = saved_options(folders.saves), deciding(config)
+    changed = [
+        f"{name}: {before[name]} when the run's state was saved, now {now[name]}"
+        for name in sorted(before.keys() & now.keys())
+        if before[name] != now[name] and not (name == "num_batches" and now[name] > before[name])
+    ]
+    if changed:
+        raise UserError(
+            f"{folders.logs}: what decides the run's result was changed: {'; '.join(changed)}; "
+            "change it back, or begin a new run"
+        )
 
 
 def differences(folder, saved, given):

@@ -1,5 +1,6 @@
 """What a run needs to go on, in two generations of files, and flight records of steps that went wrong."""
 
+import contextlib
 import dataclasses
 import hashlib
 import io
@@ -33,12 +34,14 @@ class State:
         params: θ.
         counters: `Counters`.
         positions: where the event files ended (`rl.logger.Logger.positions`).
+        options: what it was made with (`rl.checkpoint.deciding`); empty in states older than this entry.
     """
 
     iteration: int
     params: dict
     counters: Counters
     positions: dict
+    options: dict = dataclasses.field(default_factory=dict)
 
 
 STATE, OLDER_STATE, DAMAGED_STATE = "state.pt", "state-older.pt", "state-damaged.pt"
@@ -47,11 +50,29 @@ STATE, OLDER_STATE, DAMAGED_STATE = "state.pt", "state-older.pt", "state-damaged
 def save_state(folder, state):
     """Save a `State`, keeping the one before it as a second generation."""
     facts = json.dumps(
-        {"iteration": state.iteration, "counters": dataclasses.asdict(state.counters), "positions": state.positions}
+        {
+            "iteration": state.iteration,
+            "counters": dataclasses.asdict(state.counters),
+            "positions": state.positions,
+            "options": state.options,
+        }
     )
     params = {name: value.detach().cpu() for name, value in state.params.items()}
     with replacing(folder / STATE, older=folder / OLDER_STATE) as temporary:
         save_tensors(temporary, {"facts": facts, "params": params, "digest": _digest(facts, params)})
+
+
+def states(folder):
+    """The paths of the states in a folder, the newest first."""
+    return [folder / name for name in (STATE, OLDER_STATE) if (folder / name).exists()]
+
+
+def saved_options(folder):
+    """The `options` of the newest undamaged state in a folder; empty where none tells."""
+    for path in states(folder):
+        with contextlib.suppress(UserError):
+            return _read_state(path).options
+    return {}
 
 
 def load_state(folder, policy):
@@ -67,12 +88,10 @@ def load_state(folder, policy):
         UserError: there are states, but all are damaged.
     """
     damage = []
-    for name in (STATE, OLDER_STATE):
-        path = folder / name
-        if not path.exists():
-            continue
+    for path in states(folder):
         try:
-            state = _read_state(path, policy)
+            state = _read_state(path)
+            check_shapes(path, state.params, policy)
         except UserError as error:
             damage.append(str(error))
             continue
@@ -85,7 +104,7 @@ def load_state(folder, policy):
     return None
 
 
-def _read_state(path, policy):
+def _read_state(path):
     content = load_tensors(path, "a run's state")
     try:
         facts, params = content["facts"], content["params"]
@@ -95,12 +114,11 @@ def _read_state(path, policy):
         numbers = [facts["iteration"], *vars(counters).values(), *positions.values()]
         if not all(isinstance(number, int) and number >= 0 for number in numbers):
             raise ValueError(f"expected counts, found {numbers}")
-        state = State(facts["iteration"], params, counters, positions)
+        state = State(facts["iteration"], params, counters, positions, dict(facts.get("options", {})))
     except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise UserError(f"{path}: damaged: {type(error).__name__}: {error}") from None
     if not intact:
         raise UserError(f"{path}: damaged: its contents do not agree with its checksum")
-    check_shapes(path, params, policy)
     return state
 
 

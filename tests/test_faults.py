@@ -20,6 +20,7 @@ from gymnasium.spaces import Box
 from tensorboardX.event_file_writer import EventsWriter
 
 import rl.envs
+import rl.main
 from rl import checkpoint, sampler
 from rl.build import Parts
 from rl.errors import UserError
@@ -252,7 +253,7 @@ def test_a_run_whose_disk_fills_up_at_many_moments_ends_with_the_same_bytes(tmp_
 
 def test_a_full_disk_is_noticed_before_training(tmp_path):
     status, output = run(tmp_path, FEW, limit_files, 1000)
-    assert_told(status, output, "File too large", str(tmp_path / "saves"), "config.json")
+    assert_told(status, output, "File too large", str(tmp_path / "saves"), "state.pt")
     assert "iteration" not in output and not list(tmp_path.rglob("*.tmp"))
 
 
@@ -267,6 +268,28 @@ def test_a_run_goes_on_once_there_is_room_again(tmp_path, undisturbed, undisturb
     status, output = run(tmp_path, [*FEW, "--resume", "auto"])
     assert status == 0 and "resumed at iteration" in output
     assert record(tmp_path) == undisturbed
+
+
+def remove_after(iteration, pattern):
+    """What matches below the run's place is removed after an iteration."""
+
+    def telling(progress, number, outcome):
+        tell(progress, number, outcome)
+        if number == iteration:
+            for path in Path(rl.main.sys.stdout.name).parent.glob(pattern):
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    tell, rl.main.tell = rl.main.tell, telling
+
+
+@pytest.mark.parametrize("pattern", ["logs", "saves", "logs/*", "saves/*/*/*", "logs/*/*/*/events.*"])
+def test_a_folder_that_is_deleted_is_noticed_at_the_next_write(tmp_path, pattern):
+    status, output = run(tmp_path, FEW, remove_after, 1, pattern)
+    assert_told(status, output, pattern.split("/")[0], "gone" if "events" not in pattern else "No such file")
+    assert "iteration 1:" in output and "iteration 2:" not in output
+    assert ("resume with: " in output) == ("events" in pattern)
+    # Nothing of it is made anew.
+    assert not list(tmp_path.glob(pattern))
 
 
 @pytest.mark.parametrize("blocked", ["logs", "saves"])

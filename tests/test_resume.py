@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -21,7 +22,8 @@ from rl.build import Parts
 from rl.errors import UserError
 from rl.logger import Logger
 from rl.main import resume_command
-from rl.state import Counters, State, load_state, save_state
+from rl.state import STATE, Counters, State, load_state, save_state
+from rl.state import _digest as digest_of
 from tests.test_faults import FEW, run
 from tests.torture import GRAPH, SHORT, into, kill_parent, record, run_of, undisturbed
 
@@ -146,6 +148,109 @@ def test_the_environments_file_is_compared_by_content(tmp_path):
         chosen(tmp_path, logs)
 
 
+def files(folder):
+    """Every file below a folder, with its bytes; what processes printed is left out."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "output"}
+
+
+def test_a_run_that_has_lost_its_state_is_refused(tmp_path):
+    assert run(tmp_path, FEW)[0] == 0
+    logs, saves = run_of(tmp_path)
+    for path in saves.glob("state*.pt"):
+        path.unlink()
+    before = files(tmp_path)
+    for line in (["--resume", str(logs)], [*FEW, "--resume", "auto"]):
+        status, output = run(tmp_path, line)
+        assert status == 2 and output.count("\n") == 1
+        assert f"main.py: {saves / 'state.pt'}: the run has begun" in output and "begin a new run" in output
+        assert files(tmp_path) == before
+
+
+def test_a_run_without_a_state_that_has_written_nothing_else_begins(tmp_path):
+    logs = begun(tmp_path, *FEW)
+    for path in run_of(tmp_path)[1].glob("state*.pt"):
+        path.unlink()
+    status, output = run(tmp_path, ["--resume", str(logs)])
+    assert status == 0 and "iteration 0:" in output
+
+
+def test_the_folder_of_policies_is_no_run_to_resume(tmp_path):
+    assert run(tmp_path, FEW)[0] == 0
+    logs, saves = run_of(tmp_path)
+    before = files(tmp_path)
+    status, output = run(tmp_path, ["--resume", str(saves)])
+    assert status == 2 and output.count("\n") == 1
+    assert f"{saves}: holds a run's policies; expected its log folder, which was {logs}" in output
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("made, events", [(True, False), (True, True), (False, True)])
+def test_logs_and_policies_may_lie_in_one_folder(tmp_path, made, events):
+    """Made so, or moved there."""
+    logs = begun(tmp_path)
+    shutil.copy(run_of(tmp_path)[1] / STATE, logs)
+    if made:
+        changed(logs / "config.json", savedir=str(tmp_path / "logs"))
+    if events:
+        (logs / "events.out.tfevents.123.machine.0").touch()
+    assert resume.choose(["--resume", str(logs), "--savedir", str(tmp_path / "logs")])[1].saves == logs
+
+
+def with_options(logs, line):
+    """Save a state in a run that has begun, as main.py does: with its options."""
+    config, folders = resume.choose(line)
+    state = load_state(folders.saves, Parts(config).policy)
+    save_state(folders.saves, dataclasses.replace(state, options=checkpoint.deciding(config)))
+    return folders.saves
+
+
+@pytest.mark.parametrize(
+    "changes, told",
+    [
+        ({"fast_lr": 0.25}, "fast_lr: 0.5 when the run's state was saved, now 0.25"),
+        ({"seed": 3, "gamma": 0.5}, "gamma: 0.95 when the run's state was saved, now 0.5; seed: 42 when"),
+        ({"num_batches": 499}, "num_batches: 500 when the run's state was saved, now 499"),
+        ({"num_batches": 501, "num_workers": 7, "quiet": True, "expname": "x", "versions": {}}, None),
+    ],
+)
+def test_options_edited_in_a_config_are_refused(tmp_path, changes, told):
+    logs = begun(tmp_path, *GRAPH_OPTIONS, "--fast-lr", "0.5")
+    line = ["--resume", str(logs), "--savedir", str(tmp_path / "saves")]
+    with_options(logs, line)
+    changed(logs / "config.json", **changes)
+    if told is None:
+        assert resume.choose(line)[1].logs == logs
+        return
+    with pytest.raises(UserError) as caught:
+        resume.choose(line)
+    assert str(caught.value).startswith(f"{logs}: what decides the run's result was changed: {told}")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_edited_copy_of_the_environments_file_is_refused(tmp_path):
+    logs = begun(tmp_path, *GRAPH_OPTIONS)
+    line = ["--resume", str(logs), "--savedir", str(tmp_path / "saves")]
+    with_options(logs, line)
+    copy = logs / "ctgraph_d2.json"
+    copy.write_text(copy.read_text().replace('"depth": 2', '"depth": 3'))
+    with pytest.raises(UserError, match=r"env_config_path: a file of SHA-256 .* now a file of SHA-256"):
+        resume.choose(line)
+
+
+def test_a_state_of_before_it_told_its_options_still_loads(tmp_path):
+    logs = begun(tmp_path, "--fast-lr", "0.5")
+    line = ["--resume", str(logs), "--savedir", str(tmp_path / "saves")]
+    path = with_options(logs, line) / STATE
+    content = torch.load(path, weights_only=True)
+    facts = json.loads(content["facts"])
+    assert facts.pop("options")["fast_lr"] == 0.5
+    facts = json.dumps(facts)
+    torch.save(content | {"facts": facts, "digest": digest_of(facts, content["params"])}, path)
+    changed(logs / "config.json", fast_lr=0.25)
+    config, folders = resume.choose(line)
+    assert load_state(folders.saves, Parts(config).policy).options == {} and config.fast_lr == 0.25
+
+
 def test_paths_in_a_config_are_not_followed(tmp_path, monkeypatch):
     logs = begun(tmp_path / "here", *GRAPH_OPTIONS)
     trap = tmp_path / "trap"
@@ -205,12 +310,54 @@ def test_two_processes_may_not_work_on_one_run(tmp_path):
     assert run(tmp_path, [*FEW, "--resume", "auto"])[0] == 0
 
 
+def test_two_copies_of_a_log_folder_may_not_share_the_policies_folder(tmp_path):
+    assert run(tmp_path, FEW)[0] == 0
+    logs, saves = run_of(tmp_path)
+    before = record(tmp_path)
+    copy = tmp_path / "copy" / logs.relative_to(tmp_path / "logs")
+    shutil.copytree(logs, copy)
+    with checkpoint.Folders(copy, saves).claimed():
+        status, output = run(tmp_path, ["--resume", str(logs), "--num-batches", "5"])
+        assert status == 2 and f"{saves}: another process is at work on this run" in output
+    assert record(tmp_path) == before
+    # One folder for both is locked once.
+    with checkpoint.Folders(logs, logs).claimed():
+        pass
+
+
 def test_the_command_that_resumes_names_what_it_must(tmp_path):
     config = arguments.Config(logdir=str(tmp_path / "my logs"))
     folders = checkpoint.Folders(tmp_path / "my logs" / "run", tmp_path / "saves" / "run")
     assert resume_command(config, folders) == f"python main.py --resume '{folders.logs}'"
     elsewhere = dataclasses.replace(config, savedir="there")
     assert resume_command(elsewhere, folders).endswith("--savedir there")
+
+
+def test_event_files_that_the_state_does_not_know_are_set_aside(tmp_path, capsys):
+    name = "events.out.tfevents.123.another"
+    for content in (b"first", b"second"):
+        (tmp_path / name).write_bytes(content)
+        Logger(tmp_path, {}).close()
+        (told,) = capsys.readouterr().err.splitlines()
+        assert told.startswith(f"warning: {tmp_path / name}: the run's state does not know this file")
+        (its_own,) = tmp_path.glob("*tfevents*")
+        its_own.unlink()
+    assert files(tmp_path) == {
+        tmp_path / "events.out.set-aside.123.another": b"first",
+        tmp_path / "events.out.set-aside.123.another-2": b"second",
+    }
+
+
+def test_event_files_that_others_write_during_a_run_are_not_taken_for_its_own(tmp_path, capsys):
+    first = Logger(tmp_path)
+    (tmp_path / "events.out.tfevents.123.another").write_bytes(b"another's")
+    positions = first.positions()
+    first.close()
+    assert len(positions) == 1
+    (tmp_path / "events.out.tfevents.123.another").write_bytes(b"another's, which grew")
+    Logger(tmp_path, positions).close()
+    assert b"another's, which grew" in files(tmp_path).values()
+    assert len(capsys.readouterr().err.splitlines()) == 1
 
 
 def test_events_that_are_missing_are_told_of(tmp_path, capsys):

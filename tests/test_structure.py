@@ -25,7 +25,8 @@ LAYERS = [
 ]
 # Neighbours that may see one another, in this order.
 WITHIN = [("activations", "evaluation"), ("activations", "build"), ("evaluation", "build"), ("logger", "evaluation"),
-          ("test", "plot"), ("build", "checkpoint")]  # fmt: skip
+          ("test", "plot"), ("build", "checkpoint"),
+          ("logger", "checkpoint")]  # fmt: skip
 
 
 def imports(path):

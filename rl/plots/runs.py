@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 from tensorboardX.proto.event_pb2 import Event
 
 from rl import arguments
+from rl.checkpoint import EVENTS
 from rl.envs import ctgraph_config
 from rl.errors import UserError
 
@@ -63,7 +64,7 @@ class Run(Folder):
     def curves(self):
         """TensorBoard's scalars: tag -> (iterations [N] ascending, values [N]); a repeated iteration's last one."""
         points = {}
-        for file in sorted(self.path.glob("events.out.tfevents.*")):
+        for file in sorted(self.path.glob(EVENTS)):
             for tag, step, value in scalars(file):
                 # tensorboardX's helpers write the blank of published tags as an underscore.
                 points.setdefault(tag.replace(" ", "_"), {})[step] = value
@@ -153,7 +154,7 @@ def read_run(path):
     if (path / "results.json").is_file():
         raise UserError(f"{path}: expected a training run's folder, found an evaluation")
     run = Run(path, _config(path, "a training run's log folder"))
-    if not any(path.glob("events.out.tfevents.*")):
+    if not any(path.glob(EVENTS)):
         raise UserError(f"{path}: expected a training run's log folder, found no TensorBoard events in it")
     return run
 
