@@ -50,8 +50,7 @@ def choose(command_line=None):
         raise UserError(f"{folder}: these options would change the run: {'; '.join(sorted(refused))}")
     if changes.get("num_batches", saved.num_batches) < saved.num_batches:
         raise UserError(f"--num-batches: the run has {saved.num_batches}; expected that or more")
-    # Folders named in a file are not followed: the saves lie in the default place unless the command line says where.
-    places = {"logdir": str(logdir_of(folder)), "savedir": given.get("savedir", arguments.Config().savedir)}
+    places = {"logdir": str(logdir_of(folder)), "savedir": given.get("savedir") or savedir_of(folder, saved)}
     config = dataclasses.replace(saved, **(changes | places), env_config_path=copied(folder, saved))
     folders = Folders(folder, Path(config.savedir, *folder.resolve().parts[-3:]))
     if not folders.saves.is_dir():
@@ -60,6 +59,17 @@ def choose(command_line=None):
     for warning in changed_since(description):
         print(f"warning: {warning}; the results may differ in their last digits or more", file=sys.stderr)
     return config, folders
+
+
+def savedir_of(folder, saved):
+    """The folder of all policies: where the run put them, if the same config.json lies there, too; else the default.
+
+    A config.json that was changed, or is somebody else's, is not followed to any place.
+    """
+    there = Path(saved.savedir, *folder.resolve().parts[-3:], "config.json")
+    if there.is_file() and content(there) == content(folder / "config.json"):
+        return saved.savedir
+    return arguments.Config().savedir
 
 
 def check_logs(folder, saved):

@@ -270,6 +270,18 @@ def test_paths_in_a_config_are_not_followed(tmp_path, monkeypatch):
         chosen(tmp_path / "here", logs)
 
 
+def test_policies_are_found_where_the_run_put_them(tmp_path):
+    logs = begun(tmp_path)
+    _, folders = resume.choose(["--resume", str(logs)])
+    assert folders.saves == run_of(tmp_path)[1]
+    # Both trees moved: the command line says where.
+    moved = tmp_path / "moved"
+    shutil.move(tmp_path / "saves", moved)
+    with pytest.raises(UserError, match="say where with --savedir"):
+        resume.choose(["--resume", str(logs)])
+    assert resume.choose(["--resume", str(logs), "--savedir", str(moved)])[1].saves.is_relative_to(moved)
+
+
 def auto(folder, *line):
     return resume.choose([*line, *into(folder), "--resume", "auto"])
 
