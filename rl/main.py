@@ -76,6 +76,7 @@ def go_on(parts, learner, folders, state, logger, interrupts):
     """Iterate from a `State` to the end of a run."""
     from rl.progress import Progress
     from rl.sampler import WorkerError
+    from rl.standing import IDLE, idle
 
     config, finished = parts.config, False
     progress = Progress(config.num_batches, state.iteration, config.quiet)
@@ -86,6 +87,7 @@ def go_on(parts, learner, folders, state, logger, interrupts):
             for iteration in range(state.iteration, config.num_batches):
                 outcome = iterate(parts, learner, sampler, state.params, iteration)
                 counters = count(state.counters, outcome.report, sampler.restarts)
+                stands_still = state.counters.longest_idle < IDLE <= counters.longest_idle
                 with interrupts.shield():
                     state = write(parts, learner, folders, logger, state, outcome, counters)
                 tell(progress, iteration, outcome)
@@ -95,6 +97,8 @@ def go_on(parts, learner, folders, state, logger, interrupts):
                         "that are not finite; a smaller --fast-lr or --max-kl may help, and the flight records in "
                         f"{folders.logs} tell more"
                     )
+                if stands_still:
+                    progress.note(f"warning: {idle(IDLE)}")
         finished = True
         logger.close()
         progress.finish(folders, config.num_batches - 1)
@@ -180,15 +184,26 @@ def write(parts, learner, folders, logger, state, outcome, counters):
 
 def tell(progress, iteration, outcome):
     """Tell people of an iteration."""
-    from rl.evaluation import summarize
-
-    episodes = outcome.phases.episodes
-    before, after = (summarize(phase.returns).mean for phase in episodes)
+    episodes, report = outcome.phases.episodes, outcome.report
+    returns = tuple(phase.returns.mean() for phase in episodes)
     steps = sum(phase.steps for phase in episodes)
-    progress.iteration(iteration, before, after, outcome.report.kl, steps, outcome.times)
+    kl = report.kl if report.accepted else None
+    progress.iteration(iteration, returns, kl, steps, outcome.times, success_rates(episodes))
     if outcome.evaluation:
-        means = ", ".join(f"{summarize(phase.returns).mean:.3f}" for phase in outcome.evaluation[1].episodes)
-        progress.note(f"  evaluation after 0, 1, 2, … updates: {means}")
+        tested = outcome.evaluation[1].episodes
+        line = "  evaluation after 0, 1, 2, … updates: " + ", ".join(f"{phase.returns.mean():.3f}" for phase in tested)
+        rates = success_rates(tested)
+        if rates:
+            line += "; success rate (any step): " + ", ".join(f"{rate:.1%}" for rate in rates)
+        progress.note(line)
+
+
+def success_rates(episodes):
+    """The success rate (any step) of each phase's `Episodes`; None where the environment does not tell."""
+    from rl.evaluation import successes
+
+    told = [successes(phase) for phase in episodes]
+    return tuple(found["any"].mean() for found in told) if told[0] else None
 
 
 def begin(config, parts, folders, resumed):
@@ -222,12 +237,15 @@ def begin(config, parts, folders, resumed):
 def count(counters, report, restarts):
     """The `Counters` after an outer step."""
     rejected = report.rejected_nonfinite
+    idle = 0 if report.accepted else counters.idle_in_a_row + 1
     return Counters(
         worker_restarts=restarts,
         no_update=counters.no_update + (not report.accepted and not rejected),
         rejected_nonfinite=counters.rejected_nonfinite + rejected,
         rejected_in_a_row=counters.rejected_in_a_row + 1 if rejected else 0,
         flight_records=counters.flight_records + rejected,
+        idle_in_a_row=idle,
+        longest_idle=max(counters.longest_idle, idle),
     )
 
 

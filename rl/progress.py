@@ -4,20 +4,17 @@ import math
 import shlex
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
 from tensorboardX import summary as summaries
 
-from rl import activations
+from rl import activations, standing
 from rl.arguments import NEUTRAL
 from rl.evaluation import replay
 from rl.gates import summarize
 
-REFERENCES = Path(__file__).resolve().parents[1] / "docs" / "reference_curves"
 _RUNNING = ("before_update", "after_update")
-WINDOW = 5  # iterations that a comparison with a reference is the mean of
 
 
 class Progress:
@@ -40,26 +37,32 @@ class Progress:
 
             self.bar = tqdm(total=total, initial=start, file=self.stream, unit="it", dynamic_ncols=True)
 
-    def iteration(self, number, before, after, kl, steps, times):
+    def iteration(self, number, returns, kl, steps, times, success=None):
         """Tell of one iteration.
 
         Args:
             number: its number, from 0.
-            before, after: mean returns before and after the update.
-            kl: of the outer step, in nat.
+            returns: means before and after the update.
+            kl: of the outer step, in nat; None where no step was accepted.
             steps: environment steps sampled.
             times: {"sampling", "learning"} -> seconds.
+            success: success rates (any step) before and after the update, where the environment tells them.
         """
         speed = steps / max(times["sampling"], 1e-9)
+        moved = "no step accepted" if kl is None else f"kl {kl:.4f}" if kl >= 5e-5 else f"kl {kl:.1e}"
+        (before, after), (failed, solved) = returns, success or (None, None)
         if self.bar is not None:
-            self.bar.set_postfix_str(f"return {before:.3g} -> {after:.3g}, kl {kl:.4f}, {speed:,.0f} steps/s")
+            rates = f"success {failed:.0%} -> {solved:.0%}, " if success else ""
+            self.bar.set_postfix_str(f"return {before:.3g} -> {after:.3g}, {rates}{moved}, {speed:,.0f} steps/s")
             self.bar.update()
             return
+        rates = f"success rate {failed:.1%} -> {solved:.1%}, " if success else ""
         done = number + 1 - self.start
         left = (time.perf_counter() - self.started) / done * (self.total - number - 1)
         self.note(
-            f"iteration {number}: return {before:.3f} -> {after:.3f}, kl {kl:.4f}, sampling {times['sampling']:.2f} s, "
-            f"learning {times['learning']:.2f} s, {speed:.0f} steps/s, {duration(left)} left"
+            f"iteration {number}: return {before:.3f} -> {after:.3f}, {rates}{moved}, "
+            f"sampling {times['sampling']:.2f} s, learning {times['learning']:.2f} s, {speed:.0f} steps/s, "
+            f"{duration(left)} left"
         )
 
     def note(self, text):
@@ -75,7 +78,7 @@ class Progress:
             self.bar.close()
 
     def finish(self, folders, iteration):
-        """The last words: where everything lies, how to evaluate it, and where the run stands beside a reference.
+        """The last words: where everything lies, how to evaluate it, and where the run stands.
 
         Args:
             folders: `rl.checkpoint.Folders`.
@@ -86,7 +89,7 @@ class Progress:
         evaluate = shlex.join(["python", "test.py", str(folders.logs / "config.json"), str(policy)])
         for line in (f"logs: {folders.logs}", f"policies: {folders.saves}", f"evaluate with: {evaluate}"):
             self.note(line)
-        for line in standing(folders.logs):
+        for line in standing.last_words(folders.logs):
             self.note(line)
 
 
@@ -95,39 +98,6 @@ def duration(seconds):
     minutes, seconds = divmod(math.ceil(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{seconds:02d}"
-
-
-def standing(folder):
-    """Where a run stands beside the reference curve that fits its environment and method.
-
-    Compared are the means of the last 5 iterations that both have (of fewer where there are fewer).
-
-    Args:
-        folder: the run's log folder.
-
-    Returns:
-        list of lines; none where no reference fits, or it shares no iteration with the run
-    """
-    from rl.plots import runs
-    from rl.plots.references import read_reference
-
-    run = runs.read_run(folder)
-    lines = []
-    for path in sorted(REFERENCES.glob("*.json")):
-        reference = read_reference(path)
-        gate = run.config.nm_gate if run.config.neuromodulation else None
-        fits = (run.environment, run.config.method) == (reference.environment, reference.method)
-        if not fits or reference.nm_gate not in (None, gate):
-            continue
-        for name, theirs in reference.curves.items():
-            iterations, ours = run.curve(f"running_returns/{name}")
-            shared, mine, other = np.intersect1d(iterations, reference.iterations, return_indices=True)
-            if shared.size:
-                lines.append(
-                    f"{name.replace('_', ' ')}, up to iteration {shared[-1]}: {ours[mine][-WINDOW:].mean():.4g}; "
-                    f"reference {theirs[other][-WINDOW:].mean():.4g} ({path.name})"
-                )
-    return lines
 
 
 def layout(num_test_steps):
@@ -140,7 +110,9 @@ def layout(num_test_steps):
                 "test tasks, after each number of updates": [
                     "Multiline", [f"evaluation_rew/avg_rew {count}" for count in updates]
                 ],
-                "solved test tasks": ["Multiline", [f"evaluation_success/any {count}" for count in updates]],
+                "success rate (any step) of the test tasks": [
+                    "Multiline", [f"evaluation_success/any {count}" for count in updates]
+                ],
             }
         }
     )  # fmt: skip

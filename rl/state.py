@@ -16,13 +16,15 @@ from rl.files import check_shapes, load_tensors, replacing, save_tensors
 
 @dataclasses.dataclass
 class Counters:
-    """What a run has met so far."""
+    """What a run has met so far. A state of before a counter was there begins with its default."""
 
     worker_restarts: int = 0
     no_update: int = 0
     rejected_nonfinite: int = 0
     rejected_in_a_row: int = 0
     flight_records: int = 0
+    idle_in_a_row: int = 0
+    longest_idle: int = 0
 
 
 @dataclasses.dataclass(frozen=True)

@@ -48,8 +48,24 @@ def test_importing_the_registry_imports_no_engine_and_no_torch():
 
 def test_an_unknown_environment_is_told_the_known_ones():
     for call in (rl.envs.options, lambda name: rl.envs.make(name, 1)):
-        with pytest.raises(UserError, match="unknown environment 'HalfCat-v1'; known: 2DNavigation-v0, CTgraph"):
-            call("HalfCat-v1")
+        with pytest.raises(UserError, match="unknown environment 'Walker-v7'; known: 2DNavigation-v0, CTgraph"):
+            call("Walker-v7")
+
+
+@pytest.mark.parametrize(
+    "typed, meant",
+    [
+        ("2dnavigation-v0", "2DNavigation-v0"),
+        ("2DNavigaton-v0", "2DNavigation-v0"),
+        ("2DNavigation", "2DNavigation-v0"),
+        ("halfcheetahdir-v0", "HalfCheetahDir-v1"),
+        ("ML1push-v2", "ML1Push-v2"),
+    ],
+)
+def test_a_mistyped_environment_is_told_the_one_that_was_meant(typed, meant):
+    with pytest.raises(UserError) as caught:
+        rl.envs.options(typed)
+    assert str(caught.value).startswith(f"unknown environment {typed!r} (did you mean {meant}")
 
 
 def test_a_package_that_is_not_installed_is_named(monkeypatch):

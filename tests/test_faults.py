@@ -1,5 +1,6 @@
 """What happens to a run at a chosen moment: each test's run is a process of its own that sabotages itself."""
 
+import dataclasses
 import errno
 import json
 import multiprocessing
@@ -313,6 +314,12 @@ def loads_as(folder, *numbers):
     assert state.iteration in numbers
     assert (state.counters, state.positions) == (expected.counters, expected.positions)
     assert all(torch.equal(state.params[name], value) for name, value in expected.params.items())
+
+
+def test_a_state_of_before_a_counter_was_there_is_read(tmp_path):
+    counters = dataclasses.make_dataclass("Counters", ["worker_restarts", "no_update", "flight_records"])(1, 2, 3)
+    save_state(tmp_path, State(4, STATES[0].params, counters, {}))
+    assert load_state(tmp_path, POLICY).counters == Counters(worker_restarts=1, no_update=2, flight_records=3)
 
 
 @pytest.mark.parametrize("damaged", [False, True], ids=["two whole states", "the newest damaged"])

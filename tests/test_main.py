@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -100,7 +101,7 @@ def test_a_run_writes_what_it_should(tmp_path, capsys):
     assert (logs / "config.json").read_text() == (saves / "config.json").read_text()
     assert json.loads((logs / "ctgraph_d2.json").read_text()) == json.loads(GRAPH.read_text())
     output = capsys.readouterr()
-    assert output.out.count("iteration ") == 4 and output.out.count("evaluation") == 2 and output.err == ""
+    assert output.out.count("\niteration ") == 4 and output.out.count("\n  evaluation") == 2 and output.err == ""
     assert active_children() == []
 
 
@@ -247,3 +248,41 @@ def test_an_interrupt_ends_the_run_at_once_and_leaves_no_process(tmp_path, to, w
     finally:
         process.kill()
         process.wait()
+
+
+DULL = [
+    "--env-name", "tests.user_environments:Dull-v0", "--num-workers", "1", "--meta-batch-size", "2",
+    "--fast-batch-size", "2", "--test-batch-size", "2", "--num-test-steps", "1", "--test-freq", "99",
+    "--hidden-size", "4",
+]  # fmt: skip
+
+
+def test_a_policy_that_stands_still_is_told_of_once_and_at_the_end(tmp_path, capsys):
+    """Every return is 0: no step is accepted. The run is resumed before and after it is told of."""
+    still, never = "warning: 10 outer steps in a row changed nothing", "the policy never moved: of {} outer steps none"
+    assert main([*DULL, "--num-batches", "7", *into(tmp_path)]) == 0
+    output = capsys.readouterr().out
+    assert output.count(", no step accepted, ") == 7 and still not in output and never.format(7) in output
+    resume = ["--resume", str(only_run(tmp_path / "logs")), "--savedir", str(tmp_path / "saves")]
+    assert main([*resume, "--num-batches", "12"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (warned,) = (number for number, line in enumerate(lines) if line.startswith(still))
+    assert lines[warned - 1].startswith("iteration 9:") and any(never.format(12) in line for line in lines[warned:])
+    assert main([*resume, "--num-batches", "22"]) == 0
+    output = capsys.readouterr().out
+    assert still not in output and never.format(22) in output
+    policies = (only_run(tmp_path / "saves") / f"policy-{iteration}.pt" for iteration in (0, 21))
+    before, after = (torch.load(path, weights_only=True) for path in policies)
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_success_rates_are_told_where_the_environment_tells_them(tmp_path, capsys):
+    seek = ["tests.user_environments:Seek-v0" if word.endswith("Dull-v0") else word for word in DULL]
+    assert main([*seek, "--num-batches", "1", *into(tmp_path / "seek")]) == 0
+    first, evaluation, *rest = capsys.readouterr().out.splitlines()[1:]
+    rate = r"\d+\.\d%"
+    assert re.match(rf"iteration 0: return \S+ -> \S+, success rate {rate} -> {rate}, ", first)
+    assert re.fullmatch(rf"  evaluation after .*: \S+, \S+; success rate \(any step\): {rate}, {rate}", evaluation)
+    assert any(re.fullmatch(rf"success rate \(any step\): {rate}, {rate}", line) for line in rest)
+    assert main([*NAVIGATION, *SMALL, "--num-batches", "1", "--num-workers", "1", *into(tmp_path / "navigation")]) == 0
+    assert "success rate" not in capsys.readouterr().out

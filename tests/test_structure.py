@@ -11,6 +11,7 @@ PACKAGE = ROOT / "rl"
 LAYERS = [
     {"main", "test", "plot"},
     {"resume", "interrupts", "progress", "video"},
+    {"standing"},
     {"plots"},
     {"activations", "evaluation", "build", "logger", "checkpoint", "state"},
     {"metalearner", "sampler"},

@@ -87,6 +87,14 @@ class Seek(gymnasium.Env):
         return self.position, -distance, False, False, {"success": distance < 0.3}
 
 
+class Dull(Seek):
+    """Whatever is done earns nothing, so nothing can be learnt; of success it tells only where there is some."""
+
+    def step(self, action):
+        observation, _, terminated, truncated, info = super().step(action)
+        return observation, 0.0, terminated, truncated, info if info["success"] else {}
+
+
 class Scale(gymnasium.RewardWrapper):
     """What a user might put around an environment: the agent is to learn from scaled rewards."""
 
@@ -198,7 +206,7 @@ class TasklessVector(gymnasium.vector.VectorEnv):
 
 
 for scalar in (
-    Walk, Impatient, Reach, Seek, Untrue, Taskless, Listed, Switches, Careless, Short, Untested, Tiring,
+    Walk, Impatient, Reach, Seek, Dull, Untrue, Taskless, Listed, Switches, Careless, Short, Untested, Tiring,
 ):  # fmt: skip
     gymnasium.register(f"{scalar.__name__}-v0", entry_point=scalar, max_episode_steps=20)
 for vector in (ShortVector, Doubles, Lonely, Autoreset):

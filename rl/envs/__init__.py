@@ -4,6 +4,7 @@ Nothing heavy is imported before an environment is asked for, so one whose physi
 else.
 """
 
+import difflib
 import importlib
 import json
 
@@ -95,8 +96,11 @@ def make_scalar(name, **options):
 def _load(name):
     """The class and the fixed arguments of a built-in environment."""
     if name not in _BUILT_IN:
+        folded = {built_in.casefold(): built_in for built_in in _BUILT_IN}
+        similar = " or ".join(folded[found] for found in difflib.get_close_matches(name.casefold(), folded, n=2))
         raise UserError(
-            f"unknown environment {name!r}; known: {', '.join(known())}, or package.module:Id for one of your own"
+            f"unknown environment {name!r}{f' (did you mean {similar}?)' if similar else ''}; "
+            f"known: {', '.join(known())}, or package.module:Id for one of your own"
         )
     path, fixed = _BUILT_IN[name]
     module, _, attribute = path.partition(":")

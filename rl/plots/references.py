@@ -1,5 +1,6 @@
 """Reference curves: what other implementations made of the same tasks (docs/reference_curves)."""
 
+import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,6 +18,7 @@ class Reference:
         path: its file.
         environment, method, source: what, and who says so.
         nm_gate: hard or soft; None for plain methods.
+        options: those of main.py that it is known to have had, name -> value.
         iterations: [N]
         curves: name of the metric -> values [N].
     """
@@ -26,6 +28,7 @@ class Reference:
     method: str
     source: str
     nm_gate: str | None
+    options: dict
     iterations: np.ndarray
     curves: dict
 
@@ -45,4 +48,8 @@ def read_reference(path):
     if not curves or any(values.shape != iterations.shape for values in curves.values()):
         raise UserError(f"{path}: expected before_update or after_update with as many entries as iteration")
     named = (content[name] for name in ("environment", "method", "source"))
-    return Reference(Path(path), *named, content.get("nm_gate"), iterations, curves)
+    options = content.get("options", {})
+    unknown = sorted(set(options) - {field.name for field in dataclasses.fields(arguments.Config)})
+    if unknown:
+        raise UserError(f"{path}: options: unknown {', '.join(unknown)}")
+    return Reference(Path(path), *named, content.get("nm_gate"), options, iterations, curves)
