@@ -22,7 +22,7 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rl import arguments, checkpoint, resume, streams
+from rl import arguments, checkpoint, resume, start, streams
 from rl.errors import UserError
 from rl.interrupts import complain, exit_status
 from rl.state import Counters, State, load_state, save_flight_record, save_state
@@ -251,8 +251,7 @@ def count(counters, report, restarts):
 
 def resume_command(config, folders):
     """The command line that goes on with a run."""
-    script = sys.argv[0] if Path(sys.argv[0]).name == "main.py" else "main.py"
-    command = ["python", script, "--resume", str(folders.logs)]
+    command = ["python", start.path_of("main.py"), "--resume", str(folders.logs)]
     if Path(config.savedir).resolve() != Path(arguments.Config().savedir).resolve():
         command += ["--savedir", config.savedir]
     return shlex.join(command)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from tensorboardX import summary as summaries
 
-from rl import activations, standing
+from rl import activations, standing, start
 from rl.arguments import NEUTRAL
 from rl.evaluation import replay
 from rl.gates import summarize
@@ -86,7 +86,7 @@ class Progress:
         """
         self.close()
         policy = folders.policy(iteration)
-        evaluate = shlex.join(["python", "test.py", str(folders.logs / "config.json"), str(policy)])
+        evaluate = shlex.join(["python", start.path_of("test.py"), str(folders.logs / "config.json"), str(policy)])
         for line in (f"logs: {folders.logs}", f"policies: {folders.saves}", f"evaluate with: {evaluate}"):
             self.note(line)
         for line in standing.last_words(folders.logs):

@@ -27,6 +27,12 @@ def program():
     sys.stderr = Output.of(sys.stderr, 2, "standard error")
 
 
+def path_of(program):
+    """The path of `main.py`, `test.py` or `plot.py` as the user, who started one of them, can type it."""
+    typed, name = os.path.split(sys.argv[0])
+    return os.path.join(typed, program) if name in ("main.py", "test.py", "plot.py") else program
+
+
 class Output(io.TextIOWrapper):
     """Standard output or standard error: whatever the encoding, it can be written to; an error of writing names it."""
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import rl.envs
-from rl import arguments, checkpoint, resume
+from rl import arguments, checkpoint, resume, start
 from rl import test as evaluation_program
 from rl.build import Parts
 from rl.errors import UserError
@@ -335,6 +335,15 @@ def test_two_copies_of_a_log_folder_may_not_share_the_policies_folder(tmp_path):
     # One folder for both is locked once.
     with checkpoint.Folders(logs, logs).claimed():
         pass
+
+
+def test_commands_name_programs_as_the_user_typed_them(monkeypatch):
+    for typed, expected in (("rl/main.py", "rl/test.py"), ("main.py", "test.py"), ("/usr/bin/pytest", "test.py")):
+        monkeypatch.setattr("sys.argv", [typed])
+        assert start.path_of("test.py") == expected
+    monkeypatch.setattr("sys.argv", ["rl/main.py"])
+    folders = checkpoint.Folders("rl/logs/run", "rl/saves/run")
+    assert resume_command(arguments.Config(), folders) == "python rl/main.py --resume rl/logs/run"
 
 
 def test_the_command_that_resumes_names_what_it_must(tmp_path):
