@@ -4,6 +4,7 @@ import contextlib
 import io
 import json
 import os
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -45,6 +46,15 @@ def replacing(path, older=None):
         if error.errno is not None and error.filename is None:
             error.filename = str(path)
         raise
+
+
+@contextlib.contextmanager
+def appearing(folder):
+    """A temporary folder, whose files move to `folder` once all are written; where that fails, none does."""
+    with tempfile.TemporaryDirectory(dir=folder) as place:
+        yield Path(place)
+        for path in sorted(Path(place).iterdir()):
+            os.replace(path, folder / path.name)
 
 
 def _flush(path):

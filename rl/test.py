@@ -15,6 +15,7 @@ if __name__ == "__main__":
 
 # isort: split
 import dataclasses
+import functools
 import json
 import math
 import shutil
@@ -24,8 +25,8 @@ from pathlib import Path
 from rl import arguments, checkpoint, envs, intervals, interventions, streams, video
 from rl.errors import UserError
 from rl.evaluation import by_class, evaluate, successes
-from rl.files import write_text
-from rl.interrupts import exit_status
+from rl.files import appearing, write_text
+from rl.interrupts import complain, exit_status
 
 GIGABYTE = 1e9
 # Meta-World's evaluation of meta-learning, as its documents describe it.
@@ -92,12 +93,12 @@ def test(options):
     from rl import activations
     from rl.build import Parts
     from rl.logger import Logger
-    from rl.plots.adaptation import adaptation
     from rl.sampler import WorkerError
 
     torch.set_num_threads(1)
     # Task sets drawn once for a run stay those of the run: another seed's test goals may have been trained on.
     parts = Parts(config, task_seed)
+    parts.check_tasks("--num-tasks", config.test_batch_size, options.split, streams.EVALUATE)
     check_sizes(options.config, description, parts.policy)
     params = checkpoint.load_policy(options.policy, parts.policy)
     intervention = intervention_of(options, parts)
@@ -131,10 +132,6 @@ def test(options):
         logger = Logger(folder)
         logger.evaluation(0, tasks, measured, seconds)
         logger.close()
-        adaptation([folder], folder / "adaptation")
-        if options.video:
-            origin = parts.origin(0, streams.EVALUATE)
-            video.record(folder, parts, tasks, measured.episodes, origin, options.video)
     except BaseException as error:
         shutil.rmtree(folder)
         if not isinstance(error, WorkerError):
@@ -146,8 +143,43 @@ def test(options):
         print(f"modulation {options.modulation}, context {options.context}; without them:")
         print(f"{table(phases, tasks)}\nwith them:")
     print(table(measured, tasks))
-    print(f"evaluation:  {folder.resolve()}\npicture:     {(folder / 'adaptation.png').resolve()}")
-    return 0
+    print(f"evaluation:  {folder.resolve()}", flush=True)
+    return draw(folder, parts, tasks, measured.episodes, options.video)
+
+
+def draw(folder, parts, tasks, phases, films):
+    """Draw an evaluation that is written already: one that cannot be drawn stays, and the others are.
+
+    Args:
+        folder: the evaluation.
+        parts: `rl.build.Parts`.
+        tasks: those of the evaluation.
+        phases: its U + 1 `Episodes`.
+        films: how many tasks to film.
+
+    Returns:
+        The exit status: 1 where a picture failed.
+    """
+    from rl.plots.adaptation import adaptation
+
+    origin = parts.origin(0, streams.EVALUATE)
+    pictures = {"adaptation.png": lambda place: adaptation([folder], place / "adaptation")}
+    for number in video.chosen(tasks, films):
+        film = functools.partial(video.record, parts=parts, tasks=tasks, phases=phases, origin=origin, number=number)
+        pictures[f"video-task{number}.mp4"] = film
+    status = 0
+    for name, make in pictures.items():
+        path = folder.resolve() / name
+        try:
+            with appearing(folder) as place:
+                make(place)
+        except Exception as error:  # whatever the libraries for pictures raise, the evaluation is there
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            complain(f"test.py: {path}: cannot be drawn: {reason}; the evaluation itself is complete")
+            status = 1
+        else:
+            print(f"picture:     {path}")
+    return status
 
 
 def describe(options, parts, tasks, measured, phases):

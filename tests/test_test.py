@@ -12,9 +12,12 @@ import numpy as np
 import pytest
 import torch
 
+import rl.build
+import rl.plots.adaptation
 import rl.test
 from rl import arguments, checkpoint
 from rl.build import Parts
+from rl.errors import UserError
 from tests.helpers import only_run
 
 TASKS, STEPS, EPISODES, PHASES = 6, 100, 3, 3
@@ -277,3 +280,52 @@ def test_a_full_disk_is_told_of_in_one_line(tiny, tmp_path, capsys, monkeypatch)
     assert told.startswith(f"test.py: {tmp_path}") and told.endswith("rewards.npy: No space left on device\n")
     assert len(told.splitlines()) == 1
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def fails_after_half(error):
+    """A function in place of `adaptation` that raises once a file of it is written."""
+
+    def instead(folders, output):
+        output.with_suffix(".png").write_bytes(b"half")
+        raise error
+
+    return instead
+
+
+WRITTEN = {"results.json", "rewards.npy", "tasks.json", "contexts.npy", "episodes.npz", "policy.pt", "config.json"}
+
+
+def test_a_picture_that_fails_costs_the_picture_alone(tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(rl.plots.adaptation, "adaptation", fails_after_half(ValueError("no\nfont")))
+    tiny.run("navigation")
+    capsys.readouterr()
+    assert tiny.evaluate("navigation", "--logdir", str(tmp_path)) == 1
+    told = capsys.readouterr()
+    run = only_run(tmp_path)
+    assert told.err == (
+        f"test.py: {run / 'adaptation.png'}: cannot be drawn: ValueError: no font; the evaluation itself is complete\n"
+    )
+    assert "updates      mean" in told.out and "picture:" not in told.out
+    names = {path.name for path in run.iterdir()}
+    assert names >= WRITTEN and not {name for name in names if "adaptation" in name or "tmp" in name}
+
+
+def test_an_interrupted_picture_costs_the_picture_alone(tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(rl.plots.adaptation, "adaptation", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    tiny.run("navigation")
+    capsys.readouterr()
+    assert tiny.evaluate("navigation", "--logdir", str(tmp_path)) == 130
+    assert capsys.readouterr().err == "test.py: interrupted (SIGINT)\n"
+    assert {path.name for path in only_run(tmp_path).iterdir()} >= WRITTEN
+
+
+def test_tasks_that_cannot_be_drawn_are_told_of_before_anything_is_written(tiny, tmp_path, capsys, monkeypatch):
+    def too_few(*_):
+        raise UserError("too few")
+
+    tiny.run("navigation")
+    capsys.readouterr()
+    monkeypatch.setattr(rl.build.Parts, "tasks", too_few)
+    assert tiny.evaluate("navigation", "--logdir", str(tmp_path / "none"), "--num-tasks", "7") == 2
+    assert capsys.readouterr().err == "test.py: --num-tasks 7: too few\n"
+    assert not (tmp_path / "none").exists()

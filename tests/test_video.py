@@ -62,7 +62,7 @@ def words(frames, panel):
 
 def test_navigation_is_filmed_before_and_after_each_update(tmp_path):
     parts, tasks, phases, origin = evaluated(num_test_steps=2)
-    paths = video.record(tmp_path, parts, tasks, phases, origin, 1)
+    paths = video.record(tmp_path, parts, tasks, phases, origin, 0)
     assert sorted(paths) == sorted(tmp_path.iterdir())
     assert [path.suffix for path in paths] == [".mp4", ".gif"]
     for path in paths:
@@ -85,7 +85,8 @@ def test_navigation_is_filmed_before_and_after_each_update(tmp_path):
 
 def test_ctgraph_is_filmed(tmp_path):
     parts, tasks, phases, origin = evaluated(**CTGRAPH)
-    paths = video.record(tmp_path, parts, tasks, phases, origin, 4)
+    numbers = video.chosen(tasks, 4)
+    paths = [path for number in numbers for path in video.record(tmp_path, parts, tasks, phases, origin, number)]
     # First one of each kind, then the others.
     leaves = [task["leaf"] for task in tasks]
     kinds = [leaves.index(leaf) for leaf in sorted(set(leaves))]
@@ -244,7 +245,7 @@ def test_robots_are_filmed(tmp_path, env_name):
         # The first twelve steps will do.
         for array in (*episodes.arrays(), *episodes.infos.values()):
             array[:, 12:] = 0
-    paths = video.record(tmp_path, parts, tasks, phases, origin, 1)
+    paths = video.record(tmp_path, parts, tasks, phases, origin, 0)
     for path in paths:
         frames = read(path)
         moments = replay.shown(200)
@@ -322,7 +323,7 @@ def test_a_way_that_fails_does_not_work(monkeypatch):
     assert asked == [(sys.executable, "egl"), (sys.executable, "osmesa")]
 
 
-def test_the_option_of_test_py(tmp_path, capsys):
+def test_the_option_of_test_py(tmp_path, capsys, monkeypatch):
     from rl import checkpoint
 
     config = Config(**SIZES | CTGRAPH, num_workers=1, num_test_steps=1)
@@ -336,3 +337,21 @@ def test_the_option_of_test_py(tmp_path, capsys):
     assert main([*command, "--video", "1"]) == 0
     (run,) = (tmp_path / "logs").glob("*/*/*")
     assert len(list(run.glob("video-task*.mp4"))) == len(list(run.glob("video-task*.gif"))) == 1
+
+    # A film that fails costs this film alone.
+    def fails_once(path, *arguments):
+        written.append(path.name)
+        if len(written) == 2:
+            path.with_suffix(".mp4").write_bytes(b"half")
+            raise OSError("no codec")
+        return write(path, *arguments)
+
+    written, write = [], film.write
+    monkeypatch.setattr(film, "write", fails_once)
+    capsys.readouterr()
+    assert main([*command, "--video", "3", "--expname", "failing"]) == 1
+    (told,) = capsys.readouterr().err.splitlines()
+    assert f"{written[1]}.mp4: cannot be drawn: OSError: no codec" in told and len(written) == 3
+    (run,) = (tmp_path / "logs").glob("*/*/*_failing")
+    assert {path.stem for path in run.glob("video-task*.*")} == {written[0], written[2]}
+    assert (run / "results.json").is_file() and (run / "adaptation.png").is_file()

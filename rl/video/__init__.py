@@ -36,8 +36,14 @@ def check(config, count):
         importlib.import_module("rl.video.opengl").choose()
 
 
-def record(folder, parts, tasks, phases, origin, count):
-    """Film the first episode of some tasks: the files `video-task<k>.mp4` and `.gif`.
+def chosen(tasks, count):
+    """The numbers of the tasks to film: those that `rl.tasks.distinct` chooses, then the others in their order."""
+    first = distinct(tasks)
+    return (first + [task for task in range(len(tasks)) if task not in first])[:count]
+
+
+def record(folder, parts, tasks, phases, origin, number):
+    """Film the first episode of a task: the files `video-task<number>.mp4` and `.gif`.
 
     Args:
         folder: where the files go.
@@ -45,27 +51,22 @@ def record(folder, parts, tasks, phases, origin, count):
         tasks: those of the evaluation.
         phases: its U + 1 `Episodes`, a panel each.
         origin: the `Origin` of its first phase and task.
-        count: how many tasks: those that `rl.tasks.distinct` chooses, then the others in their order.
+        number: of the task.
 
     Returns:
-        list of the paths
+        list of the two paths
     """
     from rl.video import film, replay
 
     module, _, name = _SCENES[parts.config.env_name].partition(":")
-    first = distinct(tasks)
-    chosen = (first + [task for task in range(len(tasks)) if task not in first])[:count]
-    paths = []
     with (
         closing(envs.make(parts.config.env_name, 1, **parts.setting.env_options)) as env,
         closing(getattr(importlib.import_module(f"rl.video.{module}"), name)(env)) as scene,
     ):
-        for number in chosen:
-            panels = []
-            for updates, episodes in enumerate(phases):
-                place = (origin.seed, origin.iteration, origin.phase + updates, origin.first_task + number, 0)
-                key = streams.key(*place, streams.ENVIRONMENT)
-                panels.append(replay.panel(env, scene, tasks[number], episodes.tasks(number, number + 1), key))
-            title = f"{parts.config.env_name}, task {number}: {film.described(tasks[number])}"
-            paths += film.write(folder / f"video-task{number}", title, panels, replay.shown(env.horizon))
-    return paths
+        panels = []
+        for updates, episodes in enumerate(phases):
+            place = (origin.seed, origin.iteration, origin.phase + updates, origin.first_task + number, 0)
+            key = streams.key(*place, streams.ENVIRONMENT)
+            panels.append(replay.panel(env, scene, tasks[number], episodes.tasks(number, number + 1), key))
+        title = f"{parts.config.env_name}, task {number}: {film.described(tasks[number])}"
+        return film.write(folder / f"video-task{number}", title, panels, replay.shown(env.horizon))
