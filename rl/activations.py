@@ -8,7 +8,7 @@ import torch
 from rl import streams
 from rl.errors import UserError
 from rl.evaluation import replay
-from rl.files import write_text
+from rl.files import load_arrays, write_text
 from rl.tasks import distinct
 
 PROBE_SIZE = 256  # observations
@@ -116,8 +116,7 @@ def read_probe(folder, policy):
     path = folder / "probe.npz"
     if not path.is_file():
         raise UserError(f"--probe {folder}: expected an evaluation with activations, found no probe.npz in it")
-    with np.load(path) as content:
-        observations = content["observations"]
+    observations = load_arrays(path, "an evaluation's probe", ["observations"])["observations"]
     size = policy.architecture.observation_size
     if observations.shape[1:] != (size,):
         raise UserError(f"{path}: expected observations of size {size}, found {observations.shape[1]}")

@@ -8,7 +8,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from rl import streams
+from rl import files, streams
 from rl.errors import UserError
 
 HERE = Path(__file__).resolve().parent
@@ -281,8 +281,8 @@ def load_json(path):
         UserError: no such file, or it holds something else.
     """
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        content = json.loads(files.read_text(path, "a JSON file"))
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: expected a JSON file: {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected a JSON object, found a {type(content).__name__}")

@@ -56,7 +56,9 @@ class Folders:
         for attempt in range(1, 1000):
             run = group / (name if attempt == 1 else f"{name}-{attempt}")
             folders = cls(Path(config.logdir) / run, Path(config.savedir) / run)
-            wanted = [folders.logs] if suffix else dict.fromkeys([folders.logs.resolve(), folders.saves.resolve()])
+            # realpath takes a loop of links as it is: making the folder then says what is wrong.
+            both = dict.fromkeys(Path(os.path.realpath(folder)) for folder in (folders.logs, folders.saves))
+            wanted = [folders.logs] if suffix else both
             made = []
             try:
                 for folder in wanted:
@@ -226,4 +228,9 @@ def load_policy(path, policy):
     if not isinstance(content, dict) or not all(isinstance(value, torch.Tensor) for value in content.values()):
         raise UserError(f"{path}: expected a state dict (names to tensors), found a {type(content).__name__}")
     check_shapes(path, content, policy)
-    return {name: content[name].to(torch.float32) for name in policy.shapes}
+    params = {}
+    for name in policy.shapes:
+        params[name] = content[name].to(torch.float32)
+        if not params[name].isfinite().all():
+            raise UserError(f"{path}: {name}: expected finite numbers, found others")
+    return params

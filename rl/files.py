@@ -4,13 +4,18 @@ import contextlib
 import io
 import json
 import os
+import stat
 import tempfile
 import warnings
+import zipfile
 from pathlib import Path
 
-import torch
+import numpy as np
 
+from rl import memory
 from rl.errors import UserError
+
+LARGEST_TEXT = 100_000_000  # bytes of any JSON file here
 
 
 def write_json(path, content):
@@ -68,9 +73,66 @@ def _flush(path):
 
 def save_tensors(path, content):
     """torch.save; its own writer of files tells of a full disk in riddles."""
+    import torch
+
     buffer = io.BytesIO()
     torch.save(content, buffer)
     path.write_bytes(buffer.getvalue())
+
+
+def check_file(path, expected, largest=None):
+    """Hold a path that is to be read against what can be read: a pipe would let us wait for ever.
+
+    Args:
+        path: the file.
+        expected: what it is, in words.
+        largest: bytes that it may have; default: what fits into memory.
+
+    Raises:
+        UserError: there is no such file, or something else; or it is too large.
+    """
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: expected {expected}: {getattr(error, 'strerror', None) or error}") from None
+    if not stat.S_ISREG(found.st_mode):
+        kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or a device"
+        raise UserError(f"{path}: expected {expected}, found {kind}")
+    largest = largest or memory.size()
+    if found.st_size > largest:
+        raise UserError(
+            f"{path}: expected {expected}, found a file of {memory.told(found.st_size)}; "
+            f"expected at most {memory.told(largest)}"
+        )
+
+
+@contextlib.contextmanager
+def _reading(path, expected):
+    """While a file is read, whatever is wrong with it becomes a `UserError` of one line."""
+    check_file(path, expected)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except OSError as error:
+        raise UserError(f"{path}: expected {expected}: {error.strerror or error}") from None
+    except Exception as error:  # a damaged file can end in any of torch's, numpy's, zip's and pickle's exceptions
+        # Their texts advise to load it without precautions.
+        reason = f"it is damaged, or holds other things than numbers ({type(error).__name__})"
+        raise UserError(f"{path}: expected {expected}: {reason}") from None
+
+
+def read_text(path, expected):
+    """The text of a file.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    check_file(path, expected, LARGEST_TEXT)
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: expected {expected}: {error}") from None
 
 
 def load_tensors(path, expected):
@@ -83,16 +145,48 @@ def load_tensors(path, expected):
     Raises:
         UserError: whatever is wrong with the file, in one line.
     """
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise UserError(f"{path}: expected {expected}: {error.strerror or error}") from None
-    except Exception as error:  # a damaged file can end in any of torch's, zip's and pickle's exceptions
-        # Their texts advise to load it without precautions.
-        reason = f"it is damaged, or holds more than tensors ({type(error).__name__})"
-        raise UserError(f"{path}: expected {expected}: {reason}") from None
+    import torch
+
+    with _reading(path, expected):
+        if zipfile.is_zipfile(path):
+            _check_archive(path)
+        return torch.load(path, map_location="cpu", weights_only=True)
+
+
+def load_arrays(path, expected, names=()):
+    """The array of an npy file, or the arrays of an npz file by name; nothing in them can run code.
+
+    Args:
+        path: the file.
+        expected: what it is, in words.
+        names: of arrays that it must have.
+
+    Raises:
+        UserError: whatever is wrong with the file, in one line; numbers that are not finite, those of an environment's
+            infos aside.
+    """
+    with _reading(path, expected):
+        if zipfile.is_zipfile(path):
+            _check_archive(path)
+        with open(path, "rb") as file:
+            content = np.load(file, allow_pickle=False)
+            arrays = {"": content} if isinstance(content, np.ndarray) else dict(content)
+    for name, values in arrays.items():
+        if values.dtype.kind in "fc" and not name.startswith("info.") and not np.isfinite(values).all():
+            place = f" in {name}" if name else ""
+            raise UserError(f"{path}: expected {expected}, found numbers that are not finite{place}")
+    missing = [name for name in names if name not in arrays]
+    if missing:
+        raise UserError(f"{path}: expected {expected}, found no {missing[0]} in it")
+    return arrays if names else arrays[""]
+
+
+def _check_archive(path):
+    """Hold the files in an archive against their checksums, which neither torch nor numpy reads in full."""
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+        if unpacked > memory.size() or archive.testzip() is not None:
+            raise zipfile.BadZipFile
 
 
 def check_shapes(path, params, policy):

@@ -8,6 +8,7 @@ from pathlib import Path
 from rl import arguments
 from rl.checkpoint import EVENTS, POLICIES, Folders, deciding, git_commit, group_of, versions
 from rl.errors import UserError
+from rl.files import check_file
 from rl.state import OLDER_STATE, STATE, saved_options, states
 
 # Options that may differ when a run is resumed: it may become longer, but keeps its name.
@@ -132,9 +133,10 @@ def content(path):
     """The bytes of a file; None where no file is named."""
     if not path:
         return None
+    check_file(path, "an environment's file")
     try:
         return Path(path).read_bytes()
-    except (OSError, ValueError) as error:
+    except OSError as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
 
 

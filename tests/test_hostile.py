@@ -1,18 +1,37 @@
 """The programs in hostile surroundings: one line of complaint, no traceback, no hang."""
 
+import math
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+import torch
 
+from rl import main, plot, test
 from tests.helpers import ROOT, only_run
 from tests.tiny_runs import SMALL
 
 PROGRAMS = pytest.mark.parametrize("program", ["main.py", "test.py", "plot.py"])
-PATIENCE = 120  # s; bounds a hang, decides nothing else
+PATIENCE = 300  # s; bounds a hang, decides nothing else
+
+
+@pytest.fixture(autouse=True)
+def patience():
+    """A test that hangs fails."""
+
+    def give_up(*_):
+        raise TimeoutError(f"no end within {PATIENCE} s")
+
+    before = signal.signal(signal.SIGALRM, give_up)
+    signal.alarm(PATIENCE)
+    yield
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
 
 
 def python(program, *line):
@@ -23,7 +42,7 @@ def python(program, *line):
 def shell(command, folder, stdout=subprocess.PIPE, **environment):
     """Run a command of bash in a folder."""
     return subprocess.run(
-        ["bash", "-c", command], cwd=folder, env=os.environ | environment, timeout=PATIENCE,
+        ["bash", "-c", command], cwd=folder, env=os.environ | environment,
         stdout=stdout, stderr=subprocess.PIPE, start_new_session=True,
     )  # fmt: skip
 
@@ -139,3 +158,123 @@ def test_a_run_whose_terminal_is_closed_can_be_resumed(tmp_path):
         finally:
             process.kill()
     assert (only_run(tmp_path / "saves") / "state.pt").is_file()
+
+
+def damaged(path, kind):
+    """Make a file into what a disk, a copy or a mistake can make of it."""
+    content = path.read_bytes()
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "loop":
+        path.symlink_to(path)
+    elif kind == "sparse":
+        path.touch()
+        os.truncate(path, 2**40)
+    elif kind == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif kind == "flipped":
+        # In the middle of the largest part of an archive, where only its checksum tells.
+        middle = len(content) // 2
+        path.write_bytes(content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :])
+    else:
+        path.write_bytes(b"\x93NUMPY\x01\0" + kind.encode())
+
+
+def told(capsys, program):
+    """The one line on standard error."""
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"{program}: ")
+    return line
+
+
+KINDS = ("pipe", "folder", "loop", "sparse", "cut", "no such thing")
+HANDED_OVER = [
+    *((name, kind) for name in ("config.json", "policy-1.pt", "probe.npz") for kind in KINDS),
+    ("policy-1.pt", "flipped"), ("probe.npz", "flipped"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name, kind", HANDED_OVER)
+def test_what_is_handed_to_test_py(tiny, tmp_path, capsys, name, kind):
+    config, policy, *_ = evaluation(tiny)
+    probe = tiny.evaluation("navigation") / "probe.npz"
+    for path in (config, policy, probe):
+        shutil.copy(path, tmp_path)
+    damaged(tmp_path / name, kind)
+    capsys.readouterr()
+    line = [tmp_path / "config.json", tmp_path / "policy-1.pt", "--probe", tmp_path, "--logdir", tmp_path / "logs"]
+    assert test.main(list(map(str, line))) == 2
+    assert str(tmp_path / name) in told(capsys, "test.py") or name == "probe.npz"
+    assert not (tmp_path / "logs").exists()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_handed_to_plot_py(tiny, tmp_path, capsys, kind):
+    for command, names in {
+        "adaptation": ("config.json", "results.json", "rewards.npy"),
+        "trajectories": ("tasks.json", "episodes.npz"),
+        "gates": ("probe.npz",),
+    }.items():
+        for name in names:
+            folder = tmp_path / name
+            shutil.copytree(tiny.evaluation("navigation"), folder)
+            damaged(folder / name, kind)
+            capsys.readouterr()
+            assert plot.main([command, str(folder), "--output", str(tmp_path / "picture")]) == 2
+            assert str(folder) in told(capsys, "plot.py")
+
+
+def test_a_flipped_bit_in_what_plot_py_reads(tiny, tmp_path, capsys):
+    for command, name in (("trajectories", "episodes.npz"), ("representation", "probe.npz")):
+        folder = tmp_path / name
+        shutil.copytree(tiny.evaluation("navigation"), folder)
+        damaged(folder / name, "flipped")
+        capsys.readouterr()
+        assert plot.main([command, str(folder)]) == 2
+        assert f"{folder / name}: expected a record of test.py: it is damaged" in told(capsys, "plot.py")
+
+
+@pytest.mark.parametrize("kind", ["pipe", "sparse", "loop"])
+def test_what_is_handed_to_main_py(tiny, tmp_path, capsys, kind):
+    shutil.copytree(tiny.run("navigation"), tmp_path / "run")
+    damaged(tmp_path / "run" / "config.json", kind)
+    capsys.readouterr()
+    assert main.main(["--resume", str(tmp_path / "run")]) == 2
+    assert str(tmp_path / "run" / "config.json") in told(capsys, "main.py")
+    file = tmp_path / "graph.json"
+    file.touch()
+    damaged(file, kind)
+    assert main.main(["--env-name", "CTgraphEnvGoalChange-v0", "--env-config-path", str(file)]) == 2
+    assert str(file) in told(capsys, "main.py")
+
+
+@pytest.mark.parametrize("number", [math.nan, -math.inf])
+def test_numbers_that_are_not_finite(tiny, tmp_path, capsys, number):
+    config, policy, *_ = evaluation(tiny)
+    params = torch.load(policy, weights_only=True)
+    params["layer2.std.weight"][3, 4] = number
+    torch.save(params, tmp_path / "policy.pt")
+    capsys.readouterr()
+    assert test.main([str(config), str(tmp_path / "policy.pt"), "--logdir", str(tmp_path / "logs")]) == 2
+    assert told(capsys, "test.py").endswith("policy.pt: layer2.std.weight: expected finite numbers, found others")
+    folder = tmp_path / "evaluation"
+    shutil.copytree(tiny.evaluation("navigation"), folder)
+    rewards = np.load(folder / "rewards.npy")
+    rewards[0, 1] = number
+    np.save(folder / "rewards.npy", rewards)
+    assert plot.main(["adaptation", str(folder)]) == 2
+    assert told(capsys, "plot.py").endswith(
+        "rewards.npy: expected the rewards of an evaluation, found numbers that are not finite"
+    )
+
+
+@pytest.mark.parametrize("option", ["--logdir", "--savedir"])
+def test_a_loop_of_links_as_folder(tmp_path, capsys, option):
+    (tmp_path / "loop").symlink_to("loop")
+    line = [*SMALL, *map(str, into(tmp_path)), option, str(tmp_path / "loop")]
+    assert main.main(line) == 1
+    assert "loop" in (line := told(capsys, "main.py")) and line.endswith("Too many levels of symbolic links")
+    assert not [path for path in tmp_path.rglob("*") if path.is_file()]

@@ -22,7 +22,7 @@ LAYERS = [
     {"batch"},
     {"policies", "envs", "baseline", "episodes", "arguments", "tasks"},
     {"returns", "trpo", "streams", "files", "gates", "intervals"},
-    {"errors", "start"},
+    {"errors", "start", "memory"},
 ]
 # Neighbours that may see one another, in this order.
 WITHIN = [("activations", "evaluation"), ("logger", "evaluation"), ("logger", "checkpoint")]

@@ -15,6 +15,7 @@ from rl import arguments
 from rl.checkpoint import EVENTS
 from rl.envs import ctgraph_config
 from rl.errors import UserError
+from rl.files import load_arrays, read_text
 
 # What never tells two groups of runs apart: it changes no result, or is what a group varies, or `environment` says it.
 IRRELEVANT = arguments.NEUTRAL | {"seed", "env_config_path"}
@@ -99,22 +100,35 @@ class Evaluation(Folder):
     @cached_property
     def tasks(self):
         """The tasks, a list of dicts."""
-        return json.loads(self.file("tasks.json").read_text(encoding="utf-8"))
+        path = self.file("tasks.json")
+        try:
+            tasks = json.loads(read_text(path, "the tasks of an evaluation"))
+        except (ValueError, RecursionError) as error:
+            raise UserError(f"{path}: expected the tasks of an evaluation: {error}") from None
+        if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
+            raise UserError(f"{path}: expected the tasks of an evaluation, a list of objects")
+        return tasks
 
     @cached_property
     def returns(self):
         """The returns, [tasks, updates + 1, episodes]."""
-        return np.moveaxis(np.load(self.file("rewards.npy")).sum(axis=1), 1, 2)
+        path = self.file("rewards.npy")
+        rewards = load_arrays(path, "the rewards of an evaluation")
+        if rewards.ndim != 4:
+            raise UserError(
+                f"{path}: expected rewards [tasks, steps, episodes, updates + 1], found {rewards.ndim} axes"
+            )
+        return np.moveaxis(rewards.sum(axis=1), 1, 2)
 
     @cached_property
     def episodes(self):
         """The recorded episodes: name -> array [tasks, steps, episodes, updates + 1, ...]."""
-        return self._arrays("episodes.npz", "--activations")
+        return self._arrays("episodes.npz", ["observations", "actions", "mask"])
 
     @cached_property
     def probe(self):
         """The activations on the probe set, as `rl.activations.write_probe` defines them."""
-        return self._arrays("probe.npz", "--activations")
+        return self._arrays("probe.npz", ["observations", "tasks"])
 
     def label(self, number):
         """A task in a word or two: leaf 0, goal 0.1 −0.3, …; its number where that would be long."""
@@ -136,12 +150,11 @@ class Evaluation(Folder):
             raise UserError(f"{path}: no such file; evaluate the policy again with this version of test.py")
         return path
 
-    def _arrays(self, name, option):
+    def _arrays(self, name, arrays):
         path = self.path / name
         if not path.is_file():
-            raise UserError(f"{self.path}: an evaluation without {name}; run test.py again with {option} above 0")
-        with np.load(path) as content:
-            return dict(content)
+            raise UserError(f"{self.path}: an evaluation without {name}; run test.py again with --activations above 0")
+        return load_arrays(path, "a record of test.py", arrays)
 
 
 def read_run(path):
