@@ -1,16 +1,20 @@
 """From a `Config` to the parts of a run. main and test share it."""
 
+import math
 import os
 
+import numpy as np
 import torch
 
-from rl import chunks, envs, match_params, metalearner, streams
+from rl import chunks, envs, match_params, memory, metalearner, streams
 from rl.errors import UserError
 from rl.policies import Architecture, make_policy
 from rl.rollout import Origin, Sampling
 from rl.sampler import Sampler, Setting
 
 MAX_PARAMS = 100_000_000  # conjugate gradient and the workers' pipes hold several copies of θ
+PROCESS = 10e6  # bytes of a worker's own that hold nothing yet
+TASK, EPISODE = 200, 300  # bytes of a task's parameters; of an episode's environment and random streams
 
 
 class Parts:
@@ -40,6 +44,54 @@ class Parts:
             )
         self.setting = Setting(config.env_name, options, self.policy.architecture)
 
+    def check_memory(self, test_batch_size="--test-batch-size", training=True, interventions=0):
+        """Hold what a run or an evaluation needs at the least against what there is, before anything is made.
+
+        Args:
+            test_batch_size: the name of that option where it was typed.
+            training: whether there is training too.
+            interventions: how often every evaluated phase is sampled once more.
+
+        Raises:
+            UserError: with the estimate, the options that ask for the most of it, and what the machine has.
+        """
+        needs = self.needs(test_batch_size, training, interventions)
+        total, available = sum(needs.values()), memory.size()
+        if total > available:
+            most = max(needs, key=needs.get)
+            raise UserError(
+                f"{most}: at least {memory.told(total)} of memory would be needed, {memory.told(needs[most])} of it "
+                f"for these; this machine has {memory.told(available)}"
+            )
+
+    def needs(self, test_batch_size, training, interventions):
+        """Bytes that are in use at once, at the least: the options that decide them -> bytes. What is left out (the
+        learner's activations, libraries, a third copy) makes a run need more, never less.
+        """
+        config, space = self.config, self.env.single_action_space
+        entries = math.prod(self.env.single_observation_space.shape)
+        step = 4 * entries + space.dtype.itemsize * math.prod(space.shape) + np.dtype(float).itemsize + 4
+        episode = self.env.horizon * step
+        trained = config.meta_batch_size * training
+        phases = (config.num_test_steps + 1) * (1 + interventions)
+        tasks = max(trained, config.test_batch_size)
+        group = min(config.tasks_per_group, tasks)
+        at_work = min(config.num_workers, os.cpu_count() or 1, math.ceil(tasks / group))
+        theta = 4 * self.policy.num_params
+        adapted = group if config.maml else 0
+        return {
+            "--meta-batch-size, --fast-batch-size": trained * (TASK + 2 * config.fast_batch_size * episode),
+            # The groups' results, and what they are joined to.
+            f"{test_batch_size}, --num-test-steps, --fast-batch-size": (
+                config.test_batch_size * (TASK + 2 * phases * config.fast_batch_size * episode)
+            ),
+            "--tasks-per-group, --fast-batch-size": (
+                at_work * group * config.fast_batch_size * (EPISODE + 2 * episode)
+            ),
+            "--num-workers": config.num_workers * PROCESS,
+            "--hidden-size, --num-layers": theta * (4 * training + at_work * (2 + adapted)),
+        }
+
     def sampler(self):
         """Start the workers."""
         config = self.config
@@ -61,8 +113,8 @@ class Parts:
             fvp_subsample=config.fvp_subsample,
         )
         place = device(config.device)
-        memory = config.learner_memory * 1e9 or memory_size(place) / 2
-        return metalearner.MetaLearner(self.policy, options, memory, device=place)
+        kept = config.learner_memory * memory.GIGABYTE or memory_size(place) / 2
+        return metalearner.MetaLearner(self.policy, options, kept, device=place)
 
     def initial_params(self):
         """θ before training, from the seed."""
@@ -124,7 +176,7 @@ def memory_size(place):
     """Bytes of a device's memory."""
     if place.type == "cuda":
         return torch.cuda.mem_get_info(place)[1]
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return memory.size()
 
 
 def device(name):

@@ -1,10 +1,16 @@
 """How much memory there is, and what a run needs of it."""
 
 import os
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+from gymnasium.spaces import Box
 
-from rl import memory
+from rl import arguments, main, memory, test
+from rl.build import Parts
+from tests.helpers import ROOT
+from tests.test_readme import commands
 
 MACHINE = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
@@ -34,3 +40,70 @@ def test_a_control_group_can_allow_less_memory(tmp_path, group, limits, expected
 
 def test_of_memory_that_nobody_tells_of(tmp_path):
     assert memory.size(tmp_path) == MACHINE
+
+
+def into(folder):
+    return ["--logdir", str(folder / "logs"), "--savedir", str(folder / "saves")]
+
+
+@pytest.mark.parametrize("size", ["1000000", "1000000000"])
+@pytest.mark.parametrize(
+    "option", ["--meta-batch-size", "--test-batch-size", "--fast-batch-size", "--num-workers", "--hidden-size",
+               "--num-layers", "--nm-size", "--num-context-params", "--horizon", "--num-test-steps"],
+)  # fmt: skip
+def test_sizes_beyond_any_memory_are_refused_before_anything_is_made(tmp_path, monkeypatch, capsys, option, size):
+    monkeypatch.setattr(memory, "size", lambda: 24 * 2**30)
+    env_name = "ML1Push-v2" if option == "--horizon" else "2DNavigation-v0"
+    line = ["--env-name", env_name, "--neuromodulation", option, f"{size}", *into(tmp_path)]
+    assert main.main(line) == 2
+    (told,) = capsys.readouterr().err.splitlines()
+    assert option.lstrip("-") in told
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("option", ["--num-tasks", "--num-workers"])
+def test_sizes_of_an_evaluation(tiny, tmp_path, capsys, option):
+    config = tiny.run("navigation") / "config.json"
+    line = [str(config), "no policy", option, "100000000", "--logdir", str(tmp_path)]
+    assert test.main(line) == 2
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith(f"test.py: {option}") and "of memory would be needed" in told
+    assert list(tmp_path.iterdir()) == []
+
+
+def meta_world(*_):
+    """What `needs` looks at of a Meta-World environment, which takes long to make."""
+    return SimpleNamespace(
+        single_observation_space=Box(-1, 1, (39,), np.float32), single_action_space=Box(-1, 1, (4,), np.float32),
+        horizon=200,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("line", commands("main.py"), ids=lambda line: " ".join(line[:2]))
+def test_what_readme_proposes_is_far_from_the_limit(monkeypatch, line):
+    monkeypatch.chdir(ROOT / "rl")
+    given, resumed = arguments.parse_given([*line, "--num-workers", "64"])
+    config = arguments.Config(**given)
+    if resumed or ":" in config.env_name:
+        pytest.skip("no run, or an environment that README makes elsewhere")
+    if config.env_name.startswith("ML"):
+        monkeypatch.setattr("rl.envs.options", lambda *_: {})
+        monkeypatch.setattr("rl.envs.make", meta_world)
+    assert sum(Parts(config).needs("--test-batch-size", True, 1).values()) < 8e9
+
+
+def test_an_estimate_by_hand():
+    """One task and episode of 100 steps; a step has 2 observations and 2 actions of 4 bytes, a reward of 8 and a mask
+    of 4: 28 bytes.
+    """
+    ones = dict.fromkeys(("meta_batch_size", "test_batch_size", "fast_batch_size", "num_test_steps", "num_workers"), 1)
+    parts = Parts(arguments.Config(**ones, hidden_size=10, num_layers=1, num_context_params=1))
+    # 3·10 + 10 weights and biases of the hidden layer, 10·2 + 2 of the means, 2 standard deviations.
+    assert parts.policy.num_params == 64
+    assert parts.needs("--num-tasks", training=True, interventions=1) == {
+        "--meta-batch-size, --fast-batch-size": 200 + 2 * 2800,
+        "--num-tasks, --num-test-steps, --fast-batch-size": 200 + 2 * 4 * 2800,
+        "--tasks-per-group, --fast-batch-size": 300 + 2 * 2800,
+        "--num-workers": 10e6,
+        "--hidden-size, --num-layers": 4 * 64 * (4 + 2),
+    }
