@@ -202,17 +202,20 @@ def groups_at_once(num_groups, num_workers):
 
 @contextlib.contextmanager
 def _importable():
-    """The fork server finds this package for its preload, whatever folder the program was started from."""
-    before = os.environ.get("PYTHONPATH")
+    """Processes started here look for modules where this one does, and not in the folder that it was started from."""
     root = str(Path(__file__).resolve().parents[1])
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [root, before]))
+    path = sys.path if root in sys.path else [root, *sys.path]
+    wanted = {"PYTHONPATH": os.pathsep.join(path), "PYTHONSAFEPATH": "1"}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
     try:
         yield
     finally:
-        if before is None:
-            del os.environ["PYTHONPATH"]
-        else:
-            os.environ["PYTHONPATH"] = before
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 @contextlib.contextmanager

@@ -18,6 +18,7 @@ def program():
     """Prepare the process for `main.py`, `test.py` or `plot.py`."""
     # Until a run handles Ctrl-C, it ends the process without a word: imports take a while.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
+    hide_nothing()
     # What is closed is opened to nowhere, lest the next file take its number and be printed into.
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(number, True)
@@ -25,6 +26,16 @@ def program():
     codecs.register_error("plain", plain)
     sys.stdout = Output.of(sys.stdout, 1, "standard output")
     sys.stderr = Output.of(sys.stderr, 2, "standard error")
+
+
+def hide_nothing():
+    """Look for modules in the folder around this package, and in the one that the user stands in, last of all: a file
+    `random.py` or `torch.py` there is not meant.
+    """
+    last = [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
+    with contextlib.suppress(OSError):  # a folder that was deleted
+        last.append(os.getcwd())
+    sys.path.sort(key=lambda folder: folder in last)
 
 
 def path_of(program):

@@ -278,3 +278,26 @@ def test_a_loop_of_links_as_folder(tmp_path, capsys, option):
     assert main.main(line) == 1
     assert "loop" in (line := told(capsys, "main.py")) and line.endswith("Too many levels of symbolic links")
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
+
+
+def test_a_users_files_hide_no_module_and_are_found(tmp_path):
+    """Beside the programs, around them, and where the user stands: `random.py` and `torch.py`, and an environment."""
+    shutil.copytree(ROOT / "rl", tmp_path / "rl", ignore=shutil.ignore_patterns("__pycache__", "logs", "saves"))
+    standing = tmp_path / "standing here"
+    standing.mkdir()
+    for folder in (standing, tmp_path, tmp_path / "rl"):
+        for name in ("random", "torch", "numpy", "tempfile", "selectors"):
+            (folder / f"{name}.py").write_text("raise RuntimeError('not meant')\n")
+    shutil.copy(ROOT / "tests" / "broken_env.py", standing / "mine.py")
+
+    def command(program, *line):
+        return shlex.join([sys.executable, str(tmp_path / "rl" / program), *map(str, line)])
+
+    options = ["--num-batches", 1, "--neuromodulation", "--env-name", "mine:Obstinate-v0"]
+    train = command("main.py", *SMALL, *options, *into(tmp_path))
+    commands = [train, command("test.py", "--help"), command("plot.py", "--help")]
+    done = shell(" && ".join(commands), standing)
+    assert (done.returncode, done.stderr) == (0, b"")
+    # An empty entry stands for the folder where a program is started.
+    done = shell(command("plot.py", "curves", tmp_path / "rl"), standing, PYTHONPATH=":")
+    assert done.returncode == 2 and "not meant" not in complaint(done)
