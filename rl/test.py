@@ -71,7 +71,7 @@ def parse(command_line=None):
     parser.add_argument(
         "--video", type=int, default=0, metavar="N", help="film an episode of each of N tasks: mp4 and gif (default 0)"
     )
-    parser.add_argument("--logdir", default=None, help="where the evaluation's folder goes (default: logs)")
+    parser.add_argument("--logdir", default=None, help="where the evaluation's folder goes (default: beside the run's)")
     parser.add_argument("--expname", default=None, help="name appended to the evaluation's folder")
     return parser.parse_args(command_line)
 
@@ -295,9 +295,18 @@ def overridden(config, options, env_config_path):
             raise UserError(f"--protocol metaworld: expected a run on Meta-World, this one is on {config.env_name}")
         changes |= {"fast_batch_size": METAWORLD["adaptation episodes"], "horizon": METAWORLD["horizon"]}
         changes.setdefault("num_test_steps", 1)
-    # Where a run was written says nothing about where it is read.
-    logdir = options.logdir or str(arguments.HERE / "logs")
+    logdir = options.logdir or str(beside(options.config, config))
     return dataclasses.replace(config, **changes, logdir=logdir, env_config_path=env_config_path)
+
+
+def beside(path, config):
+    """The folder of all logs in which a run's config.json lies, wherever that is now; the default one where it lies
+    alone.
+    """
+    group = path.resolve().parents[1:3]
+    if [folder.name for folder in reversed(group)] == list(checkpoint.group_of(config).parts):
+        return path.resolve().parents[3]
+    return Path(arguments.HERE / "logs")
 
 
 def recorded_episodes(text, available):

@@ -329,3 +329,12 @@ def test_tasks_that_cannot_be_drawn_are_told_of_before_anything_is_written(tiny,
     assert tiny.evaluate("navigation", "--logdir", str(tmp_path / "none"), "--num-tasks", "7") == 2
     assert capsys.readouterr().err == "test.py: --num-tasks 7: too few\n"
     assert not (tmp_path / "none").exists()
+
+
+def test_an_evaluation_goes_beside_its_run(tmp_path):
+    config = arguments.Config(neuromodulation=True)
+    run = tmp_path / "moved" / "2DNavigation-v0" / "nm_cavia" / "run" / "config.json"
+    assert rl.test.beside(run, config) == tmp_path / "moved"
+    # A config.json that lies alone has no run around it.
+    for alone in (tmp_path / "config.json", tmp_path / "2DNavigation-v0" / "cavia" / "run" / "config.json"):
+        assert rl.test.beside(alone, config) == arguments.HERE / "logs"
