@@ -14,14 +14,12 @@ sys.path[:0] = [str(ROOT), str(HERE)]
 
 import numpy as np
 import table
-from scipy import stats
 
 from rl.files import write_text
 from rl.plots import statistics, style
 
 RESULTS, PAGE, PICTURES, FRONT = ROOT / "results", ROOT / "docs/results.md", ROOT / "docs/pictures", ROOT / "README.md"
 BEGIN, END = "<!-- results: written by experiments/report.py -->", "<!-- end of results -->"
-FEW = 5  # seeds; below it, resampling them says too little
 WINDOW = 10  # iterations that a point of a learning curve is the mean of
 
 
@@ -45,20 +43,9 @@ def number(value):
 
 
 def estimate(values, statistic=statistics.interquartile_mean):
-    """The `Estimate` of a statistic over seeds [S].
-
-    From 5 seeds on a percentile bootstrap over seeds; with 2 to 4, Student's interval of the mean, which knows how few
-    they are.
-    """
-    values = np.asarray(values, np.float64)
-    if len(values) >= FEW:
-        low, high = statistics.bootstrap([values], statistic)
-        return Estimate(float(statistic(values, axis=0)), (float(low), float(high)))
-    mean = float(values.mean())
-    if len(values) < 2:
-        return Estimate(mean, None)
-    half = float(stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5)
-    return Estimate(mean, (mean - half, mean + half))
+    """The `Estimate` of a statistic over seeds [S], as `rl.plots.statistics.estimate` makes it."""
+    value, interval = statistics.estimate(values, statistic)
+    return Estimate(float(value), interval and (float(interval[0]), float(interval[1])))
 
 
 def load(row, folder=RESULTS):
@@ -77,16 +64,18 @@ def after(content, updates=-1, kind="returns"):
     return float(np.mean(content["test"][kind][updates]))
 
 
-def difference(runs, baseline, kind="returns"):
-    """After the last update, a method minus the baseline over the seeds that both have: (`Estimate`, share of seeds
-    where it is better), or None where no two seeds are shared.
+def difference(runs, baseline):
+    """The return after the last update of a method minus the baseline's, over the seeds that both have: (`Estimate`,
+    share of seeds where it is better), or None where that has no interval.
     """
     shared = sorted(runs.keys() & baseline.keys())
     if len(shared) < 2:
         return None
-    values = np.array([after(runs[seed], kind=kind) - after(baseline[seed], kind=kind) for seed in shared])
-    better = float(np.mean((values > 0) + 0.5 * (values == 0)))
-    return estimate(values, statistics.mean), better
+    found = statistics.compare(*([after(kind[seed]) for seed in shared] for kind in (runs, baseline)))
+    value, interval = found.difference
+    if interval is None:
+        return None
+    return Estimate(float(value), (float(interval[0]), float(interval[1]))), float(found.improvement.mean)
 
 
 def sentence(row, found, methods):
@@ -225,9 +214,13 @@ def draw(row, found, methods):
         for (method, runs), colour, line in zip(found.items(), style.colours(), LINES, strict=False):
             length = min(len(run["curves"][name]) for run in runs.values())
             values = np.array([smoothed(run["curves"][name][:length]) for run in runs.values()])
-            middle = statistics.interquartile_mean(values, axis=0) if len(values) >= FEW else values.mean(axis=0)
+            middle = (
+                statistics.interquartile_mean(values, axis=0)
+                if len(values) >= statistics.FEWEST
+                else values.mean(axis=0)
+            )
             panel.plot(middle, line, color=colour, label=f"{methods[method].title}; seeds: {len(runs)}")
-            if len(values) >= FEW:
+            if len(values) >= statistics.FEWEST:
                 panel.fill_between(
                     range(length),
                     *statistics.bootstrap([values], statistics.interquartile_mean),

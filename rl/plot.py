@@ -51,6 +51,9 @@ def parse(command_line=None):
         "--statistic", choices=("mean", "iqm"), default="mean", help="over seeds; iqm: interquartile mean"
     )
     command.add_argument("--smooth", type=positive, default=1, metavar="N", help="draw means of N iterations")
+    command.add_argument(
+        "--x", choices=("iterations", "steps"), default="iterations", help="x axis; steps: environment steps sampled"
+    )
     command.add_argument("--reference", nargs="+", type=Path, default=[], metavar="FILE", help="reference curves")
     command.add_argument("--panel-by", choices=("environment",), default=None, help="a panel for each environment")
     add_output(command, "curves")
@@ -85,13 +88,22 @@ def add_group_by(command):
     """The option that gathers seeds in groups."""
     command.add_argument(
         "--group-by", type=lambda text: tuple(text.split(",")), default=(), metavar="NAME[,NAME]",
-        help="method, or names in config.json; default: what differs only in the seed is a group",
+        help="names in config.json that tell groups apart even where they change no result, such as expname",
     )  # fmt: skip
 
 
 def add_output(command, default):
     """The option that says where the files go."""
-    command.add_argument("--output", type=Path, default=None, metavar="PATH", help=f"files without suffix ({default})")
+    command.add_argument(
+        "--output", default=None, metavar="PATH", help=f"files, with or without suffix, or a folder ({default})"
+    )
+
+
+def output(options, name, folder=""):
+    """Where the files go, a path without suffix: as asked, else `name` in `folder`."""
+    from rl.plots import style
+
+    return Path(folder, name) if options.output is None else style.place(options.output, name)
 
 
 def positive(text):
@@ -107,13 +119,14 @@ def draw_curves(options):
 
     return curves(
         options.folders,
-        options.output or Path("curves"),
+        output(options, "curves"),
         tuple(dict.fromkeys(options.metric)),
         options.group_by,
         options.statistic,
         options.smooth,
         options.reference,
         options.panel_by,
+        options.x,
     )
 
 
@@ -121,28 +134,28 @@ def draw_adaptation(options):
     """plot.py adaptation."""
     from rl.plots.adaptation import adaptation
 
-    return adaptation(options.folders, options.output or Path("adaptation"), options.group_by)
+    return adaptation(options.folders, output(options, "adaptation"), options.group_by)
 
 
 def draw_trajectories(options):
     """plot.py trajectories."""
     from rl.plots.trajectories import trajectories
 
-    return trajectories(options.folder, options.output or options.folder / "trajectories", options.tasks)
+    return trajectories(options.folder, output(options, "trajectories", options.folder), options.tasks)
 
 
 def draw_representation(options):
     """plot.py representation."""
     from rl.plots.representation import representation
 
-    return representation(options.folder, options.output or options.folder / "representation", options.against)
+    return representation(options.folder, output(options, "representation", options.folder), options.against)
 
 
 def draw_gates(options):
     """plot.py gates."""
     from rl.plots.gates import gates
 
-    return gates(options.folder, options.output or options.folder / "gates")
+    return gates(options.folder, output(options, "gates", options.folder))
 
 
 if __name__ == "__main__":

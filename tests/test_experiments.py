@@ -150,21 +150,30 @@ def test_five_seeds_get_the_interquartile_mean_and_a_bootstrap():
 
 
 def test_differences_are_paired_by_seed():
-    # Seeds 2 and 3 are shared; each differs by exactly 0.5, so the interval has no width.
-    found, better = report.difference(made_up(1.5, [1, 2, 3]), made_up(1.0, [2, 3, 4]))
-    assert found.value == 0.5 and found.interval == pytest.approx((0.5, 0.5)) and better == 1
+    # Seeds 2 and 3 are shared and differ by 0.5 and 0.7: 0.6 ± 12.706·0.1414/√2 = 1.2706.
+    ours = made_up(1.5, [1, 2]) | made_up(1.7, [3])
+    found, better = report.difference(ours, made_up(1.0, [2, 3, 4]))
+    assert found.value == pytest.approx(0.6) and better == 1
+    assert found.interval == pytest.approx((0.6 - 1.2706, 0.6 + 1.2706), abs=1e-3)
+    # One shared seed, or differences that are all equal: no interval, so no claim.
     assert report.difference(made_up(1.5, [1, 2]), made_up(1.0, [2, 3])) is None
+    assert report.difference(made_up(1.5, [1, 2]), made_up(1.0, [1, 2])) is None
 
 
 def test_the_sentence_follows_the_interval():
+    # Differences 1, 1.1, 1.2: 1.1 ± 4.303·0.1/√3 = 0.248; of the other sign; and 1, 1.1, −4.
     row = TABLE.experiments["navigation"]
-    found = {"cavia": made_up(1.0, [1, 2, 3]), "nm_hard": made_up(2.0, [1, 2, 3]), "nm_soft_2": made_up(0.0, [1, 2, 3])}
+    better, worse, unsure = (
+        {seed: made_up(shift, [seed])[seed] for seed, shift in zip((1, 2, 3), shifts, strict=True)}
+        for shifts in ((2.0, 2.1, 2.2), (0.0, -0.1, -0.2), (2.0, 2.1, -3.0))
+    )
+    found = {"cavia": made_up(1.0, [1, 2, 3]), "nm_hard": better, "nm_soft_2": worse}
     text = report.sentence(row, found, TABLE.methods)
-    assert "hard gates, as published: better (1.00 [1.00, 1.00])" in text
-    assert "soft gates, bias 2: worse (−1.00 [−1.00, −1.00])" in text
-    found["nm_hard"][1]["test"]["returns"][-1] = [-9.0, -9.0]
-    assert "hard gates, as published: no difference told" in report.sentence(row, found, TABLE.methods)
-    assert "nothing yet" in report.sentence(row, {"nm_hard": found["nm_hard"]}, TABLE.methods)
+    assert "hard gates, as published: better (1.10 [0.85, 1.35])" in text
+    assert "soft gates, bias 2: worse (−1.10 [−1.35, −0.85])" in text
+    text = report.sentence(row, found | {"nm_hard": unsure}, TABLE.methods)
+    assert "hard gates, as published: no difference told (−0.63 [" in text
+    assert "nothing yet" in report.sentence(row, {"nm_hard": better}, TABLE.methods)
 
 
 def test_what_was_not_run_says_so():

@@ -9,8 +9,11 @@ import pytest
 from matplotlib.image import imread
 
 from rl import plot
+from rl.plots import adaptation, style
 from tests.helpers import ROOT
 from tests.test_readme import commands
+
+HARD = "neuromodulated CAVIA, hard gates"
 
 
 def drawn(path):
@@ -47,13 +50,13 @@ def test_curves(tiny, tmp_path, capsys):
     assert plot.main(["curves", str(tiny.run("navigation")), str(tiny.run("plain")), "--output", str(output)]) == 0
     said = capsys.readouterr().out
     assert said.count("one seed: no interval over seeds can be given") == 2
-    assert "nm_cavia hard − cavia" in said and "one shared seed: no interval over seeds can be given" in said
+    assert "neuromodulated CAVIA, hard gates minus plain CAVIA: " in said and "tell of no interval (1 shared)" in said
     assert [line.split("written: ")[1] for line in said.splitlines() if line.startswith("written")] == [
         f"{output}.png", f"{output}.pdf", f"{output}.csv"
     ]  # fmt: skip
     drawn(output)
     assert [(row["group"], row["iteration"], row["low_95"]) for row in table(output)] == [
-        ("nm_cavia hard", "0", ""), ("nm_cavia hard", "1", ""), ("cavia", "0", ""), ("cavia", "1", "")
+        (HARD, "0", ""), (HARD, "1", ""), ("plain CAVIA", "0", ""), ("plain CAVIA", "1", "")
     ]  # fmt: skip
 
 
@@ -69,7 +72,7 @@ def test_curves_of_two_environments_beside_references(tiny, tmp_path, capsys):
     references = [str(folder / "2d_navigation_nm_hard.json"), str(folder / "ctgraph_depth2_nm_hard.json")]
     line = ["curves", str(tiny.run("navigation")), str(tiny.run("graph")), "--output", str(output)]
     assert plot.main([*line, "--panel-by", "environment", "--reference", *references]) == 0
-    assert "after_update at iteration 1: nm_cavia soft" in capsys.readouterr().out
+    assert "after_update at iteration 1: neuromodulated CAVIA, soft gates" in capsys.readouterr().out
     drawn(output)
     rows = [row for row in table(output) if row["group"].startswith("reference")]
     assert len(rows) == 30 + 60 and rows[0]["value"] == "-101.7334"
@@ -82,7 +85,7 @@ def test_adaptation(tiny, tmp_path, capsys):
     assert "6 tasks" not in capsys.readouterr().err
     drawn(output)
     results = json.loads((tiny.evaluation("plain") / "results.json").read_text(encoding="utf-8"))
-    rows = [row for row in table(output) if row["group"] == "cavia"]
+    rows = [row for row in table(output) if row["group"] == "plain CAVIA"]
     np.testing.assert_allclose([float(row["value"]) for row in rows], [row["mean"] for row in results["returns"]])
     assert all(float(row["low_95"]) < float(row["value"]) < float(row["high_95"]) for row in rows)
 
@@ -92,7 +95,7 @@ def test_adaptation_tells_causal_checks_apart(tiny, tmp_path):
     folders = [tiny.evaluation("navigation"), tiny.evaluation("navigation", "--modulation", "ones")]
     assert plot.main(["adaptation", *map(str, folders), "--output", str(output)]) == 0
     groups = dict.fromkeys(row["group"] for row in table(output))
-    assert list(groups) == ["nm_cavia hard", "nm_cavia hard, modulation ones"]
+    assert list(groups) == [HARD, f"{HARD}, modulation ones"]
 
 
 @pytest.mark.parametrize("name", ["navigation", "graph", "cheetah"])
@@ -134,7 +137,7 @@ def test_representation_of_two_policies(tiny, tmp_path, capsys):
         assert ("probe observations of their own" in capsys.readouterr().out) is not same
         told = numbers(output)
         assert told["same_probe_observations"] is same
-        assert [found["method"] for found in told["evaluations"]] == ["nm_cavia hard", "cavia"]
+        assert [found["method"] for found in told["evaluations"]] == [HARD, "plain CAVIA"]
         drawn(output)
 
 
@@ -194,7 +197,7 @@ def test_an_evaluation_without_activations(tiny, capsys):
 
 def test_a_plain_policy_has_no_gates(tiny, capsys):
     folder = tiny.evaluation("plain")
-    assert f"{folder}: a plain policy (cavia) has no gates" in complaint(capsys, "gates", folder)
+    assert f"{folder}: a plain policy (plain CAVIA) has no gates" in complaint(capsys, "gates", folder)
 
 
 def test_other_bad_input(tiny, tmp_path, capsys):
@@ -251,9 +254,48 @@ def test_success_has_a_panel_of_its_own(tiny, tmp_path):
     output = tmp_path / "adaptation"
     assert plot.main(["adaptation", str(folder), "--output", str(output)]) == 0
     drawn(output)
-    rows = [row for row in table(output) if row["metric"] == "share of solved episodes"]
+    rows = [row for row in table(output) if row["metric"] == "success rate (any step)"]
     np.testing.assert_allclose([float(row["value"]) for row in rows], [0.5 / 6, 2.5 / 6, 4.5 / 6])
     # Alone, without that, the picture has half of the width.
     plot.main(["adaptation", str(source), "--output", str(tmp_path / "alone")])
     width, alone = (imread(tmp_path / f"{name}.png").shape[1] for name in ("adaptation", "alone"))
     assert width == 2 * alone
+
+
+def test_output_is_a_name_with_or_without_suffix_or_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for typed, expected in (
+        ("out", "out"), ("out.png", "out"), ("a.b/out.pdf", "a.b/out"), ("drawn.curves", "drawn.curves"),
+        (".", "curves"), ("new/", "new/curves"), (str(tmp_path), f"{tmp_path}/curves"),
+    ):  # fmt: skip
+        assert str(style.place(typed, "curves")) == expected
+    options = plot.parse(["gates", "folder"])
+    assert str(plot.output(options, "gates", options.folder)) == "folder/gates"
+
+
+def test_one_group_shows_its_tasks_and_several_their_means_alone():
+    """The errorbar of a group, and a thin line of each task where there is one group."""
+    values = {"a": [np.array([[0.0, 1.0], [2.0, 3.0]])], "b": [np.array([[1.0, 1.0], [2.0, 2.0]])] * 2}
+    groups = [adaptation.Group(name, made) for name, made in values.items()]
+    (panel,) = adaptation.draw("e", {adaptation.RETURN: groups[:1]}).axes
+    assert [len(line.get_xdata()) for line in panel.lines[:2]] == [2, 2]
+    (panel,) = adaptation.draw("e", {adaptation.RETURN: groups}).axes
+    shown = [line.get_ydata().tolist() for line in panel.lines if line.get_marker() == "o"]
+    assert shown == [[1.0, 2.0], [1.5, 1.5]] and not any(line.get_linewidth() < 0.5 for line in panel.lines)
+
+
+def test_success_has_an_axis_from_0_to_1():
+    group = adaptation.Group("a", [np.array([[0.0, 1.0], [0.0, 1.0]])])
+    figure = adaptation.draw("e", {adaptation.SUCCESS: [group]})
+    low, high = figure.axes[0].get_ylim()
+    assert (low, high) == (-0.02, 1.02) and figure.axes[0].get_ylabel() == "success rate (any step)"
+    # Wilson's interval of 0 of 2: 0 to z²/(n + z²) = 0.658.
+    assert adaptation.summarize(adaptation.SUCCESS, group).high[0] == pytest.approx(0.658, abs=1e-3)
+
+
+def test_several_evaluations_have_an_interval_over_seeds():
+    # Two seeds whose tasks have means 1 and 2: 1.5 ± 12.706·(1/√2)/√2 = ±6.353, however many tasks there are.
+    group = adaptation.Group("a", [np.full((50, 1), 1.0), np.full((50, 1), 2.0)])
+    mean, low, high = adaptation.summarize(adaptation.RETURN, group)
+    assert (mean[0], low[0], high[0]) == pytest.approx((1.5, 1.5 - 6.353, 1.5 + 6.353), abs=1e-3)
+    assert adaptation.spread([1, 2]) == "seeds" and adaptation.spread([1]).startswith("tasks")

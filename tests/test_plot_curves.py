@@ -8,15 +8,16 @@ import struct
 import numpy as np
 import pytest
 
+from rl import arguments
 from rl.arguments import Config
 from rl.errors import UserError
 from rl.logger import Logger
-from rl.plots import curves, runs
+from rl.plots import curves, runs, statistics
 from rl.plots.references import read_reference
 
 
-def made_up_run(folder, seed, values, **options):
-    """A run's folder whose `after_update` has `values` in iterations 0, 1, …"""
+def made_up_run(folder, seed, values, sampled=(), **options):
+    """A run's folder whose `after_update` has `values` in iterations 0, 1, …; `sampled` their (steps, seconds)."""
     folder.mkdir()
     config = dataclasses.asdict(Config(seed=seed, **options))
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
@@ -24,6 +25,9 @@ def made_up_run(folder, seed, values, **options):
     for iteration, value in enumerate(values):
         logger.scalar("running_returns/after_update", value, iteration)
         logger.scalar("evaluation_rew/avg_rew 2", 10 * value, iteration)
+    for iteration, (steps, seconds) in enumerate(sampled):
+        logger.scalar("time/sampling", seconds, iteration)
+        logger.scalar("time/env_steps_per_second", steps / seconds, iteration)
     logger.close()
     return folder
 
@@ -48,13 +52,76 @@ def test_groups_means_and_intervals(two_groups, tmp_path):
     _, lines = curves.curves(two_groups, tmp_path / "out")
     rows = [row for row in table(tmp_path / "out") if row["iteration"] == "9"]
     assert [(row["group"], row["seeds"], float(row["value"])) for row in rows] == [
-        ("cavia", "3", 2.0), ("cavia, first order True", "3", 5.0)
+        ("plain CAVIA", "3", 2.0), ("plain CAVIA, first order", "3", 5.0)
     ]  # fmt: skip
-    # Of three values the interval of the mean goes from the lowest to the highest.
-    assert [(float(row["low_95"]), float(row["high_95"])) for row in rows] == [(0.0, 5.0), (0.0, 9.0)]
-    # Seeds 2 and 3 are shared: 1 − 0 and 5 − 6; mean 0, one of two above.
+    # Student's interval of 0, 1, 5: standard deviation √7, t(0.975, 2) = 4.303, half-width 4.303·√(7/3) = 6.573. Of 0,
+    # 6, 9: √21, 4.303·√7 = 11.384.
+    ends = [float(row[end]) for row in rows for end in ("low_95", "high_95")]
+    assert ends == pytest.approx([2 - 6.573, 2 + 6.573, 5 - 11.384, 5 + 11.384], abs=2e-3)
+    # Seeds 2 and 3 are shared: 1 − 0 and 5 − 6; mean 0, standard deviation √2, t(0.975, 1) = 12.71: ±12.71. Better in
+    # one of two: Wilson's interval of ½ is ½ ± ½·z/√(n + z²) with z² = 3.841, 0.095 to 0.905.
     (line,) = (line for line in lines if "probability" in line)
-    assert "cavia − cavia, first order True = 0 [-1, 1], probability of improvement 0.50 [0.00, 1.00], 2 paired" in line
+    assert "no difference told; plain CAVIA minus plain CAVIA, first order: 0 [-12.71, 12.71], better in 1 of 2" in line
+    assert "(probability of improvement 0.50 [0.09, 0.91])" in line
+
+
+def test_the_comparison_says_which_group_is_better(tmp_path):
+    """Three seeds, all of them worse: not "0.00 [0.00, 0.00]" but who is better, and how little three seeds tell."""
+    folders = [
+        made_up_run(tmp_path / f"{order}{seed}", seed, [seed + shift] * 10, first_order=order)
+        for order, shift in ((False, 0.0), (True, 4.0))
+        for seed in (1, 2, 3)
+    ]
+    lines = curves.curves(folders, tmp_path / "out")[1]
+    (line,) = (line for line in lines if "mean of the last tenth" in line)
+    # All three differ by 4 exactly: no interval can be given.
+    assert "plain CAVIA minus plain CAVIA, first order: -4; the seeds tell of no interval (3 shared)" in line
+    found = statistics.compare([0.0, 0.5, 1.0], [4.0, 5.0, 5.5])
+    # Differences −4, −4.5, −4.5: mean −4.333, standard deviation 0.2887, half-width 4.303·0.2887/√3 = 0.717. Wilson of
+    # 0 of 3: 0 to z²/(n + z²) = 0.562.
+    text = curves.told("A", "B", found)
+    assert (
+        text
+        == "B is better than A by 4.333 [3.616, 5.05], in 3 of 3 seeds (probability of improvement 1.00 [0.44, 1.00])"
+    )
+
+
+def test_environment_steps_as_the_x_axis(tmp_path):
+    """Iterations of 1,000 and 3,000 steps: at iteration 1, 4,000 were sampled; the log rounds to float32."""
+    folder = made_up_run(tmp_path / "run", 1, [1.0, 2.0], sampled=[(1000, 0.3), (3000, 0.7)])
+    curves.curves([folder], tmp_path / "out", x="steps")
+    assert [row["steps"] for row in table(tmp_path / "out")] == ["1000", "4000"]
+    found = curves.summarize([runs.read_run(folder)], "running_returns/after_update", statistics.mean, 1)
+    (panel, *_) = curves.draw(
+        {"env": {("label", curves.metric("after_update")): found}}, [], ("after_update",), 1, "steps"
+    ).axes
+    assert panel.lines[0].get_xdata().tolist() == [1000, 4000] and panel.get_xlabel().startswith("environment steps")
+    bare = made_up_run(tmp_path / "bare", 1, [1.0])
+    with pytest.raises(UserError, match="has no curve time/env_steps_per_second"):
+        curves.curves([bare], tmp_path / "out", x="steps")
+
+
+def test_one_legend_names_groups_and_kinds_of_line(two_groups, tmp_path):
+    wanted = [curves.metric(name) for name in ("after_update", "test/2")]
+    groups = runs.grouped([runs.read_run(folder) for folder in two_groups], ())
+    found = {
+        (label, name): curves.summarize(members, name.tag, statistics.mean, 1)
+        for label, members in groups.items()
+        for name in wanted
+    }
+    figure = curves.draw({"one": found, "two": found}, [], tuple(name.name for name in wanted))
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "plain CAVIA (3 seeds)", "plain CAVIA, first order (3 seeds)", "after the update", "test tasks, 2 updates"
+    ]  # fmt: skip
+    assert all(panel.get_legend() is None for panel in figure.axes)
+
+
+@pytest.mark.parametrize("gate", arguments.GATES)
+def test_methods_are_named_in_words(gate, tmp_path):
+    config = Config(neuromodulation=True, nm_gate=gate, nm_gate_bias=2.0)
+    assert runs.Folder(tmp_path, config).method == f"neuromodulated CAVIA, {runs.GATES[gate]} gates, bias 2"
+    assert runs.Folder(tmp_path, Config(maml=True)).method == "plain MAML"
 
 
 def test_what_changes_no_result_makes_no_group(tmp_path):
@@ -64,24 +131,30 @@ def test_what_changes_no_result_makes_no_group(tmp_path):
     ]
     curves.curves(folders, tmp_path / "out")
     (row,) = table(tmp_path / "out")
-    assert (row["group"], row["seeds"], row["value"]) == ("cavia", "2", "2.0")
+    assert (row["group"], row["seeds"], row["value"]) == ("plain CAVIA", "2", "2.0")
 
 
-def test_group_by(two_groups, tmp_path):
-    curves.curves(two_groups, tmp_path / "out", group_by=("method", "first_order"))
-    assert {row["group"] for row in table(tmp_path / "out")} == {"cavia", "cavia, first order True"}
-    curves.curves(two_groups[:3] + two_groups[-1:], tmp_path / "out", group_by=("method",))
-    assert {(row["group"], row["seeds"]) for row in table(tmp_path / "out")} == {("cavia", "4")}
-    with pytest.raises(UserError, match="has the seed 2 of"):
-        curves.curves(two_groups, tmp_path / "out", group_by=("method",))
+def test_group_by_never_pools_what_differs_in_more_than_the_seed(two_groups, tmp_path):
+    for group_by in (("method",), ("method", "first_order"), ()):
+        curves.curves(two_groups, tmp_path / "out", group_by=group_by)
+        found = {(row["group"], row["seeds"]) for row in table(tmp_path / "out")}
+        assert found == {("plain CAVIA", "3"), ("plain CAVIA, first order", "3")}
+    # It tells apart what changes no result.
+    named = made_up_run(tmp_path / "named", 1, [0.0], expname="again")
+    curves.curves([*two_groups[:3], named], tmp_path / "out", group_by=("expname",))
+    assert {row["group"] for row in table(tmp_path / "out")} == {"plain CAVIA, expname ", "plain CAVIA, expname again"}
+    with pytest.raises(UserError, match="has the seed 1 of"):
+        curves.curves([*two_groups[:3], named], tmp_path / "out", group_by=("method",))
 
 
 def test_interquartile_mean(tmp_path):
-    """Of 0, 1, 2, 100 the lowest and the highest are left out."""
-    folders = [made_up_run(tmp_path / str(seed), seed, [value]) for seed, value in enumerate((0.0, 1.0, 2.0, 100.0))]
-    curves.curves(folders, tmp_path / "out", statistic="iqm")
-    (row,) = table(tmp_path / "out")
-    assert float(row["value"]) == 1.5
+    """Of 0, 1, 2, 3, 100 the lowest and the highest are left out; four seeds have their mean."""
+    values = enumerate((0.0, 1.0, 2.0, 3.0, 100.0))
+    folders = [made_up_run(tmp_path / str(seed), seed, [value]) for seed, value in values]
+    for count, expected in ((5, 2.0), (4, 1.5)):
+        curves.curves(folders[:count], tmp_path / "out", statistic="iqm")
+        (row,) = table(tmp_path / "out")
+        assert float(row["value"]) == expected
 
 
 def test_iterations_that_all_runs_have(tmp_path):

@@ -1,4 +1,4 @@
-"""Adaptation: return (and success) against the number of inner updates, with intervals over tasks."""
+"""Adaptation: return (and success rate) against the number of inner updates, with intervals over tasks or seeds."""
 
 from typing import NamedTuple
 
@@ -9,7 +9,7 @@ from rl.errors import UserError
 from rl.plots import runs, statistics, style
 
 COLUMNS = ("environment", "group", "evaluations", "tasks", "metric", "updates", "value", "low_95", "high_95")
-RETURN, SUCCESS = "return of an episode (reward)", "share of solved episodes"
+RETURN, SUCCESS = "return of an episode (reward)", "success rate (any step)"
 
 
 class Group(NamedTuple):
@@ -25,7 +25,7 @@ def adaptation(folders, output, group_by=()):
     Args:
         folders: paths of evaluations of one environment.
         output: path of the files without suffix.
-        group_by: names of options; none groups the evaluations that differ only in the seed.
+        group_by: names of options that tell groups apart besides those that decide the result.
 
     Returns:
         (paths written, lines of text to print)
@@ -48,22 +48,29 @@ def adaptation(folders, output, group_by=()):
             raise UserError(f"--group-by: the evaluations of {label} made different numbers of updates")
     rows = [row for metric, groups in drawn.items() for group in groups for row in table(environment, metric, group)]
     lines = [
-        f"{environment}, {label}: {len(members)} evaluation(s), interval over tasks"
-        + ("" if len(members) > 1 else "; one seed: no interval over seeds can be given")
+        f"{environment}, {label}: {len(members)} evaluation(s), interval over {spread(members)}"
         for label, members in grouped.items()
     ]
     files = style.save(draw(environment, drawn), output)
     return [*files, style.save_table(output, COLUMNS, rows)], lines
 
 
+def spread(members):
+    """What a group's interval is over: seeds, of which there may be one alone."""
+    return "seeds" if len(members) > 1 else "tasks; one seed: no interval over seeds can be given"
+
+
 def summarize(metric, group):
-    """The mean and its interval over tasks, an `Interval` [U + 1]: of one evaluation the one that test.py prints; of
-    several the bootstrap's, each evaluation being a stratum.
+    """The mean and its interval, an `Interval` [U + 1]: of one evaluation over tasks, as test.py prints it; of several
+    over seeds, each with its mean over tasks.
     """
     if len(group.evaluations) == 1:
         return (intervals.rate if metric == SUCCESS else intervals.mean)(group.evaluations[0])
-    mean = np.concatenate(group.evaluations).mean(axis=0)
-    return intervals.Interval(mean, *(statistics.bootstrap(group.evaluations) or np.full((2, len(mean)), np.nan)))
+    means = np.stack([values.mean(axis=0) for values in group.evaluations])
+    if metric == SUCCESS and len(means) < statistics.FEWEST:
+        return intervals.rate(means)
+    value, interval = statistics.estimate(means)
+    return intervals.Interval(value, *(interval or np.full((2, len(value)), np.nan)))
 
 
 def table(environment, metric, group):
@@ -78,7 +85,7 @@ def table(environment, metric, group):
 
 @style.printed
 def draw(environment, drawn):
-    """The figure: a panel a metric, a thin line a task, a thick one a group's mean with its interval.
+    """The figure: a panel a metric, a line a group's mean with its interval; of a single group also its tasks, thin.
 
     Args:
         environment: for the title.
@@ -88,16 +95,21 @@ def draw(environment, drawn):
     for panel, (metric, groups) in zip(axes[0], drawn.items(), strict=True):
         for place, (group, colour) in enumerate(zip(groups, style.colours(), strict=False)):
             mean, low, high = summarize(metric, group)
-            tasks = np.concatenate(group.evaluations)
+            if len(groups) == 1:
+                tasks = np.concatenate(group.evaluations)
+                panel.plot(np.arange(len(mean)), tasks.T, color=style.GREY, linewidth=0.4, alpha=0.35)
+                panel.plot([], [], color=style.GREY, linewidth=0.6, label=f"each of {len(tasks)} tasks")
             # Groups stand side by side, so that their intervals can be read.
             updates = np.arange(len(mean)) + 0.06 * (place - (len(groups) - 1) / 2)
-            panel.plot(np.arange(len(mean)), tasks.T, color=colour, linewidth=0.4, alpha=0.25)
+            count = len(group.evaluations)
+            over = f"{count} seeds" if count > 1 else f"{len(group.evaluations[0])} tasks"
             panel.errorbar(updates, mean, yerr=[mean - low, high - mean], color=colour, marker="o", capsize=2,
-                           label=f"{group.label} ({len(tasks)} tasks)")  # fmt: skip
-        panel.plot([], [], color=style.GREY, linewidth=0.6, label="thin: each task; thick: mean, 95% interval")
+                           zorder=3, label=f"{group.label}: mean, 95% interval over {over}")  # fmt: skip
+        if metric == SUCCESS:
+            panel.set_ylim(-0.02, 1.02)
         panel.set_xlabel("inner updates")
         panel.set_ylabel(metric)
         panel.set_title(environment)
         style.whole_numbers(panel.xaxis)
-    style.legends_below(figure, axes[0])
+    style.legend_below(figure)
     return figure

@@ -4,8 +4,10 @@ import dataclasses
 from typing import NamedTuple
 
 import numpy as np
+from matplotlib.lines import Line2D
 
 from rl.errors import UserError
+from rl.intervals import Interval
 from rl.plots import runs, statistics, style
 from rl.plots.references import read_reference
 
@@ -14,20 +16,27 @@ TRAINING = {
     "before_update": ("running_returns/before_update", "before the update"),
 }
 # Blanks in tags are read as underscores.
+SUCCESS = "success rate (any step)"
 EVALUATED = {
     "test": ("evaluation_rew/avg_rew_{}", "return of an episode (reward)"),
-    "success": ("evaluation_success/any_{}", "share of solved episodes"),
+    "success": ("evaluation_success/any_{}", SUCCESS),
 }
-COLUMNS = ("environment", "group", "seeds", "metric", "iteration", "value", "low_95", "high_95")
+COLUMNS = ("environment", "group", "seeds", "metric", "iteration", "steps", "value", "low_95", "high_95")
+SAMPLED = ("time/env_steps_per_second", "time/sampling")
+INTERVALS = ("one seed: no interval over seeds can be given", "fewer than 5 seeds: mean with Student's interval")
+AXES = {"iterations": "meta-training iteration", "steps": "environment steps of meta-training"}
 
 
 class Curve(NamedTuple):
-    """A group's summary of one metric: iterations [N], value [N], interval (low [N], high [N]) or None for one seed.
+    """A group's summary of one metric: iterations [N], value [N], interval (low [N], high [N]) or None where the seeds
+    tell of none.
 
-    `seeds` maps each seed to its own values [N].
+    `steps` [N] are the environment steps sampled up to and with an iteration, evaluations left out, the mean over
+    seeds, NaN where a run has not logged them; `seeds` maps each seed to its own values [N].
     """
 
     iterations: np.ndarray
+    steps: np.ndarray
     value: np.ndarray
     interval: tuple | None
     seeds: dict
@@ -88,22 +97,36 @@ def summarize(members, tag, statistic, window):
         raise UserError(f"{members[-1].path}: shares no iteration with {members[0].path}")
     values = np.stack([smoothed(curve, window)[np.isin(iterations, shared)] for iterations, curve in found])
     seeds = {member.config.seed: row for member, row in zip(members, values, strict=True)}
-    return Curve(shared, statistic(values, axis=0), statistics.bootstrap([values], statistic), seeds)
+    steps = np.mean([steps_until(member, shared) for member in members], axis=0)
+    return Curve(shared, steps, *statistics.estimate(values, statistic), seeds)
+
+
+def steps_until(run, iterations):
+    """The environment steps that a run sampled up to and with each of some iterations [N].
+
+    The log has an iteration's steps a second and its seconds, whose product is a whole number but for rounding.
+    """
+    if not run.curves.keys() >= set(SAMPLED):
+        return np.full(len(iterations), np.nan)
+    (logged, speed), (_, seconds) = (run.curve(tag) for tag in SAMPLED)
+    total = np.cumsum(np.round(speed * seconds))
+    return total[np.searchsorted(logged, iterations)]
 
 
 def curves(folders, output, metrics=("after_update",), group_by=(), statistic="mean", window=1, references=(),
-           panel_by=None):  # fmt: skip
+           panel_by=None, x="iterations"):  # fmt: skip
     """Draw learning curves: PNG, PDF and the numbers drawn as CSV.
 
     Args:
         folders: paths of training runs.
         output: path of the files without suffix.
         metrics: names as `metric` takes them.
-        group_by: names of options; none groups the runs that differ only in the seed.
-        statistic: "mean" or "iqm".
+        group_by: names of options that tell groups apart besides those that decide the result.
+        statistic: "mean" or "iqm" (of 5 seeds or more).
         window: iterations that a point is the mean of.
         references: paths of reference curves.
         panel_by: "environment" makes a panel of each; None allows one environment only.
+        x: "iterations" or "steps".
 
     Returns:
         (paths written, lines of text to print)
@@ -118,6 +141,11 @@ def curves(folders, output, metrics=("after_update",), group_by=(), statistic="m
     compared = [smoothed_reference(read_reference(path), window) for path in references]
     wanted = [metric(name) for name in metrics]
     check(environments, compared, wanted)
+    if references and x == "steps":
+        raise UserError("--reference: reference curves know iterations alone; expected a command without --x steps")
+    if x == "steps":
+        for run in found:
+            run.curve(SAMPLED[0])  # or the error that names it
 
     rows, lines, drawn = [], [], {}
     for environment in environments:
@@ -133,16 +161,17 @@ def curves(folders, output, metrics=("after_update",), group_by=(), statistic="m
         for label, members in groups.items():
             seeds = ", ".join(str(member.config.seed) for member in members)
             lines.append(f"{environment}, {label}: {len(members)} run(s), seeds {seeds}")
-            if len(members) == 1:
-                lines.append("  one seed: no interval over seeds can be given")
+            if len(members) < statistics.FEWEST:
+                lines.append(f"  {INTERVALS[len(members) > 1]}")
         lines += comparisons(groups, summaries, wanted)
     for reference in compared:
         for name, values in reference.curves.items():
             if name in metrics:
-                rows += [(reference.environment, f"reference: {reference.path.name}", None, name, int(i), v, None, None)
+                label = f"reference: {reference.path.name}"
+                rows += [(reference.environment, label, None, name, int(i), None, v, None, None)
                          for i, v in zip(reference.iterations, values.tolist(), strict=True)]  # fmt: skip
                 lines += standing(reference, drawn[reference.environment], name)
-    files = style.save(draw(drawn, compared, metrics, window), output)
+    files = style.save(draw(drawn, compared, metrics, window, x), output)
     return [*files, style.save_table(output, COLUMNS, rows)], lines
 
 
@@ -164,9 +193,10 @@ def check(environments, references, metrics):
 def table(environment, label, name, curve):
     """The rows of the CSV file for one curve."""
     low, high = curve.interval or ([None] * len(curve.value),) * 2
+    steps = [None if np.isnan(step) else round(step) for step in curve.steps.tolist()]
     return [
-        (environment, label, len(curve.seeds), name, int(iteration), float(value), lower, higher)
-        for iteration, value, lower, higher in zip(curve.iterations, curve.value, low, high, strict=True)
+        (environment, label, len(curve.seeds), name, int(iteration), step, float(value), lower, higher)
+        for iteration, step, value, lower, higher in zip(curve.iterations, steps, curve.value, low, high, strict=True)
     ]
 
 
@@ -182,17 +212,31 @@ def comparisons(groups, summaries, metrics):
             lines.append(f"  {wanted.name}: {first[0]} and {second[0]} share no seed; no paired comparison")
             continue
         ends = [[last_tenth(curve.seeds[seed]) for seed in shared] for _, curve in (first, second)]
-        found = statistics.compare(*ends)
-        text = f"  {wanted.name}, last tenth: {first[0]} − {second[0]} = {found.difference:.4g}"
-        if found.difference_interval is None:
-            lines.append(f"{text}; one shared seed: no interval over seeds can be given")
-            continue
-        (low, high), (less, more) = found.difference_interval, found.improvement_interval
-        lines.append(
-            f"{text} [{low:.4g}, {high:.4g}], probability of improvement {found.improvement:.2f} [{less:.2f}, "
-            f"{more:.2f}], {found.seeds} paired seeds"
-        )
+        lines.append(f"  {wanted.name}, mean of the last tenth: {told(first[0], second[0], statistics.compare(*ends))}")
     return lines
+
+
+def told(first, second, found):
+    """A `Comparison` of two groups in words: which is better where the interval tells, and how sure that is."""
+    difference, interval = found.difference
+    if interval is None:
+        return f"{first} minus {second}: {difference:.4g}; the seeds tell of no interval ({found.seeds} shared)"
+    low, high = interval
+    better, count = found.improvement, f"{found.better:g} of {found.seeds}"
+    if low <= 0 <= high:
+        words = f"no difference told; {first} minus {second}: {difference:.4g} [{low:.4g}, {high:.4g}]"
+        return f"{words}, better in {count} seeds (probability of improvement {_share(better)})"
+    if high < 0:
+        first, second, low, high, count = second, first, -high, -low, f"{found.seeds - found.better:g} of {found.seeds}"
+        better = Interval(1 - better.mean, 1 - better.high, 1 - better.low)
+    return (
+        f"{first} is better than {second} by {abs(difference):.4g} [{low:.4g}, {high:.4g}], in {count} seeds "
+        f"(probability of improvement {_share(better)})"
+    )
+
+
+def _share(interval):
+    return f"{interval.mean:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
 
 
 def last_tenth(values):
@@ -216,28 +260,36 @@ def standing(reference, summaries, name):
 
 
 @style.printed
-def draw(drawn, references, metrics, window=1):
+def draw(drawn, references, metrics, window=1, x="iterations"):
     """The figure: a panel an environment, a colour a group, a kind of line a metric; references in black."""
     figure, axes = style.panels(1, len(drawn))
     lines_of = dict(zip(metrics, style.LINES * len(metrics), strict=False))
+    shades = style.colours()
+    colours = {label: next(shades) for label in dict.fromkeys(key[0] for found in drawn.values() for key in found)}
     for panel, (environment, summaries) in zip(axes[0], drawn.items(), strict=True):
-        shades = style.colours()
-        colours = {label: next(shades) for label in dict.fromkeys(label for label, _ in summaries)}
         for (label, wanted), curve in summaries.items():
-            seeds = f"{len(curve.seeds)} seed" + ("s" if len(curve.seeds) > 1 else "")
             kind = {"color": colours[label], "linestyle": lines_of[wanted.name]}
-            panel.plot(curve.iterations, curve.value, label=f"{label}, {wanted.label} ({seeds})", **kind)
+            places = curve.steps if x == "steps" else curve.iterations
+            seeds = f"{len(curve.seeds)} seed" + ("s" if len(curve.seeds) > 1 else "")
+            # The kind of line has its own entry in the legend.
+            named = {"label": f"{label} ({seeds})"} if wanted.name == metrics[0] else {}
+            panel.plot(places, curve.value, **kind, **named)
             if curve.interval is not None:
-                panel.fill_between(curve.iterations, *curve.interval, color=colours[label], alpha=0.2, linewidth=0)
+                panel.fill_between(places, *curve.interval, color=colours[label], alpha=0.2, linewidth=0)
             panel.set_ylabel(wanted.axis)
+            if wanted.axis == SUCCESS:
+                panel.set_ylim(-0.02, 1.02)
         for reference in references:
             for name in metrics:
                 if reference.environment == environment and name in reference.curves:
-                    label = f"reference, {TRAINING[name][1]}"
+                    named = {"label": "published code"} if name == metrics[0] else {}
                     panel.plot(reference.iterations, reference.curves[name], color=style.BLACK, linewidth=0.9,
-                               linestyle=lines_of[name], label=label)  # fmt: skip
-        panel.set_xlabel("meta-training iteration" + (f" (means of {window})" if window > 1 else ""))
+                               linestyle=lines_of[name], **named)  # fmt: skip
+        panel.set_xlabel(AXES[x] + (f" (means of {window})" if window > 1 else ""))
         panel.set_title(environment)
         style.whole_numbers(panel.xaxis)
-    style.legends_below(figure, axes[0])
+    kinds = {wanted.name: wanted.label for summaries in drawn.values() for _, wanted in summaries}
+    style.legend_below(
+        figure, *(Line2D([], [], color=style.GREY, linestyle=lines_of[name], label=kinds[name]) for name in metrics)
+    )
     return figure

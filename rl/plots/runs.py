@@ -20,6 +20,8 @@ from rl.files import load_arrays, read_text
 # What never tells two groups of runs apart: it changes no result, or is what a group varies, or `environment` says it.
 IRRELEVANT = arguments.NEUTRAL | {"seed", "env_config_path"}
 
+GATES = {"hard": "hard", "soft": "soft", "ste": "straight-through"}
+
 
 @dataclass(frozen=True)
 class Folder:
@@ -49,8 +51,12 @@ class Folder:
 
     @property
     def method(self):
-        """The method, and the gate where there is one: cavia, nm_cavia hard, …"""
-        return f"{self.config.method} {self.config.nm_gate}" if self.config.neuromodulation else self.config.method
+        """The method in words: plain CAVIA; neuromodulated CAVIA, hard gates; …"""
+        base = "MAML" if self.config.maml else "CAVIA"
+        if not self.config.neuromodulation:
+            return f"plain {base}"
+        bias = f", bias {self.config.nm_gate_bias:g}" if self.config.nm_gate_bias else ""
+        return f"neuromodulated {base}, {GATES[self.config.nm_gate]} gates{bias}"
 
     @property
     def options(self):
@@ -233,11 +239,11 @@ def same_environment(folders):
 
 
 def grouped(folders, group_by):
-    """Gather folders in groups: those that differ only in the seed, or those alike in `group_by`.
+    """Gather folders in groups of those that differ in nothing but the seed and what changes no result.
 
     Args:
         folders: list of `Folder`s of one environment.
-        group_by: a tuple of names of options, or "method"; empty for all options but the seed.
+        group_by: names of options (or "method") that tell groups apart, too, even where they change no result.
 
     Returns:
         dict label -> list of folders, in the order given; a label names what differs between the groups.
@@ -251,9 +257,7 @@ def grouped(folders, group_by):
     groups = {}
     for folder in folders:
         chosen = tuple(
-            (name, value)
-            for name, value in folder.options.items()
-            if (name in group_by if group_by else name not in IRRELEVANT)
+            (name, value) for name, value in folder.options.items() if name in group_by or name not in IRRELEVANT
         )
         groups.setdefault(chosen, []).append(folder)
     for members in groups.values():
@@ -271,19 +275,9 @@ def grouped(folders, group_by):
 def _label(key, groups):
     """The method, and the options in which groups of the same method differ, those left as they were unnamed."""
     options = dict(key)
-    rivals = [dict(other) for other in groups if dict(other).get("method") == options.get("method")]
-    differing = [
-        name for name in options if name != "method" and any(rival.get(name) != options[name] for rival in rivals)
-    ]
-    words = [str(options["method"])] if "method" in options else []
-    return (
-        ", ".join(
-            words
-            + [
-                f"{name.replace('_', ' ')} {options[name]}"
-                for name in differing
-                if options[name] not in ("normal", False)
-            ]
-        )
-        or "all runs"
-    )
+    rivals = [rival for rival in map(dict, groups) if rival["method"] == options["method"]]
+    words = [options["method"]]
+    for name, value in options.items():
+        if value not in ("normal", False) and any(rival[name] != value for rival in rivals):
+            words.append(name.replace("_", " ") + ("" if value is True else f" {value}"))
+    return ", ".join(words)

@@ -23,6 +23,7 @@ SEQUENTIAL, DIVERGING = "cividis", "PuOr"
 PANEL = (3.4, 2.4)  # inches; two panels fill the width of a page
 LEGEND_WIDTH = 48  # letters
 LEGEND_LINE = 0.16  # inches
+SUFFIXES = (".png", ".pdf", ".csv", ".json")  # of what plot.py writes
 
 _SETTINGS = {
     "font.size": 8,
@@ -63,16 +64,24 @@ def whole_numbers(axis):
     axis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 5, 10]))
 
 
-def legends_below(figure, axes):
-    """Legends under a row of panels, where they hide nothing; the figure grows by their lines."""
-    most = 0
-    for panel in axes:
-        handles, labels = panel.get_legend_handles_labels()
-        wrapped = [textwrap.fill(label, LEGEND_WIDTH) for label in labels]
-        panel.legend(handles, wrapped, loc="upper center", bbox_to_anchor=(0.5, -0.2))
-        most = max(most, sum(label.count("\n") + 1 for label in wrapped))
+def legend_below(figure, *more):
+    """One legend for all panels, under them, where it hides nothing; the figure grows by its lines.
+
+    Args:
+        figure: whose panels' labelled lines are gathered, each label once.
+        more: further lines of the legend.
+    """
+    handles = {}
+    for panel in figure.axes:
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    handles |= {handle.get_label(): handle for handle in more}
     width, height = figure.get_size_inches()
-    figure.set_size_inches(width, height + LEGEND_LINE * most)
+    columns = max(1, min(len(handles), round(width / PANEL[0])))
+    labels = [textwrap.fill(label, LEGEND_WIDTH) for label in handles]
+    lines = sum(label.count("\n") + 1 for label in labels) / columns
+    figure.legend(handles.values(), labels, loc="outside lower center", ncols=columns)
+    figure.set_size_inches(width, height + LEGEND_LINE * lines)
 
 
 @printed
@@ -98,6 +107,14 @@ def save(figure, path):
         figure.set_layout_engine("none")  # once is enough, and half of the time
         write_bytes(file, content.getvalue())
     return files
+
+
+def place(output, name):
+    """The files' common path without suffix, from what the user typed: a path with or without suffix, or a folder."""
+    if output.endswith(("/", os.sep)) or Path(output).is_dir():
+        return Path(output, name)
+    path = Path(output)
+    return path.with_suffix("") if path.suffix in SUFFIXES else path
 
 
 def save_table(path, columns, rows):
