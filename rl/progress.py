@@ -50,13 +50,13 @@ class Progress:
         """
         speed = steps / max(times["sampling"], 1e-9)
         moved = "no step accepted" if kl is None else f"kl {kl:.4f}" if kl >= 5e-5 else f"kl {kl:.1e}"
-        (before, after), (failed, solved) = returns, success or (None, None)
+        before, after = returns
         if self.bar is not None:
-            rates = f"success {failed:.0%} -> {solved:.0%}, " if success else ""
+            rates = "success {:.0%} -> {:.0%}, ".format(*success) if success else ""
             self.bar.set_postfix_str(f"return {before:.3g} -> {after:.3g}, {rates}{moved}, {speed:,.0f} steps/s")
             self.bar.update()
             return
-        rates = f"success rate {failed:.1%} -> {solved:.1%}, " if success else ""
+        rates = "success rate {:.1%} -> {:.1%}, ".format(*success) if success else ""
         done = number + 1 - self.start
         left = (time.perf_counter() - self.started) / done * (self.total - number - 1)
         self.note(

@@ -17,7 +17,9 @@ import rl.plots.adaptation
 import rl.test
 from rl import arguments, checkpoint
 from rl.build import Parts
+from rl.episodes import Episodes
 from rl.errors import UserError
+from rl.rollout import Phases
 from tests.helpers import only_run
 
 TASKS, STEPS, EPISODES, PHASES = 6, 100, 3, 3
@@ -114,6 +116,17 @@ def test_success_rates_are_printed_and_pictured_with_one_interval(tiny, capsys):
             assert f"{mean:.1%} [{low:.1%}, {high:.1%}]" in line
     expected = [list(row["any"].values()) for row in told["success"]]
     np.testing.assert_allclose(pictured(folder, "s"), expected, rtol=1e-6)
+
+
+def test_success_rates_of_classes():
+    """Two tasks of one class and one of another, two episodes each, one step; before and after an update."""
+    told = np.array([[[False, True]], [[False, False]], [[True, True]]])
+    ones = np.ones(told.shape)
+    phases = tuple(Episodes(ones[..., None], ones, ones, ones, {"success": values}) for values in (told, told | True))
+    tasks = [{"env_name": "push-v3"}, {"env_name": "push-v3"}, {"env_name": "reach-v3"}]
+    lines = rl.test.table(Phases(phases, np.zeros((1, 3)), 0), tasks).splitlines()
+    assert lines[-3] == "success rate (any step), by class, after each number of updates"
+    assert [line.split() for line in lines[-2:]] == [["push-v3", "25.0%", "100.0%"], ["reach-v3", "100.0%", "100.0%"]]
 
 
 def test_episodes(folder):
