@@ -6,7 +6,7 @@ import os
 import numpy as np
 import torch
 
-from rl import chunks, envs, match_params, memory, metalearner, streams
+from rl import chunks, envs, match_params, memory, metalearner, processes, streams
 from rl.errors import UserError
 from rl.policies import Architecture, make_policy
 from rl.rollout import Origin, Sampling
@@ -44,8 +44,9 @@ class Parts:
             )
         self.setting = Setting(config.env_name, options, self.policy.architecture)
 
-    def check_memory(self, test_batch_size="--test-batch-size", training=True, interventions=0):
-        """Hold what a run or an evaluation needs at the least against what there is, before anything is made.
+    def check_machine(self, test_batch_size="--test-batch-size", training=True, interventions=0):
+        """Hold the memory and open files that a run or an evaluation needs at the least against what there is, before
+        anything is made.
 
         Args:
             test_batch_size: the name of that option where it was typed.
@@ -55,6 +56,7 @@ class Parts:
         Raises:
             UserError: with the estimate, the options that ask for the most of it, and what the machine has.
         """
+        processes.check_descriptors(self.config.num_workers)
         needs = self.needs(test_batch_size, training, interventions)
         total, available = sum(needs.values()), memory.size()
         if total > available:

@@ -59,7 +59,7 @@ def train(config, folders, interrupts):
 
     torch.set_num_threads(1)
     parts = Parts(config)
-    parts.check_memory()
+    parts.check_machine()
     learner = parts.learner()
     parts.check_tasks("--meta-batch-size", config.meta_batch_size, "train", streams.TRAIN)
     parts.check_tasks("--test-batch-size", config.test_batch_size, "test", streams.EVALUATE)

@@ -6,7 +6,6 @@ are simply computed again. How many groups a worker takes at once does depend on
 """
 
 import contextlib
-import ctypes
 import math
 import multiprocessing
 import os
@@ -15,13 +14,12 @@ import sys
 import threading
 import time
 import traceback
-from multiprocessing import connection, resource_tracker
-from pathlib import Path
+from multiprocessing import connection
 from typing import Any, NamedTuple
 
 import torch
 
-from rl import envs
+from rl import envs, processes
 from rl.errors import EpisodeError, UserError
 from rl.policies import make_policy
 from rl.rollout import Phases, meta_rollout
@@ -127,7 +125,7 @@ class Sampler:
         deadline = time.monotonic() + STARTING
         while True:
             try:
-                with _importable(), _uninterruptible():
+                with processes.starting():
                     return _Worker(self._context, self.setting)
             except (ConnectionError, EOFError) as error:
                 # A fork server that was killed is missed, and another one started, a moment after its death.
@@ -200,39 +198,6 @@ def groups_at_once(num_groups, num_workers):
     return math.ceil(num_groups / (num_workers * rounds))
 
 
-@contextlib.contextmanager
-def _importable():
-    """Processes started here look for modules where this one does, and not in the folder that it was started from."""
-    root = str(Path(__file__).resolve().parents[1])
-    path = sys.path if root in sys.path else [root, *sys.path]
-    wanted = {"PYTHONPATH": os.pathsep.join(path), "PYTHONSAFEPATH": "1"}
-    before = {name: os.environ.get(name) for name in wanted}
-    os.environ.update(wanted)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
-
-
-@contextlib.contextmanager
-def _uninterruptible():
-    """Processes started here never see Ctrl-C or the end of a terminal, not even while they import: it is for the
-    parent to end them.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
-    # Started on its own, this helper of multiprocessing's would unblock Ctrl-C.
-    resource_tracker.ensure_running()
-    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 class _Worker:
     """One process and the parent's end of its pipe."""
 
@@ -277,7 +242,7 @@ class _Worker:
 
 def _work(pipe, setting):
     """A worker's life: receive jobs, send results (or the text of an exception) until the pipe closes."""
-    _end_with_parent()
+    processes.end_with_parent()
     torch.set_num_threads(1)
     policy = make_policy(setting.architecture)
     environments = {}
@@ -312,21 +277,3 @@ def _told(error, env_name, origin):
     if isinstance(cause, UserError):
         return f"{env_name}: {cause} {place}"
     return f"{env_name}: {type(cause).__name__}: {cause} {place}\n{traceback.format_exc()}"
-
-
-def _end_with_parent():
-    """Leave no orphan: a thread waits for the main process's end and then ends this one, whatever it is doing.
-
-    A process that is stopped, or hangs in a library, runs no threads. On Linux the system itself ends it with the fork
-    server, which ends with the main process; nobody could tell whether it lives once that is dead.
-    """
-    if sys.platform == "linux":
-        set_parent_death_signal = 1  # sys/prctl.h
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
-    parent = multiprocessing.parent_process()
-
-    def watch():
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()

@@ -99,7 +99,7 @@ def test(options):
     # Task sets drawn once for a run stay those of the run: another seed's test goals may have been trained on.
     parts = Parts(config, task_seed)
     intervenes = (options.modulation, options.context) != ("normal", "normal")
-    parts.check_memory("--num-tasks", training=False, interventions=int(intervenes))
+    parts.check_machine("--num-tasks", training=False, interventions=int(intervenes))
     parts.check_tasks("--num-tasks", config.test_batch_size, options.split, streams.EVALUATE)
     check_sizes(options.config, description, parts.policy)
     params = checkpoint.load_policy(options.policy, parts.policy)

@@ -2,6 +2,7 @@
 
 import math
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -138,7 +139,7 @@ def test_a_run_whose_output_nobody_reads_any_more_can_be_resumed(tmp_path, unrea
 def test_ctrl_c_while_python_imports_leaves_no_word(tmp_path, program):
     # The first thing that is imported and not Python's own interrupts the process, as Ctrl-C could at that moment.
     (tmp_path / "dataclasses.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
-    done = shell(f"exec {python(program)}", tmp_path, PYTHONPATH=str(tmp_path))
+    done = shell(f"exec {python(program)}", ROOT, PYTHONPATH=str(tmp_path))
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
 
 
@@ -301,3 +302,26 @@ def test_a_users_files_hide_no_module_and_are_found(tmp_path):
     # An empty entry stands for the folder where a program is started.
     done = shell(command("plot.py", "curves", tmp_path / "rl"), standing, PYTHONPATH=":")
     assert done.returncode == 2 and "not meant" not in complaint(done)
+
+
+def test_a_long_tmpdir(tmp_path):
+    long = tmp_path / ("x" * 100)
+    long.mkdir()
+    train = python("main.py", *SMALL, "--num-batches", 1, "--neuromodulation", *into(tmp_path))
+    done = shell(train, tmp_path, TMPDIR=str(long))
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+def test_too_few_open_files(tmp_path):
+    train = python("main.py", "--num-workers", 4, *into(tmp_path))
+    done = shell(f"ulimit -n 16; {train}", tmp_path)
+    assert done.returncode == 2
+    assert re.match(r"main.py: --num-workers 4: \d+ open files .*, this process may have 16;", complaint(done))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_as_many_open_files_as_a_run_needs(tmp_path):
+    train = python("main.py", *SMALL, "--num-batches", 1, "--neuromodulation", "--num-workers", 2, *into(tmp_path))
+    # The soft limit may be raised.
+    done = shell(f"ulimit -Sn 8; ulimit -Hn 40; {train}", tmp_path)
+    assert (done.returncode, done.stderr) == (0, b"")

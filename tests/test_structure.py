@@ -21,7 +21,7 @@ LAYERS = [
     {"adaptation"},
     {"batch"},
     {"policies", "envs", "baseline", "episodes", "arguments", "tasks"},
-    {"returns", "trpo", "streams", "files", "gates", "intervals"},
+    {"returns", "trpo", "streams", "files", "gates", "intervals", "processes"},
     {"errors", "start", "memory"},
 ]
 # Neighbours that may see one another, in this order.
