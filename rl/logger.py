@@ -8,7 +8,9 @@ import time
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2, summary_pb2
 
+from rl import events
 from rl.checkpoint import EVENTS
+from rl.errors import UserError
 from rl.evaluation import by_class, successes, summarize
 
 
@@ -28,6 +30,7 @@ class Logger:
         for name, size in sizes.items():
             if name in positions:
                 os.truncate(folder / name, min(positions[name], size))
+                check(folder / name)
             else:
                 set_aside(folder / name)
         for name, position in positions.items():
@@ -121,6 +124,14 @@ class Logger:
             yield
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self.folder)) from None
+
+
+def check(path):
+    """Warn of an event file that is damaged: a run can go on all the same, its curves are not what it computed."""
+    try:
+        events.records(path)
+    except UserError as error:
+        print(f"warning: {error}; plots and TensorBoard may lack what follows", file=sys.stderr)
 
 
 def set_aside(path):

@@ -22,7 +22,7 @@ from tensorboardX.event_file_writer import EventsWriter
 
 import rl.envs
 import rl.main
-from rl import checkpoint, sampler
+from rl import checkpoint, processes
 from rl.build import Parts
 from rl.errors import UserError
 from rl.main import MAX_FLIGHT_RECORDS, MAX_REJECTED_IN_A_ROW, main
@@ -198,7 +198,7 @@ def run(folder, line, sabotage=nothing, *arguments):
     context.set_forkserver_preload(["rl.sampler"])
     output = folder / "output"
     process = context.Process(target=live, args=([*line, *into(folder)], output, sabotage, arguments))
-    with sampler._importable():
+    with processes.starting():
         process.start()
     process.join(PATIENCE)
     assert process.exitcode is not None

@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import json
-import struct
 
 import numpy as np
 import pytest
@@ -14,6 +13,7 @@ from rl.errors import UserError
 from rl.logger import Logger
 from rl.plots import curves, runs, statistics
 from rl.plots.references import read_reference
+from tests.test_events import record
 
 
 def made_up_run(folder, seed, values, sampled=(), **options):
@@ -193,8 +193,11 @@ def test_a_cut_event_file_is_read_as_far_as_it_goes(tmp_path):
 
 def test_files_that_hold_no_events(tmp_path):
     folder = made_up_run(tmp_path / "run", 1, [1.0])
-    (folder / "events.out.tfevents.9").write_bytes(struct.pack("<Q", 4) + b"\0" * 4 + b"\xff" * 4 + b"\0" * 4)
+    (folder / "events.out.tfevents.9").write_bytes(record(b"\xff" * 4))
     with pytest.raises(UserError, match="expected TensorBoard events, found something else"):
+        curves.curves([folder], tmp_path / "out")
+    (folder / "events.out.tfevents.9").write_text("time,return\n0,1.5\n")
+    with pytest.raises(UserError, match="expected TensorBoard events: record 1 does not agree with its checksum"):
         curves.curves([folder], tmp_path / "out")
 
 

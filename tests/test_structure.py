@@ -20,7 +20,7 @@ LAYERS = [
     {"jacobians"},
     {"adaptation"},
     {"batch"},
-    {"policies", "envs", "baseline", "episodes", "arguments", "tasks"},
+    {"policies", "envs", "baseline", "episodes", "arguments", "tasks", "events"},
     {"returns", "trpo", "streams", "files", "gates", "intervals", "processes"},
     {"errors", "start", "memory"},
 ]

@@ -2,19 +2,17 @@
 
 import dataclasses
 import json
-import struct
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from google.protobuf.message import DecodeError
-from tensorboardX.proto.event_pb2 import Event
 
 from rl import arguments
 from rl.checkpoint import EVENTS
 from rl.envs import ctgraph_config
 from rl.errors import UserError
+from rl.events import scalars
 from rl.files import load_arrays, read_text
 
 # What never tells two groups of runs apart: it changes no result, or is what a group varies, or `environment` says it.
@@ -197,29 +195,6 @@ def _config(path, expected):
     if not (path / "config.json").is_file():
         raise UserError(f"{path}: expected {expected}, found no config.json in it")
     return arguments.load(path / "config.json")[0]
-
-
-def scalars(path):
-    """Read the scalars of a TensorBoard event file: yields (tag, step, value).
-
-    A record is its length (8 bytes), a checksum (4), the event, a checksum (4). The last one of a run that still
-    writes, or was killed, may be cut short and is left out.
-    """
-    content = path.read_bytes()
-    start = 0
-    while start + 12 <= len(content):
-        (length,) = struct.unpack_from("<Q", content, start)
-        end = start + 12 + length
-        if end + 4 > len(content):
-            return
-        try:
-            event = Event.FromString(content[start + 12 : end])
-        except DecodeError:
-            raise UserError(f"{path}: expected TensorBoard events, found something else") from None
-        start = end + 4
-        for value in event.summary.value:
-            if value.HasField("simple_value"):
-                yield value.tag, event.step, value.simple_value
 
 
 def same_environment(folders):
