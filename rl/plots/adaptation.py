@@ -5,7 +5,6 @@ from typing import NamedTuple
 import numpy as np
 
 from rl import intervals
-from rl.errors import UserError
 from rl.plots import runs, statistics, style
 
 COLUMNS = ("environment", "group", "evaluations", "tasks", "metric", "updates", "value", "low_95", "high_95")
@@ -43,9 +42,6 @@ def adaptation(folders, output, group_by=()):
         metric: [Group(label, [measure(member) for member in members]) for label, members in grouped.items()]
         for metric, measure in measured.items()
     }
-    for label, members in grouped.items():
-        if len({member.config.num_test_steps for member in members}) > 1:
-            raise UserError(f"--group-by: the evaluations of {label} made different numbers of updates")
     rows = [row for metric, groups in drawn.items() for group in groups for row in table(environment, metric, group)]
     lines = [
         f"{environment}, {label}: {len(members)} evaluation(s), interval over {spread(members)}"
