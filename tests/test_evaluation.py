@@ -7,6 +7,7 @@ from rl.arguments import Config
 from rl.build import Parts
 from rl.episodes import Episodes
 from rl.evaluation import by_class, evaluate, successes, summarize
+from tests.test_faults import Here
 
 
 def test_summarize_by_hand():
@@ -35,23 +36,22 @@ def test_the_learning_rate_is_halved_after_the_first_update(halve, expected):
     assert parts.training()[:4] == (7, (0.4,), 0.95, 1.0)
 
 
-class Recorder:
-    """Stands in for the sampler: remembers what it was asked for."""
-
-    def sample(self, *arguments):
-        self.arguments = arguments
-        return "phases"
-
-
 def test_evaluate_draws_test_tasks_from_streams_of_its_own():
-    parts, sampler = Parts(Config(num_test_steps=2, seed=8)), Recorder()
+    parts = Parts(Config(num_test_steps=2, seed=8, fast_batch_size=3, test_batch_size=5))
     params = parts.initial_params()
-    tasks, phases = evaluate(parts, sampler, params, 6, 5)
-    assert phases == "phases" and len(tasks) == 5
-    assert sampler.arguments == (params, tasks, parts.evaluation(), (8, 6, streams.EVALUATE, 0))
-    assert evaluate(parts, sampler, params, 6, 5)[0] == tasks
-    assert evaluate(parts, sampler, params, 7, 5)[0] != tasks
-    assert parts.tasks(5, "test", 6, streams.TRAIN) != tasks
+    with Here(parts) as sampler:
+        tasks, phases = evaluate(parts, sampler, params, 6, 5)
+        assert evaluate(parts, sampler, params, 6, 5)[0] == tasks
+        assert evaluate(parts, sampler, params, 7, 5)[0] != tasks
+        assert parts.tasks(5, "test", 6, streams.TRAIN) != tasks
+        trained_on = sampler.sample(params, tasks, parts.evaluation(), parts.origin(6, streams.TRAIN))
+    # The tasks returned are those of the episodes: rewards are distances from their goals, here after the first move.
+    goals = np.array([task["goal"] for task in tasks])[:, None]
+    assert [episodes.mask.shape for episodes in phases.episodes] == [(5, 100, 3)] * 3
+    for episodes, others in zip(phases.episodes, trained_on.episodes, strict=True):
+        moved = np.clip(episodes.actions[:, 0], -0.1, 0.1)
+        np.testing.assert_allclose(episodes.rewards[:, 0], -np.linalg.norm(moved - goals, axis=-1), atol=1e-6)
+        assert not np.isin(episodes.actions, others.actions[others.actions != 0]).any()
 
 
 def test_success_is_counted_at_any_step_and_at_the_last_one_taken():

@@ -16,6 +16,14 @@ FEWER_BATCHES = ["--num-batches", "1"]
 SMALL = [
     *FEWER_BATCHES, "--meta-batch-size", "2", "--fast-batch-size", "2", "--test-batch-size", "2", "--num-workers", "1",
 ]  # fmt: skip
+# Words that single out README's training commands: those run by tests of their own, and those that are only run.
+ALONE = ["2DNavigation-v0", "./envs/ctgraph/ctgraph_d2.json", "line:Line-v0"]
+LARGER = [
+    "./envs/ctgraph/ctgraph_d3.json", "./envs/ctgraph/ctgraph_d4.json", "HalfCheetahDir-v1", "AntVel-v1", "ML1Push-v2",
+]  # fmt: skip
+LARGER_AND_SLOW = ["HalfCheetahVel-v1", "AntDir-v1", "AntPos-v0", "ML45-v2"]
+# The README gives them the options of AntVel-v1.
+LIKE_ANT_VEL = {"AntDir-v1", "AntPos-v0"}
 
 
 def code_blocks(language):
@@ -33,6 +41,19 @@ def training_command(*words):
     """README's only main.py command that has all of `words`."""
     (found,) = (arguments for arguments in commands("main.py") if set(words) <= set(arguments))
     return found
+
+
+def evaluations():
+    """README's test.py commands for any run: (that for a run of 2D navigation, that for one of the CT-graph)."""
+    found = [arguments for arguments in commands("test.py") if "--num-tasks" not in arguments]
+    (plain,) = (arguments for arguments in found if "--env-config-path" not in arguments)
+    (with_file,) = (arguments for arguments in found if "--env-config-path" in arguments)
+    return plain, with_file
+
+
+def comparisons():
+    """README's test.py commands that compare two methods, the neuromodulated one first."""
+    return [arguments for arguments in commands("test.py") if "--num-tasks" in arguments]
 
 
 def variants():
@@ -118,7 +139,7 @@ def test_training_writes_the_files_listed(name, environment_file, request):
 
 @pytest.mark.parametrize("number, name, environment_file", [(0, "navigation", False), (1, "ctgraph", True)])
 def test_evaluation_prints_the_table_and_writes_the_files_listed(number, name, environment_file, request, tmp_path):
-    output, folder = evaluate(commands("test.py")[number], *request.getfixturevalue(name), tmp_path)
+    output, folder = evaluate(evaluations()[number], *request.getfixturevalue(name), tmp_path)
     check_files(folder, files_of_a("logs/<env>/<method>_test/<run>/"), environment_file)
     (sample,) = (block for block in code_blocks("text") if block.startswith("return on"))
     # The same lines as the README shows, number for number.
@@ -139,8 +160,7 @@ def test_the_comparison_of_two_methods(navigation, tmp_path):
             arguments = [argument.replace(placeholder, value) for argument in arguments]
         return arguments
 
-    comparisons = [arguments for arguments in commands("test.py") if "--num-tasks" in arguments]
-    for arguments, method in zip(comparisons, folders, strict=True):
+    for arguments, method in zip(comparisons(), folders, strict=True):
         run("test.py", [*placed(arguments), "--num-tasks", "2", "--num-workers", "1", "--logdir", f"{tmp_path}/logs"])
         (folder,) = (tmp_path / "logs/2DNavigation-v0" / f"{method}_test").iterdir()
         place[f"logs/2DNavigation-v0/{method}_test/<run>"] = str(folder)
@@ -162,24 +182,10 @@ def test_variants(folder, arguments, tmp_path):
     assert logs.parent.name == folder
 
 
-@pytest.mark.parametrize(
-    "word",
-    [
-        "./envs/ctgraph/ctgraph_d3.json",
-        "./envs/ctgraph/ctgraph_d4.json",
-        "HalfCheetahDir-v1",
-        pytest.param("HalfCheetahVel-v1", marks=pytest.mark.slow),
-        "AntVel-v1",
-        pytest.param("AntDir-v1", marks=pytest.mark.slow),
-        pytest.param("AntPos-v0", marks=pytest.mark.slow),
-        "ML1Push-v2",
-        pytest.param("ML45-v2", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.parametrize("word", [*LARGER, *[pytest.param(word, marks=pytest.mark.slow) for word in LARGER_AND_SLOW]])
 def test_the_larger_commands(word, tmp_path):
-    # The README gives AntDir-v1 and AntPos-v0 the options of AntVel-v1.
-    like = word if word in README.split() else "AntVel-v1"
-    arguments = [word if argument == "AntVel-v1" else argument for argument in training_command(like)]
+    like = "AntVel-v1" if word in LIKE_ANT_VEL else word
+    arguments = [word if argument == like else argument for argument in training_command(like)]
     # ML45 draws equally from 45 classes to train on and 5 to evaluate on.
     divisible = ["--meta-batch-size", "45", "--test-batch-size", "5"] if word == "ML45-v2" else []
     train(arguments, tmp_path, SMALL + divisible)
@@ -193,20 +199,8 @@ def test_an_environment_of_ones_own(tmp_path):
     assert (saves / "policy-0.pt").is_file()
 
 
-def test_every_training_command_is_run():
+def test_every_command_is_run():
     """A command added to the README needs a test here (those of plot.py: tests/test_plot_commands.py)."""
-    run_here = [
-        "2DNavigation-v0",
-        "d2.json",
-        "d3.json",
-        "d4.json",
-        "HalfCheetahDir",
-        "HalfCheetahVel",
-        "AntVel",
-        "ML1Push",
-        "ML45",
-        "line:",
-    ]
-    assert len(commands("main.py")) == len(run_here)
-    # Two on any run, two of a comparison.
-    assert len(commands("test.py")) == 2 + 2
+    words = [*ALONE, *sorted({*LARGER, *LARGER_AND_SLOW} - LIKE_ANT_VEL)]
+    assert sorted(commands("main.py")) == sorted(training_command(word) for word in words)
+    assert sorted(commands("test.py")) == sorted([*evaluations(), *comparisons()])
