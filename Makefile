@@ -3,7 +3,10 @@
 # make test-portable: the suite as other processors and busier machines would run it.
 # make torture: 20 minutes of runs that are killed, interrupted and starved at random moments, then resumed and compared.
 
-PYTHON ?= python3
+# The first of these that is Python 3.11 to 3.13 makes the environment; `make test PYTHON=/path/to/python VENV=.venv-other`
+# takes another one, in a folder of its own.
+PYTHONS = $(or $(PYTHON),python3 python3.11 python3.12 python3.13)
+IS_SUITABLE := import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 VENV := .venv
 BIN := $(abspath $(VENV))/bin
 
@@ -52,7 +55,10 @@ clean:
 	rm -rf $(VENV) demo
 
 $(VENV)/installed: rl/requirements.txt
-	$(PYTHON) -m venv $(VENV)
+	@for python in $(PYTHONS); do \
+		if $$python -c "$(IS_SUITABLE)" 2> /dev/null; then exec $$python -m venv $(VENV); fi; \
+	done; \
+	echo "Python 3.11 to 3.13 is needed, and not found as $(PYTHONS): name one by PYTHON=/path/to/python" >&2; exit 1
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r rl/requirements.txt
 	touch $@
 
