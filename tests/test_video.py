@@ -150,6 +150,25 @@ def test_the_point_is_where_the_agent_is():
         assert np.array_equal(picture[round(120 - y * scale), round(160 + x * scale)], colour)
 
 
+def test_one_scale_for_all_panels_and_all_time(tmp_path, monkeypatch):
+    parts, tasks, phases, origin = evaluated(num_test_steps=2)
+    farthest = max(float(np.abs(episodes.observations[0, :, 0]).max()) for episodes in phases)
+    assert 1.1 * farthest > 0.65  # a way leads out of the square of goals
+    shown = []
+    monkeypatch.setattr(film, "write", lambda path, title, panels, moments: shown.extend(panels))
+    video.record(tmp_path, parts, tasks, phases, origin, 0)
+    goal, places = np.array(tasks[0]["goal"]), set()
+    for panel in shown:
+        for view in panel.views:
+            rows, columns = np.nonzero((view.picture == drawings.RED).all(axis=2))
+            places.add((int(rows.min()), int(rows.max()), int(columns.min()), int(columns.max())))
+    # The point's dot can hide a corner of the star, never move it.
+    top, bottom, left, right = np.array(sorted(places)).T
+    assert bottom.max() - top.min() < 20 and right.max() - left.min() < 20
+    x, y = 160 + goal[0] * 120 / (1.1 * farthest), 120 - goal[1] * 120 / (1.1 * farthest)
+    assert top.min() < y < bottom.max() and left.min() < x < right.max()
+
+
 ROBOTS = ["HalfCheetahDir-v1", "AntPos-v0"]
 
 

@@ -63,10 +63,11 @@ def record(folder, parts, tasks, phases, origin, number):
         closing(envs.make(parts.config.env_name, 1, **parts.setting.env_options)) as env,
         closing(getattr(importlib.import_module(f"rl.video.{module}"), name)(env)) as scene,
     ):
-        panels = []
-        for updates, episodes in enumerate(phases):
+        panels, own = [], [episodes.tasks(number, number + 1) for episodes in phases]
+        scene.prepare(own)
+        for updates, episodes in enumerate(own):
             place = (origin.seed, origin.iteration, origin.phase + updates, origin.first_task + number, 0)
             key = streams.key(*place, streams.ENVIRONMENT)
-            panels.append(replay.panel(env, scene, tasks[number], episodes.tasks(number, number + 1), key))
+            panels.append(replay.panel(env, scene, tasks[number], episodes, key))
         title = f"{parts.config.env_name}, task {number}: {film.described(tasks[number])}"
         return film.write(folder / f"video-task{number}", title, panels, replay.shown(env.horizon))

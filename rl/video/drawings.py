@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 from rl.envs.ctgraph import CRASH, DECISION, HOME, LEAF, WAIT
 from rl.envs.navigation import GOAL_RANGE
 from rl.plots import style
-from rl.plots.trajectories import places
+from rl.plots.trajectories import places, positions
 from rl.video.film import HEIGHT, WIDTH, signed
 
 RECENT = 8  # places of the way in 2D navigation that stand out
@@ -71,14 +71,23 @@ class _Drawing:
     def __init__(self, env):
         self.env = env
 
+    def prepare(self, panels):
+        """Nothing depends on what will be shown."""
+
     def close(self):
         """Nothing to free."""
 
 
 class Plane(_Drawing):
-    """2D navigation: the square of goals, the goal as a star, the way so far."""
+    """2D navigation: the square of goals, the goal as a star, the way so far; one scale for all panels and all time."""
 
-    margin = 0.65  # half of the height shown, plane units
+    reach = 0.65  # half of the height shown, plane units, where no way leads farther
+
+    def prepare(self, panels):
+        """Make room for all ways."""
+        ways = [positions(*(values[0, :, 0] for values in (panel.observations, panel.actions, panel.mask)))
+                for panel in panels]  # fmt: skip
+        self.reach = max(self.reach, 1.1 * float(np.abs(np.concatenate(ways)).max()))
 
     def begin(self, task):
         """A new episode."""
@@ -91,9 +100,7 @@ class Plane(_Drawing):
 
     def view(self):
         """(picture, distance from the goal)"""
-        # The picture grows with the way, so that the point never leaves it.
-        reach = max(self.margin, 1.1 * float(np.abs(self.path).max()))
-        sheet = _Sheet((0, 0), (HEIGHT / 2 / reach,) * 2)
+        sheet = _Sheet((0, 0), (HEIGHT / 2 / self.reach,) * 2)
         corners = [(x * GOAL_RANGE, y * GOAL_RANGE) for x, y in ((-1, -1), (-1, 1), (1, 1), (1, -1), (-1, -1))]
         sheet.line(corners, PALE, 1)
         sheet.cross((0, 0), GREY, 4, 1)

@@ -33,7 +33,8 @@ def panel(env, scene, task, episodes, key):
 
     Args:
         env: `TaskVectorEnv` of a single episode, of the class that sampled.
-        scene: what makes pictures of its state: `begin(task)` and `view()`, a picture and a remark.
+        scene: what makes pictures of its state: `begin(task)`, `follow()` and `view()`, a picture
+            and a remark.
         task: the task.
         episodes: `Episodes` of this task alone.
         key: of the episode's random stream in the environment.

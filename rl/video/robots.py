@@ -49,6 +49,9 @@ class Robot:
         self.data = mujoco.MjData(env.model)
         self.close = self.camera.close
 
+    def prepare(self, panels):
+        """The camera goes along."""
+
     def begin(self, task):
         """A new episode."""
         self.before = self.now = self.env.qpos[0, 0]
@@ -93,6 +96,9 @@ class Arm:
     def __init__(self, env):
         self.env = env
         self.cameras = {}
+
+    def prepare(self, panels):
+        """The camera sees the whole table."""
 
     def begin(self, task):
         """A new episode."""
