@@ -141,7 +141,7 @@ def test_the_environments_file_is_compared_by_content(tmp_path):
     elsewhere.write_text(elsewhere.read_text().replace('"depth": 2', '"depth": 3'))
     with pytest.raises(UserError, match=r"env_config_path: .*elsewhere\.json, of another content"):
         chosen(tmp_path, logs, "--env-config-path", str(elsewhere))
-    with pytest.raises(UserError, match=r"nowhere\.json: cannot be read"):
+    with pytest.raises(UserError, match=r"nowhere\.json: expected an environment's file"):
         chosen(tmp_path, logs, "--env-config-path", str(tmp_path / "nowhere.json"))
     (logs / "ctgraph_d2.json").unlink()
     with pytest.raises(UserError, match="the run's copy of the environment's file is missing"):

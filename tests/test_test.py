@@ -5,6 +5,7 @@ import errno
 import json
 import os
 import re
+import shutil
 import signal
 from multiprocessing import active_children
 
@@ -312,6 +313,16 @@ def test_a_full_disk_is_told_of_in_one_line(tiny, tmp_path, capsys, monkeypatch)
     assert told.startswith(f"test.py: {tmp_path}") and told.endswith("rewards.npy: No space left on device\n")
     assert len(told.splitlines()) == 1
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_folder_that_is_deleted_is_told_of_in_one_line(tiny, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(rl.test, "describe", lambda *_: shutil.rmtree(only_run(tmp_path)))
+    tiny.run("navigation")
+    capsys.readouterr()
+    assert tiny.evaluate("navigation", "--logdir", str(tmp_path)) == 1
+    told = capsys.readouterr().err
+    assert told.startswith(f"test.py: {tmp_path}") and told.endswith("No such file or directory\n")
+    assert told.count("\n") == 1 and not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
 def fails_after_half(error):

@@ -86,7 +86,6 @@ class AdaptedEnv(TaskVectorEnv):
     """
 
     def __init__(self, name, spec, num_envs):
-        self.name = name
         first = _make_scalar(spec)
         if not all(callable(_attribute(first, method)) for method in _TASK_METHODS):
             raise UserError(f"environment {name} cannot change its task: {_WHAT_TO_ADD}")
