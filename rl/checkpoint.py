@@ -230,7 +230,10 @@ def load_policy(path, policy):
     check_shapes(path, content, policy)
     params = {}
     for name in policy.shapes:
-        params[name] = content[name].to(torch.float32)
+        value = content[name]
+        if value.layout != torch.strided or value.is_meta or value.is_quantized or value.is_complex():
+            raise UserError(f"{path}: {name}: expected a dense tensor of real numbers, found another kind of tensor")
+        params[name] = value.to(torch.float32)
         if not params[name].isfinite().all():
             raise UserError(f"{path}: {name}: expected finite numbers, found others")
     return params

@@ -75,6 +75,8 @@ def exit_status(program, run):
         told, status = str(error), error.status
     except OSError as error:
         told, status = f"{error.filename}: {error.strerror}" if error.filename else str(error), 1
+    except MemoryError as error:
+        told, status = f"not enough memory: {error}".rstrip(": "), 1
     except Interrupted as interrupted:
         told, status = f"interrupted ({interrupted})", interrupted.status
     settle(sys.stdout)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from rl import main, plot, test
+from rl import interrupts, main, plot, test
 from tests.helpers import ROOT, only_run
 from tests.tiny_runs import SMALL
 
@@ -282,6 +282,26 @@ def test_numbers_that_are_not_finite(tiny, tmp_path, capsys, number):
     assert told(capsys, "plot.py").endswith(
         "rewards.npy: expected the rewards of an evaluation, found numbers that are not finite"
     )
+
+
+@pytest.mark.parametrize(
+    "other", [torch.Tensor.to_sparse, lambda value: value.to("meta"), lambda value: value.to(torch.complex64)],
+    ids=["sparse", "meta", "complex"],
+)  # fmt: skip
+def test_tensors_of_other_kinds(tiny, tmp_path, capsys, other):
+    config, policy, *_ = evaluation(tiny)
+    torch.save({name: other(value) for name, value in torch.load(policy).items()}, tmp_path / "policy.pt")
+    capsys.readouterr()
+    assert test.main([str(config), str(tmp_path / "policy.pt"), "--logdir", str(tmp_path / "logs")]) == 2
+    assert "expected a dense tensor of real numbers" in told(capsys, "test.py")
+
+
+def test_memory_that_is_not_there(capsys):
+    def run(_):
+        np.empty(2**62, np.uint8)
+
+    assert interrupts.exit_status("main.py", run) == 1
+    assert told(capsys, "main.py").startswith("main.py: not enough memory: Unable to allocate")
 
 
 @pytest.mark.parametrize("option", ["--logdir", "--savedir"])
