@@ -38,10 +38,61 @@ def test_positions_end_with_the_clipped_last_move():
     np.testing.assert_allclose(found, [[0, 0], [0.1, 0.05], [0.08, -0.05]])
 
 
-def test_whereabouts():
-    # Second halves: (2, 2), (4, 2) with mean (3, 2); (1, 0) alone: the mean of both is (2, 1).
-    paths = [np.array([[0, 0], [9, 9], [2, 2], [4, 2]]), np.array([[0, 0], [1, 0]])]
-    np.testing.assert_allclose(trajectories.whereabouts(paths), [2, 1])
+def evaluation_of(tasks, observations, actions):
+    """An evaluation that recorded full episodes [tasks, steps, episodes, updates, ...]."""
+    evaluation = runs.Evaluation(None, None)
+    episodes = {"observations": observations, "actions": actions, "mask": np.ones(observations.shape[:4])}
+    evaluation.__dict__.update(tasks=tasks, episodes=episodes)
+    return evaluation
+
+
+def words_of(figure):
+    """The texts of a figure's legends."""
+    return [[text.get_text() for text in legend.get_texts()] for legend in figure.legends]
+
+
+def test_navigation_is_one_episode_a_panel_with_equal_limits_and_the_goal_as_title():
+    """Two tasks, two steps, four episodes, three phases; in one phase of one task the agent goes far away."""
+    observations = np.random.default_rng(0).uniform(-0.1, 0.1, size=(2, 2, 4, 3, 2))
+    observations[1, 1, 0, 2] = (0.3, -2.0)
+    actions = np.full_like(observations, 0.05)
+    tasks = [{"goal": [0.312, -0.123]}, {"goal": [-0.5, 0.0]}]
+    evaluation = evaluation_of(tasks, observations, actions)
+    figure = trajectories.navigation(evaluation, [1, 0])
+    panels = np.array(figure.axes).reshape(2, 3)
+    for row, task in zip(panels, [1, 0], strict=True):
+        for updates, panel in enumerate(row):
+            path, end, start, goal = (np.column_stack(line.get_data()) for line in panel.lines)
+            first = observations[task, :, 0, updates]
+            np.testing.assert_allclose(path, [*first, first[-1] + 0.05])
+            np.testing.assert_allclose(end, path[-1:])
+            assert start.tolist() == [[0, 0]] and goal.tolist() == [tasks[task]["goal"]]
+            assert panel.get_aspect() == 1
+    assert [row[0].get_title(loc="left") for row in panels] == ["goal −0.50, 0.00", "goal 0.31, −0.12"]
+    assert [panel.texts[0].get_text() for panel in panels[0]] == ["before adaptation", "after 1 update",
+                                                                  "after 2 updates"]  # fmt: skip
+    (limits,) = {panel.get_xlim() + panel.get_ylim() for panel in figure.axes}
+    assert limits[:2] == limits[2:] == (-limits[1], limits[1]) and 2.0 < limits[1] < 2.2
+    assert words_of(figure) == [["path of an episode", "its end", "start", "goal"]]
+    assert not any(panel.get_legend() for panel in figure.axes)
+
+
+def test_limits_hold_the_square_of_goals():
+    still = np.zeros((1, 2, 1, 2, 2))
+    figure = trajectories.navigation(evaluation_of([{"goal": [0.5, 0.5]}], still, still), [0])
+    assert all(panel.get_xlim() == panel.get_ylim() == (-0.525, 0.525) for panel in figure.axes)
+
+
+def test_half_cheetahs_position():
+    observations = np.zeros((2, 3, 2, 2, 18))
+    observations[0, :, 0, 1, trajectories.CHEETAH_X] = (0.0, 1.0, 2.0)
+    evaluation = evaluation_of([{"direction": 1}, {"velocity": 1.5}], observations, observations)
+    figure = trajectories.cheetah(evaluation, [0, 1])
+    assert [panel.get_title() for panel in figure.axes] == ["direction +1", "velocity +1.5"]
+    assert [panel.get_ylabel() for panel in figure.axes] == ["position (m)", ""]
+    assert words_of(figure) == [["before adaptation", "after 1 update"]]
+    mean = figure.axes[0].lines[-1]
+    np.testing.assert_allclose(np.column_stack(mean.get_data()), [(0.0, 0.0), (0.05, 0.5), (0.1, 1.0)])
 
 
 def test_distinct_tasks():

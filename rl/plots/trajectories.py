@@ -4,10 +4,9 @@ import math
 
 import numpy as np
 from matplotlib import colormaps
-from matplotlib.collections import LineCollection
 
 from rl.envs.ctgraph import CRASH
-from rl.envs.navigation import MAX_MOVE
+from rl.envs.navigation import GOAL_RANGE, MAX_MOVE
 from rl.errors import UserError
 from rl.plots import runs, style
 from rl.tasks import distinct
@@ -34,7 +33,7 @@ def trajectories(folder, output, most_tasks):
     name = evaluation.config.env_name
     chosen = distinct(evaluation.tasks)[:most_tasks]
     if name == "2DNavigation-v0":
-        return style.save(navigation(evaluation, chosen), output), [shown(evaluation, chosen)]
+        return style.save(navigation(evaluation, chosen), output), [shown(evaluation, chosen, "the first episode")]
     if name == "CTgraphEnvGoalChange-v0":
         return graph(evaluation, chosen, output)
     if name.startswith("HalfCheetah"):
@@ -45,10 +44,10 @@ def trajectories(folder, output, most_tasks):
     )
 
 
-def shown(evaluation, chosen):
+def shown(evaluation, chosen, what="{} episodes"):
     """What a picture shows, in words."""
     tasks, _, episodes, updates = evaluation.episodes["mask"].shape
-    return f"{len(chosen)} of {tasks} tasks, {episodes} episodes of each after 0 to {updates - 1} updates"
+    return f"{len(chosen)} of {tasks} tasks, {what.format(episodes)} of each after 0 to {updates - 1} updates"
 
 
 def shades(updates):
@@ -80,41 +79,53 @@ def positions(observations, actions, mask):
 
 @style.printed
 def navigation(evaluation, chosen):
-    """2D navigation: thin paths from the origin, a dot at their `whereabouts`, the goal as a star; a panel a task."""
+    """2D navigation: a row a task, titled with its goal; a column a number of updates; in each panel one episode."""
     episodes = evaluation.episodes
-    figure, axes = grid(len(chosen), sharex=True, sharey=True)
     count = episodes["mask"].shape[3]
-    # One path in a hundred may leave the picture, which would otherwise be as large as the worst of them.
-    reach = max(0.6, 1.05 * float(np.percentile(np.abs(episodes["observations"][chosen]), 99)))
-    axes[0].set(xlim=(-reach, reach), ylim=(-reach, reach))
-    for panel, task in zip(axes, chosen, strict=True):
-        panel.set_aspect("equal")
-        for updates, colour in enumerate(shades(count)):
-            paths = [
-                positions(*(episodes[name][task, :, episode, updates] for name in ("observations", "actions", "mask")))
-                for episode in range(episodes["mask"].shape[2])
-            ]
-            panel.add_collection(LineCollection(paths, colors=[colour], linewidths=0.4, alpha=0.35))
-            panel.plot(
-                *whereabouts(paths), "o", color=colour, markersize=6, markeredgecolor="white", zorder=3 + updates
-            )
-        panel.plot(*evaluation.tasks[task]["goal"], "*", color=style.VERMILION, markersize=9, markeredgecolor="white",
-                   zorder=3 + count)  # fmt: skip
-        panel.plot(0, 0, "+", color=style.BLACK, markersize=6, zorder=3 + count)
-        panel.set_title(f"task {task}")
-    label_edges(axes, "x (plane units)", "y (plane units)")
-    colours = shades(count)
-    handles = [axes[0].plot([], [], "o-", color=colour, markeredgecolor="white", markersize=6)[0] for colour in colours]
-    labels = [named(updates) for updates in range(count)]
-    handles += [axes[0].plot([], [], "*", color=style.VERMILION, markersize=9, linestyle="")[0],
-                axes[0].plot([], [], "+", color=style.BLACK, linestyle="")[0]]  # fmt: skip
-    figure.legend(handles, [*labels, "goal", "start"], loc="outside lower center", ncols=min(4, 1 + len(axes)))
+    paths = [
+        [positions(*(episodes[name][task, :, 0, updates] for name in ("observations", "actions", "mask")))
+         for updates in range(count)]
+        for task in chosen
+    ]  # fmt: skip
+    reach = 1.05 * max([GOAL_RANGE] + [float(np.abs(path).max()) for row in paths for path in row])
+    figure, axes = style.panels(len(chosen), count, width=1.4, height=1.4, sharex=True, sharey=True)
+    axes[0, 0].set(xlim=(-reach, reach), ylim=(-reach, reach))
+    for task, row, panels in zip(chosen, paths, axes, strict=True):
+        for path, panel in zip(row, panels, strict=True):
+            panel.plot(*path.T, color=style.BLUE, linewidth=0.6, label="path of an episode")
+            panel.plot(*path[-1], "o", color=style.BLUE, markersize=5, markeredgecolor="white", linestyle="",
+                       label="its end")  # fmt: skip
+            panel.plot(0, 0, "+", color=style.BLACK, markersize=6, linestyle="", label="start")
+            panel.plot(*evaluation.tasks[task]["goal"], "*", color=style.VERMILION, markersize=9,
+                       markeredgecolor="white", linestyle="", label="goal")  # fmt: skip
+            panel.set_aspect("equal")
+        panels[0].set_title(goal(evaluation, task), loc="left")
+    label_columns(axes[0], range(count), 18)
+    label_edges(axes.flat, "x (plane units)", "y (plane units)")
+    legend(figure, axes.flat)
     return figure
 
 
-def whereabouts(paths):
-    """The mean place [2] over the second halves of paths [steps + 1, 2], each path counting the same."""
-    return np.mean([path[len(path) // 2 :].mean(axis=0) for path in paths], axis=0)
+def goal(evaluation, task):
+    """What a task asks for, in words: goal 0.31, −0.12; direction +1; velocity +1.5."""
+    words = []
+    for name, value in evaluation.tasks[task].items():
+        numbers = [f"{entry:.2f}" for entry in value] if isinstance(value, list) else [f"{value:+.3g}"]
+        words.append(f"{name} {', '.join(numbers)}")
+    return ", ".join(words).replace("-", "−")
+
+
+def legend(figure, axes):
+    """One legend for the whole figure, below it."""
+    handles, labels = axes[0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, 1 + len(axes)))
+
+
+def label_columns(axes, updates, above):
+    """The numbers of updates, so many points above the panels of the first row."""
+    for panel, number in zip(axes, updates, strict=True):
+        panel.annotate(named(number), (0.5, 1), (0, above), xycoords="axes fraction", textcoords="offset points",
+                       ha="center", fontsize=8)  # fmt: skip
 
 
 def label_edges(axes, x, y):
@@ -138,10 +149,9 @@ def cheetah(evaluation, chosen):
             seconds, common = CHEETAH_STEP * np.arange(len(ways)), mask.all(axis=1)
             panel.plot(seconds, ways, color=colour, linewidth=0.4, alpha=0.5)
             panel.plot(seconds[common], ways[common].mean(axis=1), color=colour, label=named(updates))
-        goal = ", ".join(f"{name} {value:+.3g}" for name, value in evaluation.tasks[task].items())
-        panel.set_title(goal.replace("-", "−"))
-    label_edges(axes, "time (s)", "distance (m)")
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=min(3, len(axes)))
+        panel.set_title(goal(evaluation, task))
+    label_edges(axes, "time (s)", "position (m)")
+    legend(figure, axes)
     return figure
 
 
