@@ -5,10 +5,14 @@ python plot.py adaptation logs/<env>/<method>_test/<run> ...
 python plot.py trajectories|representation|gates logs/<env>/<method>_test/<run>
 """
 
+import _signal
 import os
 import sys
 
 if __name__ == "__main__":
+    # Until a run handles Ctrl-C, it ends the process without a word: imports take a while. No file of a user's can hide
+    # a built-in module.
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     if not __package__:  # run as `python plot.py`: the package stands one folder up
         sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     from rl import start

@@ -4,7 +4,6 @@ import codecs
 import contextlib
 import io
 import os
-import signal
 import sys
 
 # What people read where the terminal, a pipe or PYTHONIOENCODING knows no such characters.
@@ -16,8 +15,6 @@ PLAIN = {
 
 def program():
     """Prepare the process for `main.py`, `test.py` or `plot.py`."""
-    # Until a run handles Ctrl-C, it ends the process without a word: imports take a while.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
     hide_nothing()
     # What is closed is opened to nowhere, lest the next file take its number and be printed into.
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
