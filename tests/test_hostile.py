@@ -14,10 +14,11 @@ import pytest
 import torch
 
 from rl import interrupts, main, plot, test
+from tests import tiny_runs
 from tests.helpers import ROOT, only_run
-from tests.tiny_runs import SMALL
 
 PROGRAMS = pytest.mark.parametrize("program", ["main.py", "test.py", "plot.py"])
+SMALL = [*tiny_runs.SMALL, "--neuromodulation"]
 PATIENCE = 300  # s; bounds a hang, decides nothing else
 
 
@@ -326,7 +327,7 @@ def test_a_users_files_hide_no_module_and_are_found(tmp_path):
     def command(program, *line):
         return shlex.join([sys.executable, str(tmp_path / "rl" / program), *map(str, line)])
 
-    options = ["--num-batches", 1, "--neuromodulation", "--env-name", "mine:Obstinate-v0"]
+    options = ["--num-batches", 1, "--env-name", "mine:Obstinate-v0"]
     train = command("main.py", *SMALL, *options, *into(tmp_path))
     commands = [train, command("test.py", "--help"), command("plot.py", "--help")]
     done = shell(" && ".join(commands), standing)
@@ -339,7 +340,7 @@ def test_a_users_files_hide_no_module_and_are_found(tmp_path):
 def test_a_long_tmpdir(tmp_path):
     long = tmp_path / ("x" * 100)
     long.mkdir()
-    train = python("main.py", *SMALL, "--num-batches", 1, "--neuromodulation", *into(tmp_path))
+    train = python("main.py", *SMALL, "--num-batches", 1, *into(tmp_path))
     done = shell(train, tmp_path, TMPDIR=str(long))
     assert (done.returncode, done.stderr) == (0, b"")
 
@@ -353,7 +354,7 @@ def test_too_few_open_files(tmp_path):
 
 
 def test_as_many_open_files_as_a_run_needs(tmp_path):
-    train = python("main.py", *SMALL, "--num-batches", 1, "--neuromodulation", "--num-workers", 2, *into(tmp_path))
+    train = python("main.py", *SMALL, "--num-batches", 1, "--num-workers", 2, *into(tmp_path))
     # The soft limit may be raised.
     done = shell(f"ulimit -Sn 8; ulimit -Hn 40; {train}", tmp_path)
     assert (done.returncode, done.stderr) == (0, b"")
