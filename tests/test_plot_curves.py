@@ -101,6 +101,17 @@ def test_environment_steps_as_the_x_axis(tmp_path):
         curves.curves([bare], tmp_path / "out", x="steps")
 
 
+def test_the_axis_shows_the_curves_and_cuts_what_is_wider(two_groups, tmp_path):
+    # Seeds from 0 to 9 and a tenth of that; the interval of the second group goes up to 5 + 11.4.
+    wanted = curves.metric("after_update")
+    groups = runs.grouped([runs.read_run(folder) for folder in two_groups], ())
+    found = {
+        (label, wanted): curves.summarize(members, wanted.tag, statistics.mean, 1) for label, members in groups.items()
+    }
+    (panel,) = curves.draw({"environment": found}, [], ("after_update",)).axes
+    assert panel.get_ylim() == pytest.approx((-0.9, 9.9))
+
+
 def test_one_legend_names_groups_and_kinds_of_line(two_groups, tmp_path):
     wanted = [curves.metric(name) for name in ("after_update", "test/2")]
     groups = runs.grouped([runs.read_run(folder) for folder in two_groups], ())

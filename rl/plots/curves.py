@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.lines import Line2D
+from matplotlib.ticker import EngFormatter
 
 from rl.errors import UserError
 from rl.intervals import Interval
@@ -267,6 +268,7 @@ def draw(drawn, references, metrics, window=1, x="iterations"):
     shades = style.colours()
     colours = {label: next(shades) for label in dict.fromkeys(key[0] for found in drawn.values() for key in found)}
     for panel, (environment, summaries) in zip(axes[0], drawn.items(), strict=True):
+        shown = []
         for (label, wanted), curve in summaries.items():
             kind = {"color": colours[label], "linestyle": lines_of[wanted.name]}
             places = curve.steps if x == "steps" else curve.iterations
@@ -277,17 +279,20 @@ def draw(drawn, references, metrics, window=1, x="iterations"):
             if curve.interval is not None:
                 panel.fill_between(places, *curve.interval, color=colours[label], alpha=0.2, linewidth=0)
             panel.set_ylabel(wanted.axis)
-            if wanted.axis == SUCCESS:
-                panel.set_ylim(-0.02, 1.02)
+            shown += list(curve.seeds.values())
         for reference in references:
             for name in metrics:
                 if reference.environment == environment and name in reference.curves:
                     named = {"label": "published code"} if name == metrics[0] else {}
+                    shown.append(reference.curves[name])
                     panel.plot(reference.iterations, reference.curves[name], color=style.BLACK, linewidth=0.9,
                                linestyle=lines_of[name], **named)  # fmt: skip
         panel.set_xlabel(AXES[x] + (f" (means of {window})" if window > 1 else ""))
         panel.set_title(environment)
         style.whole_numbers(panel.xaxis)
+        if x == "steps":
+            panel.xaxis.set_major_formatter(EngFormatter(sep=""))
+        panel.set_ylim((-0.02, 1.02) if metrics[0].startswith("success") else style.span(shown))
     kinds = {wanted.name: wanted.label for summaries in drawn.values() for _, wanted in summaries}
     style.legend_below(
         figure, *(Line2D([], [], color=style.GREY, linestyle=lines_of[name], label=kinds[name]) for name in metrics)

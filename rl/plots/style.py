@@ -64,6 +64,15 @@ def whole_numbers(axis):
     axis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 5, 10]))
 
 
+def span(curves):
+    """Limits (low, high) of an axis that shows curves whole. An interval of few seeds can be many times wider; it is
+    cut there, lest nothing else be seen.
+    """
+    low, high = min(map(min, curves)), max(map(max, curves))
+    margin = 0.1 * (high - low) or 1.0
+    return low - margin, high + margin
+
+
 def legend_below(figure, *more):
     """One legend for all panels, under them, where it hides nothing; the figure grows by its lines.
 
