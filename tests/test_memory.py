@@ -20,9 +20,12 @@ def grown():
     del kept
     print(in_use, resident() - before)
 
-grown()
-grown()
-thread = threading.Thread(target=grown)
+def repeated():
+    for _ in range(4):
+        grown()
+
+repeated()
+thread = threading.Thread(target=repeated)
 thread.start()
 thread.join()
 """
@@ -30,11 +33,13 @@ thread.join()
 
 @pytest.mark.skipif(sys.platform != "linux", reason="glibc's")
 def test_freed_memory_is_used_again():
-    """In MiB, whatever the size of a page: memory stays with the process when it is freed, and is what is used next, in
-    a thread, too."""
+    """In MiB, whatever the size of a page: 50 blocks of 4 MiB stay with the process when they are freed, and are used
+    later, in a thread, too. All seven later times need no more than half as much again: freed memory lies in pieces.
+    """
     lines = subprocess.run(
         [sys.executable, "-c", PROGRAM], cwd=ROOT, check=True, capture_output=True, text=True
     ).stdout.splitlines()
-    first, *later = ([float(number) for number in line.split()] for line in lines)
-    assert first == pytest.approx([200, 200], abs=20)
-    assert later == [pytest.approx([0, 0], abs=20)] * 2
+    grown = [[float(number) for number in line.split()] for line in lines]
+    assert grown[0][0] == pytest.approx(200, abs=20)
+    assert all(in_use - kept < 20 for in_use, kept in grown)
+    assert len(grown) == 8 and sum(in_use for in_use, _ in grown[1:]) < 100
