@@ -117,10 +117,13 @@ def test_trajectories(name, tiny, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["graph", "plain"])
-def test_representation(name, tiny, tmp_path):
+def test_representation(name, tiny, tmp_path, capsys):
     output = tmp_path / "representation"
     folder = tiny.evaluation(name)
     assert plot.main(["representation", str(folder), "--output", str(output)]) == 0
+    assert "before adaptation all tasks have the same policy: all similarities are 1, and not drawn" in (
+        capsys.readouterr().out
+    )
     drawn(output)
     (told,) = numbers(output)["evaluations"]
     kinds = ["output"] if name == "plain" else ["modulators", "output"]

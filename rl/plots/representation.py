@@ -1,13 +1,21 @@
 """How alike tasks are represented: linear CKA on the same observations, layer by layer and step by step."""
 
+import textwrap
+
 import numpy as np
 
 from rl.errors import UserError
 from rl.plots import runs, style
 from rl.plots.similarity import similarity
-from rl.plots.trajectories import named
+from rl.plots.trajectories import label_columns
 
 KINDS = ("output", "modulators")
+NARROWEST = 0.01  # what the colours span at least: smaller differences are none
+BLANK = "#DDDDDD"
+LEGEND = (
+    "above a map: mean over pairs of tasks [95% interval over tasks]; null: the same of permuted observations "
+    "(its 95th percentile); grey: a task with itself, or undefined"
+)
 
 
 def representation(folder, output, against=None):
@@ -44,6 +52,7 @@ def representation(folder, output, against=None):
         f"{evaluation.method}: {len(evaluation.probe['tasks'])} tasks, {len(probe)} probe observations"
         for evaluation, probe in zip(evaluations, probes, strict=True)
     ]
+    lines.append("before adaptation all tasks have the same policy: all similarities are 1, and not drawn")
     if not same:
         lines.append("the two evaluations have probe observations of their own; test.py --probe shares them")
     files = style.save(draw(evaluations, rows), output)
@@ -86,24 +95,47 @@ def describe(evaluation, number, rows):
 
 @style.printed
 def draw(evaluations, rows):
-    """The maps: a row an activation (of each evaluation), a column a number of updates."""
-    count = len(next(iter(rows.values())))
-    figure, axes = style.panels(len(rows), count, width=1.4, height=1.4)
-    for panels, ((name, number), maps) in zip(axes, rows.items(), strict=True):
-        layer, _, kind = name.partition(".")
-        for panel, found in zip(panels, maps, strict=True):
-            image = panel.imshow(found.cka, vmin=0, vmax=1, cmap=style.SEQUENTIAL)
-            panel.set(xticks=[], yticks=[])
-            panel.spines[:].set_visible(False)
-            panel.set_title(caption(found), fontsize=6)
-        tasks = evaluations[number].probe["tasks"]
-        panels[0].set_yticks(range(len(tasks)), [evaluations[number].label(task) for task in tasks], fontsize=6)
-        panels[0].set_ylabel(f"{evaluations[number].method}\n{layer} {kind}")
-    for updates, panel in enumerate(axes[0]):
-        panel.text(0.5, 1.45, named(updates), transform=panel.transAxes, ha="center", fontsize=8)
-    figure.colorbar(image, ax=axes, shrink=0.6, aspect=30, label="linear CKA between tasks")
+    """The maps: a row an activation (of each evaluation), a column a number of updates; a scale for each activation.
+
+    Before adaptation all tasks have the same policy, and all similarities are 1: that column is left out.
+    """
+    drawn = {row: maps[1:] for row, maps in rows.items()}
+    updates = range(1, len(next(iter(rows.values()))))
+    figure, axes = style.panels(len(rows), len(updates))
+    width = 1.25 * len(updates) + 1.9  # inches; the rest is for the tasks' names and the scales
+    figure.set_size_inches(width, 1.4 * len(rows) + 0.8)
+    for name in dict.fromkeys(name for name, _ in rows):
+        together = {row: panels for row, panels in zip(rows, axes, strict=True) if row[0] == name}
+        low, high = limits([found.cka for row in together for found in drawn[row]])
+        for row, panels in together.items():
+            for panel, found in zip(panels, drawn[row], strict=True):
+                image = panel.imshow(others(found.cka), vmin=low, vmax=high, cmap=style.SEQUENTIAL)
+                panel.set(xticks=[], yticks=[], facecolor=BLANK)
+                panel.spines[:].set_visible(False)
+                panel.set_title(caption(found), fontsize=6)
+            evaluation, (layer, _, kind) = evaluations[row[1]], name.partition(".")
+            tasks = evaluation.probe["tasks"]
+            panels[0].set_yticks(range(len(tasks)), [evaluation.label(task) for task in tasks], fontsize=6)
+            panels[0].set_ylabel(f"{evaluation.method}\n{layer} {kind}")
+        bar = figure.colorbar(image, ax=np.concatenate(list(together.values())), aspect=12, label="linear CKA")
+        bar.formatter.set_useOffset(False)
+    label_columns(axes[0], updates, 24)
     figure.suptitle(evaluations[0].environment, fontsize=8)
+    figure.supxlabel(textwrap.fill(LEGEND, round(20 * width)), fontsize=6)
     return figure
+
+
+def others(cka):
+    """The similarities without those of a task with itself, which are 1."""
+    return np.where(np.eye(len(cka), dtype=bool), np.nan, cka)
+
+
+def limits(matrices):
+    """Of the colours: the least and the largest similarity of two different tasks, at least `NARROWEST` apart."""
+    values = np.concatenate([others(cka)[np.isfinite(others(cka))] for cka in matrices])
+    if not values.size:
+        return 0.0, 1.0
+    return min(float(values.min()), float(values.max()) - NARROWEST), float(values.max())
 
 
 def caption(found):
