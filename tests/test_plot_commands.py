@@ -156,6 +156,11 @@ def test_gates(name, tiny, tmp_path):
     negative = (probe["layer1.gates"][:, 2] < 0).mean()
     assert told["layer1"]["negative"][2] == pytest.approx(negative)
     assert told["layer1"]["flips_between_tasks"][0] == 0.0
+    for layer, ends in numbers(output)["intervals_95"].items():
+        assert sorted(ends) == ["flips_between_steps", "flips_between_tasks", "negative", "saturated"]
+        for share, (low, high) in ends.items():
+            values = np.array(told[layer][share])
+            assert (np.array(low) <= values + 1e-9).all() and (values <= np.array(high) + 1e-9).all()
 
 
 def test_pictures_go_into_the_evaluations_folder(tiny):

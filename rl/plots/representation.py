@@ -102,7 +102,7 @@ def draw(evaluations, rows):
     drawn = {row: maps[1:] for row, maps in rows.items()}
     updates = range(1, len(next(iter(rows.values()))))
     figure, axes = style.panels(len(rows), len(updates))
-    width = 1.25 * len(updates) + 1.9  # inches; the rest is for the tasks' names and the scales
+    width = 1.25 * len(updates) + 2.0  # inches; the rest is for the tasks' names and the scales
     figure.set_size_inches(width, 1.4 * len(rows) + 0.8)
     for name in dict.fromkeys(name for name, _ in rows):
         together = {row: panels for row, panels in zip(rows, axes, strict=True) if row[0] == name}
@@ -116,7 +116,7 @@ def draw(evaluations, rows):
             evaluation, (layer, _, kind) = evaluations[row[1]], name.partition(".")
             tasks = evaluation.probe["tasks"]
             panels[0].set_yticks(range(len(tasks)), [evaluation.label(task) for task in tasks], fontsize=6)
-            panels[0].set_ylabel(f"{evaluation.method}\n{layer} {kind}")
+            panels[0].set_ylabel(f"{textwrap.fill(evaluation.method, 24)}\n{layer} {kind}", fontsize=7)
         bar = figure.colorbar(image, ax=np.concatenate(list(together.values())), aspect=12, label="linear CKA")
         bar.formatter.set_useOffset(False)
     label_columns(axes[0], updates, 24)
