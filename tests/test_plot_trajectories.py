@@ -56,7 +56,7 @@ def test_navigation_is_one_episode_a_panel_with_equal_limits_and_the_goal_as_tit
     observations = np.random.default_rng(0).uniform(-0.1, 0.1, size=(2, 2, 4, 3, 2))
     observations[1, 1, 0, 2] = (0.3, -2.0)
     actions = np.full_like(observations, 0.05)
-    tasks = [{"goal": [0.312, -0.123]}, {"goal": [-0.5, 0.0]}]
+    tasks = [{"goal": [0.312, -0.123]}, {"goal": [-0.5, -0.001]}]
     evaluation = evaluation_of(tasks, observations, actions)
     figure = trajectories.navigation(evaluation, [1, 0])
     panels = np.array(figure.axes).reshape(2, 3)
@@ -108,6 +108,7 @@ def test_distinct_tasks():
     [
         ({"leaf": 3}, "leaf 3"),
         ({"goal": [0.123, -0.5]}, "goal 0.12 −0.50"),
+        ({"goal": [-0.001, -0.006]}, "goal 0.00 −0.01"),
         ({"env_name": "push-v3", "rand_vec": [1.0, 2.0]}, "task 0"),
     ],
 )

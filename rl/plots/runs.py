@@ -139,7 +139,7 @@ class Evaluation(Folder):
         words = []
         for name, value in self.tasks[number].items():
             values = value if isinstance(value, list) else [value]
-            words += [name, *(f"{entry:.2f}" if isinstance(entry, float) else str(entry) for entry in values)]
+            words += [name, *(hundredths(entry) if isinstance(entry, float) else str(entry) for entry in values)]
         text = " ".join(words).replace("-", "−")
         return text if len(text) <= 16 else f"task {number}"
 
@@ -195,6 +195,11 @@ def _config(path, expected):
     if not (path / "config.json").is_file():
         raise UserError(f"{path}: expected {expected}, found no config.json in it")
     return arguments.load(path / "config.json")[0]
+
+
+def hundredths(value):
+    """A number with two decimals, and no minus before 0.00."""
+    return f"{round(value, 2) + 0.0:.2f}"
 
 
 def same_environment(folders):

@@ -110,7 +110,7 @@ def goal(evaluation, task):
     """What a task asks for, in words: goal 0.31, −0.12; direction +1; velocity +1.5."""
     words = []
     for name, value in evaluation.tasks[task].items():
-        numbers = [f"{entry:.2f}" for entry in value] if isinstance(value, list) else [f"{value:+.3g}"]
+        numbers = [runs.hundredths(entry) for entry in value] if isinstance(value, list) else [f"{value:+.3g}"]
         words.append(f"{name} {', '.join(numbers)}")
     return ", ".join(words).replace("-", "−")
 

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
 
+from rl.plots.runs import hundredths
 from rl.plots.trajectories import named
 
 WIDTH, HEIGHT = 320, 240  # pixels of a picture
@@ -101,7 +102,7 @@ def described(task):
 
 def signed(value):
     """A number with two decimals and a real minus sign, none before 0.00."""
-    return f"{round(value, 2) + 0.0:.2f}".replace("-", "−")
+    return hundredths(value).replace("-", "−")
 
 
 @functools.cache
