@@ -298,7 +298,7 @@ def test_success_has_an_axis_from_0_to_1():
     group = adaptation.Group("a", [np.array([[0.0, 1.0], [0.0, 1.0]])])
     figure = adaptation.draw("e", {adaptation.SUCCESS: [group]})
     low, high = figure.axes[0].get_ylim()
-    assert (low, high) == (-0.02, 1.02) and figure.axes[0].get_ylabel() == "success rate (any step)"
+    assert (low, high) == (-0.02, 1.02) and figure.axes[0].get_ylabel().startswith("success rate (any step)\n")
     # Wilson's interval of 0 of 2: 0 to z²/(n + z²) = 0.658.
     assert adaptation.summarize(adaptation.SUCCESS, group).high[0] == pytest.approx(0.658, abs=1e-3)
 

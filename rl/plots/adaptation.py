@@ -100,11 +100,11 @@ def draw(environment, drawn):
             count = len(group.evaluations)
             over = f"{count} seeds" if count > 1 else f"{len(group.evaluations[0])} tasks"
             panel.errorbar(updates, mean, yerr=[mean - low, high - mean], color=colour, marker="o", capsize=2,
-                           zorder=3, label=f"{group.label}: mean, 95% interval over {over}")  # fmt: skip
+                           zorder=3, label=f"{group.label} ({over})")  # fmt: skip
         if metric == SUCCESS:
             panel.set_ylim(-0.02, 1.02)
         panel.set_xlabel("inner updates")
-        panel.set_ylabel(metric)
+        panel.set_ylabel(f"{metric}\nmean, 95% interval")
         panel.set_title(environment)
         style.whole_numbers(panel.xaxis)
     style.legend_below(figure)
