@@ -45,10 +45,16 @@ def training_command(*words):
 
 def evaluations():
     """README's test.py commands for any run: (that for a run of 2D navigation, that for one of the CT-graph)."""
-    found = [arguments for arguments in commands("test.py") if "--num-tasks" not in arguments]
+    found = [arguments for arguments in commands("test.py") if not {"--num-tasks", *kept()} & set(arguments)]
     (plain,) = (arguments for arguments in found if "--env-config-path" not in arguments)
     (with_file,) = (arguments for arguments in found if "--env-config-path" in arguments)
     return plain, with_file
+
+
+def kept():
+    """The arguments of README's test.py command for a policy that results/ keeps."""
+    (found,) = (arguments for arguments in commands("test.py") if arguments[0].startswith("../results/"))
+    return found
 
 
 def comparisons():
@@ -168,6 +174,12 @@ def test_the_comparison_of_two_methods(navigation, tmp_path):
     assert f"written: {tmp_path}/representation.png" in run("plot.py", placed(picture))
 
 
+def test_a_policy_that_is_kept_can_be_evaluated(tmp_path):
+    assert "return on 2 tasks" in run(
+        "test.py", [*kept(), "--num-tasks", "2", "--num-workers", "1", "--logdir", str(tmp_path)]
+    )
+
+
 def shape_of(table):
     """A printed table with its numbers and its paths made equal."""
     lines = [line for line in table.splitlines() if not line.startswith(("TensorBoard", "policy"))]
@@ -203,4 +215,4 @@ def test_every_command_is_run():
     """A command added to the README needs a test here (those of plot.py: tests/test_plot_commands.py)."""
     words = [*ALONE, *sorted({*LARGER, *LARGER_AND_SLOW} - LIKE_ANT_VEL)]
     assert sorted(commands("main.py")) == sorted(training_command(word) for word in words)
-    assert sorted(commands("test.py")) == sorted([*evaluations(), *comparisons()])
+    assert sorted(commands("test.py")) == sorted([*evaluations(), *comparisons(), kept()])
