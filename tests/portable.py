@@ -25,7 +25,11 @@ import numpy as np
 from rl.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
-FOUND = np.show_config(mode="dicts")["SIMD Extensions"].get("found", [])
+# What NumPy uses on this processor, and what it would use if a variant did not surround this process.
+FOUND = [
+    *np.show_config(mode="dicts")["SIMD Extensions"].get("found", []),
+    *os.environ.get("NPY_DISABLE_CPU_FEATURES", "").split(),
+]
 BUSY = 4
 # Keeps a core busy for as long as its parent lives.
 LOOP = "import os\nparent = os.getppid()\nwhile os.getppid() == parent: pass"
