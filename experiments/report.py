@@ -231,8 +231,7 @@ def draw(row, found, methods):
         panel.set(xlabel="iteration", title=title)
     axes[0, 0].set_ylabel("return")
     figure.suptitle(row.title)
-    handles, labels = axes[0, 0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=2)
+    style.legend_below(figure)
     return figure
 
 
