@@ -62,7 +62,9 @@ class Config:
         choices=GATES,
     )
     nm_gate_bias: float = option(
-        0.0, "initial bias of every gate; 0 as published, soft and ste gates start open above 1"
+        0.0,
+        "initial bias of every gate; 0 as published. Soft gates start open at 1 to 3; of ste keep it within ±1, beyond "
+        "which no gradient passes",
     )
     maml: bool = option(False, "adapt all weights (MAML) instead of context parameters (CAVIA)")
     hidden_size: int = option(100, "H, units of each hidden layer", at_least=1)
@@ -261,6 +263,11 @@ def without_effect(given, config):
         gates.remove("--nm-size")
     if gates and not config.neuromodulation:
         yield f"{', '.join(gates)}: no effect without --neuromodulation"
+    if config.neuromodulation and config.nm_gate == "ste" and abs(config.nm_gate_bias) > 1:
+        yield (
+            f"--nm-gate-bias {config.nm_gate_bias:g}: beyond ±1 ste passes no gradient, so such gates stay; "
+            "expected a bias within ±1"
+        )
     if "num_context_params" in given and config.maml:
         yield "--num-context-params: no effect with --maml, which adapts all weights"
 

@@ -153,6 +153,9 @@ def test_methods(neuromodulation, maml):
         (["--num-context-params", "2", "--maml"],
          ["--num-context-params: no effect with --maml, which adapts all weights"]),
         (["--maml", "--neuromodulation"], []),
+        (["--neuromodulation", "--nm-gate", "ste", "--nm-gate-bias", "-1"], []),
+        (["--neuromodulation", "--nm-gate", "ste", "--nm-gate-bias", "2"],
+         ["--nm-gate-bias 2: beyond ±1 ste passes no gradient, so such gates stay; expected a bias within ±1"]),
     ],
 )  # fmt: skip
 def test_what_is_given_in_vain_is_told(line, warnings):
