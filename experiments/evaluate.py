@@ -19,7 +19,7 @@ import numpy as np
 import table
 
 from rl import gates
-from rl.files import write_text
+from rl.files import write_json, write_text
 from rl.plots import runs, similarity
 
 NUM_TASKS = 200
@@ -70,11 +70,21 @@ def evaluate(experiment, method, seed, runs_folder, results_folder):
     target = Path(results_folder) / experiment / method
     target.mkdir(parents=True, exist_ok=True)
     if row.keep_policy and seed == row.seeds[0]:
-        for file in [policy, *folder.glob("*.json")]:
-            shutil.copyfile(file, target / ("policy.pt" if file == policy else file.name))
+        keep(folder, policy, target)
     # A line a key: readable, and a tenth of the lines that an indented list of numbers has.
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in content.items())
     write_text(target / f"{seed}.json", f"{{\n{lines}\n}}\n")
+
+
+def keep(folder, policy, target):
+    """Copy a policy, the environment's file and config.json, without the places of the machine that it was made on."""
+    shutil.copyfile(policy, target / "policy.pt")
+    for file in folder.glob("*.json"):
+        shutil.copyfile(file, target / file.name)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    for name in ("logdir", "savedir"):
+        config.pop(name)
+    write_json(target / "config.json", config)
 
 
 def test(folder, policy, logdir, recorded, options=()):
