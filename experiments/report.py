@@ -16,7 +16,7 @@ import numpy as np
 import table
 
 from rl.files import write_text
-from rl.plots import statistics, style
+from rl.plots import curves, statistics, style
 
 RESULTS, PAGE, PICTURES, FRONT = ROOT / "results", ROOT / "docs/results.md", ROOT / "docs/pictures", ROOT / "README.md"
 BEGIN, END = "<!-- results: written by experiments/report.py -->", "<!-- end of results -->"
@@ -213,21 +213,12 @@ def draw(row, found, methods):
     ):
         for (method, runs), colour, line in zip(found.items(), style.colours(), LINES, strict=False):
             length = min(len(run["curves"][name]) for run in runs.values())
-            values = np.array([smoothed(run["curves"][name][:length]) for run in runs.values()])
-            middle = (
-                statistics.interquartile_mean(values, axis=0)
-                if len(values) >= statistics.FEWEST
-                else values.mean(axis=0)
-            )
+            values = np.array([curves.smoothed(run["curves"][name][:length], WINDOW) for run in runs.values()])
+            middle, interval = statistics.estimate(values, statistics.interquartile_mean)
             panel.plot(middle, line, color=colour, label=f"{methods[method].title}; seeds: {len(runs)}")
+            # Of fewer seeds the intervals would hide the curves.
             if len(values) >= statistics.FEWEST:
-                panel.fill_between(
-                    range(length),
-                    *statistics.bootstrap([values], statistics.interquartile_mean),
-                    color=colour,
-                    alpha=0.15,
-                    linewidth=0,
-                )
+                panel.fill_between(range(length), *interval, color=colour, alpha=0.15, linewidth=0)
         panel.set(xlabel="iteration", title=title)
     axes[0, 0].set_ylabel("return")
     figure.suptitle(row.title)
@@ -236,14 +227,6 @@ def draw(row, found, methods):
 
 
 LINES = ["-"] * 6 + ["--"] * 6
-
-
-def smoothed(values):
-    """The mean of each value and the 9 before it, of fewer at the start."""
-    sums = np.cumsum([0.0, *values])
-    ends = np.arange(1, len(sums))
-    starts = np.maximum(ends - WINDOW, 0)
-    return (sums[ends] - sums[starts]) / (ends - starts)
 
 
 INTRODUCTION = """# Results
