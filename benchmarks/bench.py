@@ -27,8 +27,9 @@ import rl  # noqa: F401  (sets the thread counts before torch is imported)
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from rl import arguments, streams
-from rl.build import Parts
+from rl import streams
+from rl.config import parse_options
+from rl.experiment.build import Parts
 
 CTGRAPH = ROOT / "rl/envs/ctgraph"
 COMMON = "--nonlinearity relu --test-batch-size 40 --num-test-steps 4 --num-workers 4 --neuromodulation"
@@ -108,7 +109,7 @@ def alone(*row):
 def report(name, text, warm_up, options):
     """Run one case and print its row."""
     torch.set_num_threads(1)
-    config = arguments.parse(f"{COMMON} {text}".split())
+    config = parse_options(f"{COMMON} {text}".split())
     memory = Memory()
     figures = measure(config, warm_up, options.iterations, options.evaluation, memory)
     bare = bare_rate(config) if config.env_name in BARE else None
@@ -153,7 +154,7 @@ def measure(config, warm_up, counted, evaluation, memory):
             flops = step_flops(learner, params, phases)
         evaluated = 0.0
         if evaluation:
-            from rl.evaluation import evaluate
+            from rl.evaluation.evaluate import evaluate
 
             started = time.perf_counter()
             evaluate(parts, sampler, params, 0, config.test_batch_size)

@@ -18,9 +18,8 @@ sys.path[:0] = [str(ROOT), str(HERE)]
 import numpy as np
 import table
 
-from rl import gates
+from rl.evaluation import gates, runs, similarity
 from rl.files import write_json, write_text
-from rl.plots import runs, similarity
 
 NUM_TASKS = 200
 # What is also evaluated in experiments with `checks`: test.py's interventions, of modulated policies and of all.

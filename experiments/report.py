@@ -15,8 +15,9 @@ sys.path[:0] = [str(ROOT), str(HERE)]
 import numpy as np
 import table
 
+from rl.evaluation import statistics
 from rl.files import write_text
-from rl.plots import curves, statistics, style
+from rl.plots import curves, style
 
 RESULTS, PAGE, PICTURES, FRONT = ROOT / "results", ROOT / "docs/results.md", ROOT / "docs/pictures", ROOT / "README.md"
 BEGIN, END = "<!-- results: written by experiments/report.py -->", "<!-- end of results -->"
@@ -43,7 +44,7 @@ def number(value):
 
 
 def estimate(values, statistic=statistics.interquartile_mean):
-    """The `Estimate` of a statistic over seeds [S], as `rl.plots.statistics.estimate` makes it."""
+    """The `Estimate` of a statistic over seeds [S], as `rl.evaluation.statistics.estimate` makes it."""
     value, interval = statistics.estimate(values, statistic)
     return Estimate(float(value), interval and (float(interval[0]), float(interval[1])))
 

@@ -135,6 +135,21 @@ def read_text(path, expected):
         raise UserError(f"{path}: expected {expected}: {error}") from None
 
 
+def read_json(path):
+    """Read a JSON object.
+
+    Raises:
+        UserError: no such file, or it holds something else.
+    """
+    try:
+        content = json.loads(read_text(path, "a JSON file"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: expected a JSON file: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: expected a JSON object, found a {type(content).__name__}")
+    return content
+
+
 def load_tensors(path, expected):
     """torch.load without code.
 

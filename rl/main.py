@@ -26,10 +26,13 @@ import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rl import arguments, checkpoint, resume, start, streams
+from rl import start, streams
+from rl.config import Config
 from rl.errors import UserError
-from rl.interrupts import complain, exit_status
-from rl.state import Counters, State, load_state, save_flight_record, save_state
+from rl.experiment import resume
+from rl.experiment.folders import Folders, deciding, extend_config, save_policy, write_config
+from rl.experiment.interrupts import complain, exit_status
+from rl.experiment.state import Counters, State, load_state, save_flight_record, save_state
 
 MAX_REJECTED_IN_A_ROW = 10
 MAX_FLIGHT_RECORDS = 3
@@ -59,7 +62,7 @@ def train(config, folders, interrupts):
     """
     import torch
 
-    from rl.build import Parts
+    from rl.experiment.build import Parts
 
     torch.set_num_threads(1)
     parts = Parts(config)
@@ -69,7 +72,7 @@ def train(config, folders, interrupts):
     parts.check_tasks("--test-batch-size", config.test_batch_size, "test", streams.EVALUATE)
     resumed = folders is not None
     if not resumed:
-        folders = checkpoint.Folders.make(config)
+        folders = Folders.make(config)
     with folders.claimed():
         with interrupts.shield():
             state, logger = begin(config, parts, folders, resumed)
@@ -79,9 +82,9 @@ def train(config, folders, interrupts):
 
 def go_on(parts, learner, folders, state, logger, interrupts):
     """Iterate from a `State` to the end of a run."""
-    from rl.progress import Progress
-    from rl.sampler import WorkerError
-    from rl.standing import IDLE, idle
+    from rl.experiment.console import Progress
+    from rl.experiment.standing import IDLE, idle
+    from rl.sampling.worker_pool import WorkerError
 
     config, finished = parts.config, False
     progress = Progress(config.num_batches, state.iteration, config.quiet)
@@ -126,7 +129,7 @@ def introduce(parts, folders, state, progress):
     if state.iteration:
         progress.note(f"resumed at iteration {state.iteration}")
     if config.match_params:
-        from rl import match_params
+        from rl.policies import match_params
 
         progress.note(match_params.report(parts.policy.architecture, config.hidden_size))
     if config.neuromodulation and config.nm_gate == "hard":
@@ -147,8 +150,8 @@ class Outcome(NamedTuple):
 
 def iterate(parts, learner, sampler, params, iteration):
     """Sample, adapt, sample, step; evaluate where that is due."""
-    from rl.evaluation import evaluate
-    from rl.progress import gate_summary
+    from rl.evaluation.evaluate import evaluate
+    from rl.experiment.console import gate_summary
 
     config, started = parts.config, time.perf_counter()
     tasks = parts.tasks(config.meta_batch_size, "train", iteration, streams.TRAIN)
@@ -181,7 +184,7 @@ def write(parts, learner, folders, logger, state, outcome, counters):
         for tag, value in gates.items():
             logger.scalar(tag, value, iteration)
     if iteration % config.save_freq == 0 or iteration == config.num_batches - 1:
-        checkpoint.save_policy(folders.policy(iteration), outcome.params)
+        save_policy(folders.policy(iteration), outcome.params)
     reached = State(iteration + 1, outcome.params, counters, logger.positions(), state.options)
     save_state(folders.saves, reached)
     return reached
@@ -205,7 +208,7 @@ def tell(progress, iteration, outcome):
 
 def success_rates(episodes):
     """The success rate (any step) of each phase's `Episodes`; None where the environment does not tell."""
-    from rl.evaluation import successes
+    from rl.evaluation.evaluate import successes
 
     told = [successes(phase) for phase in episodes]
     return tuple(found["any"].mean() for found in told) if told[0] else None
@@ -216,24 +219,24 @@ def begin(config, parts, folders, resumed):
 
     All that a run writes is written here once, so that a place that cannot be written to is noticed before training is.
     """
-    from rl import progress
-    from rl.logger import Logger
+    from rl.experiment import console
+    from rl.experiment.logger import Logger
 
     state = load_state(folders.saves, parts.policy)
     begun = state is not None
     state = state or State(0, parts.initial_params(), Counters(), {})
-    state = dataclasses.replace(state, options=checkpoint.deciding(config))
+    state = dataclasses.replace(state, options=deciding(config))
     # The state comes first and the logs last: a run whose config.json lies there can be resumed.
     if not begun:
         save_state(folders.saves, state)
     for folder in (folders.saves, folders.logs):
         if resumed:
-            checkpoint.extend_config(folder, config.num_batches)
+            extend_config(folder, config.num_batches)
         else:
-            checkpoint.write_config(folder, config, parts.policy, config.env_config_path)
+            write_config(folder, config, parts.policy, config.env_config_path)
     logger = Logger(folders.logs, state.positions)
     if not state.iteration:
-        for summary in (progress.layout(config.num_test_steps), *progress.hparams(config)):
+        for summary in (console.layout(config.num_test_steps), *console.hparams(config)):
             logger.summary(summary)
     save_state(folders.saves, dataclasses.replace(state, positions=logger.positions()))
     return state, logger
@@ -257,7 +260,7 @@ def count(counters, report, restarts):
 def resume_command(config, folders):
     """The command line that goes on with a run."""
     command = ["python", start.path_of("main.py"), "--resume", str(folders.logs)]
-    if Path(config.savedir).resolve() != Path(arguments.Config().savedir).resolve():
+    if Path(config.savedir).resolve() != Path(Config().savedir).resolve():
         command += ["--savedir", config.savedir]
     return shlex.join(command)
 

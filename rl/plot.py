@@ -23,8 +23,8 @@ if __name__ == "__main__":
 import argparse
 from pathlib import Path
 
-from rl import arguments
-from rl.interrupts import exit_status
+from rl.config import Parser
+from rl.experiment.interrupts import exit_status
 
 
 def main(command_line=None):
@@ -41,7 +41,7 @@ def draw(options):
 
 def parse(command_line=None):
     """The command line of plot.py."""
-    parser = arguments.Parser(prog="plot.py", description="Draw what runs learnt.", allow_abbrev=False)
+    parser = Parser(prog="plot.py", description="Draw what runs learnt.", allow_abbrev=False)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     command = commands.add_parser("curves", help="learning curves of training runs", allow_abbrev=False)

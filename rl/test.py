@@ -26,11 +26,15 @@ import shutil
 import time
 from pathlib import Path
 
-from rl import arguments, checkpoint, envs, intervals, interventions, streams, video
+from rl import envs, streams, video
+from rl.config import HERE, Config, Parser, check_option, load_config
 from rl.errors import UserError
-from rl.evaluation import by_class, evaluate, successes
+from rl.evaluation import intervals
+from rl.evaluation.evaluate import by_class, evaluate, successes
+from rl.experiment.folders import Folders, group_of, load_policy, save_policy, write_config
+from rl.experiment.interrupts import complain, exit_status
 from rl.files import appearing, write_text
-from rl.interrupts import complain, exit_status
+from rl.sampling import interventions
 
 GIGABYTE = 1e9
 # Meta-World's evaluation of meta-learning, as its documents describe it.
@@ -49,7 +53,7 @@ def main(command_line=None):
 
 def parse(command_line=None):
     """The command line of test.py; options left out are those of the run."""
-    parser = arguments.Parser(prog="test.py", description="Evaluate a policy's adaptation.", allow_abbrev=False)
+    parser = Parser(prog="test.py", description="Evaluate a policy's adaptation.", allow_abbrev=False)
     parser.add_argument("config", type=Path, help="config.json of the run")
     parser.add_argument("policy", type=Path, help="policy-<n>.pt, a state dict of this code or the published one")
     parser.add_argument("--env-config-path", default=None, help="environment's file; default: the run's copy of it")
@@ -82,7 +86,7 @@ def parse(command_line=None):
 
 def test(options):
     """Evaluate as the parsed options say; returns the exit status."""
-    config, description = arguments.load(options.config)
+    config, description = load_config(options.config)
     task_seed = config.seed
     env_config_path = environment_file(options, config)
     config = overridden(config, options, env_config_path)
@@ -94,10 +98,10 @@ def test(options):
     import numpy as np
     import torch
 
-    from rl import activations
-    from rl.build import Parts
-    from rl.logger import Logger
-    from rl.sampler import WorkerError
+    from rl.evaluation import recordings
+    from rl.experiment.build import Parts
+    from rl.experiment.logger import Logger
+    from rl.sampling.worker_pool import WorkerError
 
     torch.set_num_threads(1)
     # Task sets drawn once for a run stay those of the run: another seed's test goals may have been trained on.
@@ -106,14 +110,14 @@ def test(options):
     parts.check_machine("--num-tasks", training=False, interventions=int(intervenes))
     parts.check_tasks("--num-tasks", config.test_batch_size, options.split, streams.EVALUATE)
     check_sizes(options.config, description, parts.policy)
-    params = checkpoint.load_policy(options.policy, parts.policy)
+    params = load_policy(options.policy, parts.policy)
     intervention = intervention_of(options, parts)
-    probe = options.probe and activations.read_probe(options.probe, parts.policy)
-    shape = activations.shape(parts, episodes)
+    probe = options.probe and recordings.read_probe(options.probe, parts.policy)
+    shape = recordings.shape(parts, episodes)
     if not intervention:
         print(f"activations.npy: {episodes} episodes a task, {4 * math.prod(shape) / GIGABYTE:.2f} GB", flush=True)
 
-    folder = checkpoint.Folders.make(config, suffix="_test").logs
+    folder = Folders.make(config, suffix="_test").logs
     try:
         started = time.perf_counter()
         with parts.sampler() as sampler:
@@ -123,16 +127,16 @@ def test(options):
         if options.protocol == "metaworld":
             shown = tuple(phase.first(METAWORLD["evaluation episodes"]) for phase in measured.episodes)
             measured = measured._replace(episodes=shown)
-        checkpoint.write_config(folder, config, parts.policy, env_config_path)
-        checkpoint.save_policy(folder / "policy.pt", params)
+        write_config(folder, config, parts.policy, env_config_path)
+        save_policy(folder / "policy.pt", params)
         write_text(folder / "tasks.json", json.dumps(tasks) + "\n")
         np.save(folder / "rewards.npy", np.stack([phase.rewards for phase in measured.episodes], axis=-1))
         if successes(measured.episodes[0]):
             solved = np.stack([phase.infos["success"] for phase in measured.episodes], axis=-1)
             np.save(folder / "success_metric.npy", solved)
-        activations.write_episodes(folder, measured.episodes, episodes)
+        recordings.write_episodes(folder, measured.episodes, episodes)
         # Under an intervention, units would not do what the policy's own do.
-        activations.write(folder, parts, params, tasks, phases, 0 if intervention else episodes, probe)
+        recordings.write(folder, parts, params, tasks, phases, 0 if intervention else episodes, probe)
         results = describe(options, parts, tasks, measured, phases)
         write_text(folder / "results.json", json.dumps(results, indent=2) + "\n")
         logger = Logger(folder)
@@ -158,7 +162,7 @@ def draw(folder, parts, tasks, phases, films):
 
     Args:
         folder: the evaluation.
-        parts: `rl.build.Parts`.
+        parts: `rl.experiment.build.Parts`.
         tasks: those of the evaluation.
         phases: its U + 1 `Episodes`.
         films: how many tasks to film.
@@ -292,7 +296,7 @@ def overridden(config, options, env_config_path):
     """
     typed = {name: vars(options)[name] for name in OVERRIDING if vars(options)[name] is not None}
     for name, value in typed.items():
-        arguments.check(arguments.Config.__dataclass_fields__[OVERRIDING[name]], value, "--" + name.replace("_", "-"))
+        check_option(Config.__dataclass_fields__[OVERRIDING[name]], value, "--" + name.replace("_", "-"))
     changes = {OVERRIDING[name]: value for name, value in typed.items()}
     if options.protocol == "metaworld":
         if config.env_name not in envs.META_WORLD:
@@ -308,9 +312,9 @@ def beside(path, config):
     alone.
     """
     group = path.resolve().parents[1:3]
-    if [folder.name for folder in reversed(group)] == list(checkpoint.group_of(config).parts):
+    if [folder.name for folder in reversed(group)] == list(group_of(config).parts):
         return path.resolve().parents[3]
-    return Path(arguments.HERE / "logs")
+    return Path(HERE / "logs")
 
 
 def recorded_episodes(text, available):

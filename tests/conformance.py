@@ -23,14 +23,14 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 
-from rl import baseline, returns, trpo
-from rl.chunks import Chunk, Options
-from rl.episodes import Episodes
+from rl.algorithm import baseline, returns, trpo
+from rl.algorithm.chunks import Chunk, Options
+from rl.algorithm.jacobians import flatten, unflatten
+from rl.algorithm.metalearner import MetaLearner
 from rl.errors import UserError
-from rl.jacobians import flatten, unflatten
-from rl.metalearner import MetaLearner
 from rl.policies import Architecture, make_policy
-from tests.helpers import Twin
+from rl.sampling.episodes import Episodes
+from tests.support.helpers import Twin
 
 EXACT, EARLY_STEP, STEP = 1e-9, 1e-6, 1e-4
 AMPLIFIED = {"normal-maml": 1e-1}  # the bounds of whole steps that are limited by rounding

@@ -3,7 +3,7 @@ import signal
 import pytest
 import torch
 
-from tests.tiny_runs import TinyRuns
+from tests.support.tiny_runs import TinyRuns
 
 # Where the suite was started by nohup, this signal is ignored, and every process of a test would inherit that.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)

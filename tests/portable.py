@@ -2,7 +2,7 @@
 
     python -m tests.portable [VARIANT ...] [-- PYTEST ARGUMENTS]
 
-    python -m tests.portable baseline avx2 -- tests/test_trpo.py
+    python -m tests.portable baseline avx2 -- tests/algorithm/test_trpo.py
 
 Without names of variants all are run. Tests marked slow are left out, as by `make test`, but for `-m ""` among pytest's
 arguments. Ends with a line for each variant; the exit status is 1 where one of them failed.

@@ -5,14 +5,15 @@ import re
 import numpy as np
 import pytest
 
-from rl import arguments, plot
+from rl import plot
 from rl import test as evaluation_program
-from rl.episodes import Episodes
-from rl.logger import Logger
-from rl.metalearner import StepReport
-from rl.rollout import Phases
-from rl.state import Counters
-from tests.helpers import ROOT
+from rl.algorithm.metalearner import StepReport
+from rl.config import make_parser
+from rl.experiment.logger import Logger
+from rl.experiment.state import Counters
+from rl.sampling.episodes import Episodes
+from rl.sampling.rollout import Phases
+from tests.support.helpers import ROOT
 
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
 README = ROOT / "README.md"
@@ -31,7 +32,7 @@ def known_flags(capsys):
     for command in ("curves", "adaptation", "trajectories", "representation", "gates"):
         with pytest.raises(SystemExit):
             plot.parse([command, "--help"])
-    return flags(arguments.parser().format_help()) | flags(capsys.readouterr().out)
+    return flags(make_parser().format_help()) | flags(capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)

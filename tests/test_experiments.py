@@ -10,8 +10,8 @@ import sys
 import numpy as np
 import pytest
 
-from rl import arguments
-from tests.helpers import ROOT
+from rl.config import parse_options
+from tests.support.helpers import ROOT
 
 HERE = ROOT / "experiments"
 sys.path.insert(0, str(HERE))
@@ -23,7 +23,7 @@ EVERY = [(row.name, method) for row in TABLE.experiments.values() for method in 
 
 @pytest.mark.parametrize("experiment, method", EVERY)
 def test_every_run_has_options_that_main_takes(experiment, method):
-    config = arguments.parse([*TABLE.options(experiment, method), "--seed", "1"])
+    config = parse_options([*TABLE.options(experiment, method), "--seed", "1"])
     assert config.num_batches == TABLE.experiments[experiment].iterations
     assert config.neuromodulation == method.startswith("nm_")
     if method.startswith("nm_"):
@@ -36,7 +36,7 @@ def test_every_run_has_options_that_main_takes(experiment, method):
 def test_options_are_those_of_the_readmes_commands():
     # Of each experiment of the paper the README gives one command; nothing but these options may differ from it.
     commands = [
-        arguments.parse(line.split()[2:])
+        parse_options(line.split()[2:])
         for line in re.sub(r"\\\n\s*", "", (ROOT / "README.md").read_text(encoding="utf-8")).splitlines()
         if line.startswith("python main.py --env-name") and "line:" not in line
     ]
@@ -44,7 +44,7 @@ def test_options_are_those_of_the_readmes_commands():
     for row in TABLE.experiments.values():
         ours = {
             name: value
-            for name, value in dataclasses.asdict(arguments.parse(TABLE.options(row.name, row.methods[0]))).items()
+            for name, value in dataclasses.asdict(parse_options(TABLE.options(row.name, row.methods[0]))).items()
             if name not in free
         }
         ours["match_params"] = False

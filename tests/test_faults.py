@@ -22,14 +22,15 @@ from tensorboardX.event_file_writer import EventsWriter
 
 import rl.envs
 import rl.main
-from rl import checkpoint, processes
-from rl.build import Parts
 from rl.errors import UserError
+from rl.experiment.build import Parts
+from rl.experiment.folders import load_policy
+from rl.experiment.state import DAMAGED_STATE, OLDER_STATE, STATE, Counters, State, load_state, save_state
 from rl.main import MAX_FLIGHT_RECORDS, MAX_REJECTED_IN_A_ROW, main
-from rl.rollout import Phases, meta_rollout
-from rl.state import DAMAGED_STATE, OLDER_STATE, STATE, Counters, State, load_state, save_state
+from rl.sampling import processes
+from rl.sampling.rollout import Phases, meta_rollout
 from tests import conformance
-from tests.helpers import PATIENCE, random_params, small_policy
+from tests.support.helpers import PATIENCE, random_params, small_policy
 from tests.torture import SHORT, damage_states, into, points, record, run_of
 
 FEW = [*SHORT, "--num-batches", "4"]
@@ -195,7 +196,7 @@ def run(folder, line, sabotage=nothing, *arguments):
     """Run main.py's main in a process of its own: (exit status, what it printed)."""
     folder.mkdir(exist_ok=True)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["rl.sampler"])
+    context.set_forkserver_preload(["rl.sampling.worker_pool"])
     output = folder / "output"
     process = context.Process(target=live, args=([*line, *into(folder)], output, sabotage, arguments))
     with processes.starting():
@@ -397,8 +398,8 @@ def archived(content, path):
 @pytest.mark.parametrize(
     "save, load",
     [
-        (torch.save, lambda path: checkpoint.load_policy(path, POLICY)),
-        (pickled, lambda path: checkpoint.load_policy(path, POLICY)),
+        (torch.save, lambda path: load_policy(path, POLICY)),
+        (pickled, lambda path: load_policy(path, POLICY)),
         (torch.save, lambda path: load_state(path.parent, POLICY)),
         (pickled, lambda path: load_state(path.parent, POLICY)),
         (archived, conformance.deviations),

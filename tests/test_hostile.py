@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from rl import interrupts, main, plot, test
-from tests import tiny_runs
-from tests.helpers import ROOT, only_run
+from rl import main, plot, test
+from rl.experiment import interrupts
+from tests.support import tiny_runs
+from tests.support.helpers import ROOT, only_run
 
 PROGRAMS = pytest.mark.parametrize("program", ["main.py", "test.py", "plot.py"])
 SMALL = [*tiny_runs.SMALL, "--neuromodulation"]
@@ -79,7 +80,8 @@ def evaluation(tiny, name="navigation"):
 PRINTS = r"""
 import sys
 sys.path.append(sys.argv[1])
-from rl import interrupts, start
+from rl.experiment import interrupts
+from rl import start
 start.program()
 sys.exit(interrupts.exit_status("prints", lambda _: print("±φ → \udcff×") or 0))
 """

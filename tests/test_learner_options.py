@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from rl.chunks import Chunk
+from rl.algorithm.chunks import Chunk
 from rl.main import main
-from tests.helpers import only_run, scalars
+from tests.support.helpers import only_run, scalars
 
 SMALL = [
     "--num-context-params", "3", "--hidden-size", "8", "--fast-lr", "0.5", "--meta-batch-size", "3",

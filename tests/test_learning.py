@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rl.main import main
-from tests.helpers import only_run, scalars
+from tests.support.helpers import only_run, scalars
 
 SMALL = [
     "--num-context-params", "5", "--hidden-size", "16", "--fast-lr", "0.5", "--meta-batch-size", "10",

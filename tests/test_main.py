@@ -10,10 +10,10 @@ from multiprocessing import active_children
 import pytest
 import torch
 
-from rl import arguments
+from rl.config import load_config, parse_options
 from rl.main import main
-from tests.broken_env import leaving
-from tests.helpers import PATIENCE, ROOT, alive, becomes, only_run, scalars
+from tests.support.broken_env import leaving
+from tests.support.helpers import PATIENCE, ROOT, alive, becomes, only_run, scalars
 
 GRAPH = ROOT / "rl" / "envs" / "ctgraph" / "ctgraph_d2.json"
 NAVIGATION = ["--env-name", "2DNavigation-v0", "--neuromodulation", "--nm-size", "3"]
@@ -95,8 +95,8 @@ def test_a_run_writes_what_it_should(tmp_path, capsys):
     for tag, points in curves.items():
         evaluated = tag.startswith(("evaluation", "gates")) or tag == "time/evaluation"
         assert [iteration for iteration, _ in points] == ([0, 2] if evaluated else [0, 1, 2, 3]), tag
-    config, description = arguments.load(logs / "config.json")
-    assert config == arguments.parse([*line, "--num-batches", "4", *into(tmp_path)])
+    config, description = load_config(logs / "config.json")
+    assert config == parse_options([*line, "--num-batches", "4", *into(tmp_path)])
     assert description["input_size"] == 17 and description["output_size"] == 3
     assert (logs / "config.json").read_text() == (saves / "config.json").read_text()
     assert json.loads((logs / "ctgraph_d2.json").read_text()) == json.loads(GRAPH.read_text())
@@ -129,8 +129,8 @@ def bad(*line):
         bad("--env-name", "CTgraphEnvGoalChange-v0", "--env-config-path", "."),
         bad("--env-name", "2DNavigation-v0", "--env-config-path", "unlikely.json"),
         bad("--env-name", "no.such.module:Id-v0"),
-        bad("--env-name", "tests.broken_env:Nowhere-v0"),
-        bad("--env-name", "tests.broken_env:BrokenTaskless-v0"),
+        bad("--env-name", "tests.support.broken_env:Nowhere-v0"),
+        bad("--env-name", "tests.support.broken_env:BrokenTaskless-v0"),
         bad("--env-name", ":"),
         bad("--env-name", ""),
     ],
@@ -155,7 +155,7 @@ def test_messages_say_what_to_do(capsys):
         (["--env-name", "Nowhere-v0"], ["Nowhere-v0", "2DNavigation-v0", "CTgraphEnvGoalChange-v0", "TabularMDP-v0"]),
         (["--env-name", "CTgraphEnvGoalChange-v0"], ["--env-config-path", "ctgraph_d2.json"]),
         (
-            ["--env-name", "tests.broken_env:BrokenTaskless-v0"],
+            ["--env-name", "tests.support.broken_env:BrokenTaskless-v0"],
             ["sample_tasks(num_tasks, split, rng)", "set_tasks(tasks)"],
         ),
     ):
@@ -173,7 +173,7 @@ def test_bad_input_of_the_program_itself(tmp_path):
 
 def test_a_workers_exception_reaches_the_user_with_its_traceback(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("OBSTINATE_RAISES", "no more of this")
-    line = ["--env-name", "tests.broken_env:Obstinate-v0", "--num-workers", "2"]
+    line = ["--env-name", "tests.support.broken_env:Obstinate-v0", "--num-workers", "2"]
     assert main([*SMALL, *line, *into(tmp_path)]) == 1
     error = capsys.readouterr().err
     assert "ArithmeticError: no more of this" in error and "broken_env.py" in error and "Traceback" in error
@@ -202,12 +202,18 @@ def test_an_environment_cannot_end_the_program_with_0(tmp_path, monkeypatch, cap
     "line, message",
     [
         (
-            ["--env-name", "tests.user_environments:Short-v0"],
-            "--meta-batch-size 7: environment tests.user_environments:",
+            ["--env-name", "tests.support.user_environments:Short-v0"],
+            "--meta-batch-size 7: environment tests.support.user_environments:",
         ),
-        (["--env-name", "tests.user_environments:Careless-v0"], "sample_tasks must return a list of 7 dicts"),
-        (["--env-name", "tests.user_environments:ShortVector-v0"], "sample_tasks must return a list of 7 dicts"),
-        (["--env-name", "tests.user_environments:Untested-v0"], "--test-batch-size 6: environment tests.user_env"),
+        (["--env-name", "tests.support.user_environments:Careless-v0"], "sample_tasks must return a list of 7 dicts"),
+        (
+            ["--env-name", "tests.support.user_environments:ShortVector-v0"],
+            "sample_tasks must return a list of 7 dicts",
+        ),
+        (
+            ["--env-name", "tests.support.user_environments:Untested-v0"],
+            "--test-batch-size 6: environment tests.user_env",
+        ),
     ],
 )
 def test_what_is_wrong_with_tasks_is_told_before_anything_is_written(tmp_path, capsys, line, message):
@@ -219,7 +225,7 @@ def test_what_is_wrong_with_tasks_is_told_before_anything_is_written(tmp_path, c
 
 def test_status_2_means_that_nothing_was_written(tmp_path, capsys):
     """What is wrong with later tasks is an error of the run."""
-    line = ["--env-name", "tests.user_environments:Tiring-v0", "--num-workers", "1", "--test-freq", "1"]
+    line = ["--env-name", "tests.support.user_environments:Tiring-v0", "--num-workers", "1", "--test-freq", "1"]
     assert main([*SMALL, *line, *into(tmp_path)]) == 1
     resume, told = capsys.readouterr().err.splitlines()
     assert resume.startswith("resume with: ") and "sample_tasks must return a list of 7 dicts" in told
@@ -251,7 +257,7 @@ def test_an_interrupt_ends_the_run_at_once_and_leaves_no_process(tmp_path, to, w
 
 
 DULL = [
-    "--env-name", "tests.user_environments:Dull-v0", "--num-workers", "1", "--meta-batch-size", "2",
+    "--env-name", "tests.support.user_environments:Dull-v0", "--num-workers", "1", "--meta-batch-size", "2",
     "--fast-batch-size", "2", "--test-batch-size", "2", "--num-test-steps", "1", "--test-freq", "99",
     "--hidden-size", "4",
 ]  # fmt: skip
@@ -277,7 +283,7 @@ def test_a_policy_that_stands_still_is_told_of_once_and_at_the_end(tmp_path, cap
 
 
 def test_success_rates_are_told_where_the_environment_tells_them(tmp_path, capsys):
-    seek = ["tests.user_environments:Seek-v0" if word.endswith("Dull-v0") else word for word in DULL]
+    seek = ["tests.support.user_environments:Seek-v0" if word.endswith("Dull-v0") else word for word in DULL]
     assert main([*seek, "--num-batches", "1", *into(tmp_path / "seek")]) == 0
     first, evaluation, *rest = capsys.readouterr().out.splitlines()[1:]
     rate = r"\d+\.\d%"

@@ -6,7 +6,7 @@ import tomllib
 
 import pytest
 
-from tests.helpers import ROOT
+from tests.support.helpers import ROOT
 
 STAND_IN = """#!/bin/sh
 case "$1" in

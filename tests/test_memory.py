@@ -3,7 +3,7 @@ import sys
 
 import pytest
 
-from tests.helpers import ROOT
+from tests.support.helpers import ROOT
 
 PROGRAM = """
 import rl, resource, threading

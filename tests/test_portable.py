@@ -8,7 +8,7 @@ import uuid
 import pytest
 
 from tests import portable
-from tests.helpers import ROOT, alive, becomes
+from tests.support.helpers import ROOT, alive, becomes
 
 
 def run(tmp_path, body, *arguments, **environment):

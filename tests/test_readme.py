@@ -8,9 +8,9 @@ import sys
 
 import pytest
 
-from tests.helpers import ROOT
+from tests.support.documents import README, code_blocks, commands
+from tests.support.helpers import ROOT
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
 FEWER_BATCHES = ["--num-batches", "1"]
 # One worker starts faster than four and computes the same.
 SMALL = [
@@ -24,17 +24,6 @@ LARGER = [
 LARGER_AND_SLOW = ["HalfCheetahVel-v1", "AntDir-v1", "AntPos-v0", "ML45-v2"]
 # The README gives them the options of AntVel-v1.
 LIKE_ANT_VEL = {"AntDir-v1", "AntPos-v0"}
-
-
-def code_blocks(language):
-    """The contents of README's code blocks in a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
-
-
-def commands(program):
-    """README's `python <program> …` commands, each a list of its arguments."""
-    lines = "\n".join(code_blocks("bash")).replace("\\\n", " ").splitlines()
-    return [shlex.split(line)[2:] for line in lines if line.startswith(f"python {program} ")]
 
 
 def training_command(*words):
@@ -212,7 +201,7 @@ def test_an_environment_of_ones_own(tmp_path):
 
 
 def test_every_command_is_run():
-    """A command added to the README needs a test here (those of plot.py: tests/test_plot_commands.py)."""
+    """A command added to the README needs a test here (those of plot.py: tests/test_plot.py)."""
     words = [*ALONE, *sorted({*LARGER, *LARGER_AND_SLOW} - LIKE_ANT_VEL)]
     assert sorted(commands("main.py")) == sorted(training_command(word) for word in words)
     assert sorted(commands("test.py")) == sorted([*evaluations(), *comparisons(), kept()])

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box
 
-from rl import arguments, main, memory, test
-from rl.build import Parts
-from tests.helpers import ROOT
+from rl import main, memory, test
+from rl.config import Config, parse_given
+from rl.experiment.build import Parts
+from tests.support.helpers import ROOT
 from tests.test_readme import commands
 
 MACHINE = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
@@ -82,8 +83,8 @@ def meta_world(*_):
 @pytest.mark.parametrize("line", commands("main.py"), ids=lambda line: " ".join(line[:2]))
 def test_what_readme_proposes_is_far_from_the_limit(monkeypatch, line):
     monkeypatch.chdir(ROOT / "rl")
-    given, resumed = arguments.parse_given([*line, "--num-workers", "64"])
-    config = arguments.Config(**given)
+    given, resumed = parse_given([*line, "--num-workers", "64"])
+    config = Config(**given)
     if resumed or ":" in config.env_name:
         pytest.skip("no run, or an environment that README makes elsewhere")
     if config.env_name.startswith("ML"):
@@ -97,7 +98,7 @@ def test_an_estimate_by_hand():
     of 4: 28 bytes.
     """
     ones = dict.fromkeys(("meta_batch_size", "test_batch_size", "fast_batch_size", "num_test_steps", "num_workers"), 1)
-    parts = Parts(arguments.Config(**ones, hidden_size=10, num_layers=1, num_context_params=1))
+    parts = Parts(Config(**ones, hidden_size=10, num_layers=1, num_context_params=1))
     # 3·10 + 10 weights and biases of the hidden layer, 10·2 + 2 of the means, 2 standard deviations.
     assert parts.policy.num_params == 64
     assert parts.needs("--num-tasks", training=True, interventions=1) == {

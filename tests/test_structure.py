@@ -1,31 +1,24 @@
-"""Imports run downward only, as the map of the repository in the README draws them."""
+"""Imports run downward only: CONTRIBUTING's table says who may import whom, and every file is held against it."""
 
 import ast
+import re
 
 import pytest
 
-from tests.helpers import ROOT
+from tests.support.helpers import ROOT
 
 PACKAGE = ROOT / "rl"
-# A module may import from layers further down.
-LAYERS = [
-    {"main", "test", "plot"},
-    {"resume", "interrupts", "progress", "video"},
-    {"standing"},
-    {"plots"},
-    {"activations", "evaluation", "build", "logger", "checkpoint", "state"},
-    {"metalearner", "sampler"},
-    {"rollout"},
-    {"chunks", "interventions", "match_params"},
-    {"jacobians"},
-    {"adaptation"},
-    {"batch"},
-    {"policies", "envs", "baseline", "episodes", "arguments", "tasks", "events"},
-    {"returns", "trpo", "streams", "files", "gates", "intervals", "processes"},
-    {"errors", "start", "memory"},
-]
-# Neighbours that may see one another, in this order.
-WITHIN = [("activations", "evaluation"), ("logger", "evaluation"), ("logger", "checkpoint")]
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+
+
+def table():
+    """CONTRIBUTING's map: (names in its order, name -> the names that it may import)."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `rl/(\w+)(?:/|\.py)` \| .*? \| (.*?) \|$", text, re.MULTILINE)
+    return [name for name, _ in rows], {name: set(re.findall(r"`(\w+)`", allowed)) for name, allowed in rows}
+
+
+ORDER, ALLOWED = table()
 
 
 def imports(path):
@@ -41,19 +34,13 @@ def imports(path):
 
 
 def part(path):
-    """The module or subpackage of rl that a file belongs to."""
+    """The module or package of rl that a file belongs to."""
     return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
 def parts_imported(path):
-    """The parts of rl that a file imports, its own left out."""
+    """The modules and packages of rl that a file imports, its own left out."""
     return {name.split(".")[1] for name in imports(path) if name.startswith("rl.")} - {part(path)}
-
-
-def layer(name):
-    found = [i for i, names in enumerate(LAYERS) if name in names]
-    assert len(found) == 1, f"rl.{name} has no place in LAYERS yet"
-    return found[0]
 
 
 def others_imported(path):
@@ -61,49 +48,41 @@ def others_imported(path):
     return {name.split(".")[0] for name in imports(path)} - {"rl"}
 
 
-MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path != PACKAGE / "__init__.py")
+def test_the_table_is_complete_and_runs_downward():
+    assert set(ORDER) == {part(path) for path in MODULES}
+    assert all(ORDER.index(other) > ORDER.index(name) for name in ORDER for other in ALLOWED[name])
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_imports_run_downward(path):
-    for name in parts_imported(path):
-        assert layer(name) > layer(part(path)) or (part(path), name) in WITHIN, f"{path} imports rl.{name}"
+@pytest.mark.parametrize("name", ORDER)
+def test_the_table_allows_what_is_imported_and_nothing_else(name):
+    imported = set().union(*(parts_imported(path) for path in MODULES if part(path) == name))
+    assert imported == ALLOWED[name]
 
 
-def test_the_table_names_nothing_that_is_not_there():
-    assert {part(path) for path in MODULES} == set().union(*LAYERS)
-    found = {(part(path), name) for path in MODULES for name in parts_imported(path)}
-    assert found >= set(WITHIN)
-
-
-def of(*names):
+def modules(*names):
     found = [path for path in MODULES if part(path) in names]
     assert found
-    return found
+    return pytest.mark.parametrize("path", found, ids=lambda path: str(path.relative_to(PACKAGE)))
 
 
-def test_learner_and_sampler_do_not_know_each_other():
-    assert not parts_imported(PACKAGE / "metalearner.py") & {"sampler", "rollout", "envs"}
-    assert not parts_imported(PACKAGE / "sampler.py") & {"metalearner", "trpo"}
+@modules("envs")
+def test_environments_never_import_torch(path):
+    assert "torch" not in others_imported(path)
 
 
-@pytest.mark.parametrize("path", of("trpo", "returns"), ids=lambda path: path.name)
-def test_numerics_know_torch_alone(path):
+@pytest.mark.parametrize("name", ["trpo", "returns"])
+def test_numerics_know_torch_alone(name):
+    path = PACKAGE / "algorithm" / f"{name}.py"
     assert parts_imported(path) == set()
     assert others_imported(path) - {"typing"} == {"torch"}
 
 
-@pytest.mark.parametrize("path", of("envs"), ids=lambda path: path.name)
-def test_environments_never_import_torch(path):
-    assert "torch" not in others_imported(path)
-    assert parts_imported(path) <= {"errors", "streams"}
-
-
-@pytest.mark.parametrize("path", of("policies"), ids=lambda path: path.name)
-def test_policies_know_nothing_but_themselves(path):
-    assert parts_imported(path) == set()
-
-
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+@modules(*ORDER)
 def test_nothing_in_the_package_imports_the_tests(path):
     assert not others_imported(path) & {"tests", "pytest", "benchmarks"}
+
+
+def test_tests_share_code_through_support_alone():
+    """A test module imports no other one; what several need stands in tests/support/."""
+    for path in (ROOT / "tests").rglob("test_*.py"):
+        assert not [name for name in imports(path) if re.search(r"^tests\..*\btest_", name)], path

@@ -13,15 +13,16 @@ import numpy as np
 import pytest
 import torch
 
-import rl.build
+import rl.experiment.build
 import rl.plots.adaptation
 import rl.test
-from rl import arguments, checkpoint
-from rl.build import Parts
-from rl.episodes import Episodes
+from rl.config import HERE, Config, load_config
 from rl.errors import UserError
-from rl.rollout import Phases
-from tests.helpers import only_run
+from rl.experiment.build import Parts
+from rl.experiment.folders import load_policy
+from rl.sampling.episodes import Episodes
+from rl.sampling.rollout import Phases
+from tests.support.helpers import only_run
 
 TASKS, STEPS, EPISODES, PHASES = 6, 100, 3, 3
 UNITS = 2 * (3 + 8 + 8)
@@ -149,9 +150,9 @@ def test_infos_of_an_environment_are_recorded(tiny):
 
 def distribution(folder, context, observations, record=None):
     """That of the evaluated policy for one task."""
-    config, _ = arguments.load(folder / "config.json")
+    config, _ = load_config(folder / "config.json")
     policy = Parts(config).policy
-    params = checkpoint.load_policy(folder / "policy.pt", policy)
+    params = load_policy(folder / "policy.pt", policy)
     return policy(params, torch.from_numpy(context)[None], torch.from_numpy(observations)[None], record)
 
 
@@ -368,16 +369,16 @@ def test_tasks_that_cannot_be_drawn_are_told_of_before_anything_is_written(tiny,
 
     tiny.run("navigation")
     capsys.readouterr()
-    monkeypatch.setattr(rl.build.Parts, "tasks", too_few)
+    monkeypatch.setattr(rl.experiment.build.Parts, "tasks", too_few)
     assert tiny.evaluate("navigation", "--logdir", str(tmp_path / "none"), "--num-tasks", "7") == 2
     assert capsys.readouterr().err == "test.py: --num-tasks 7: too few\n"
     assert not (tmp_path / "none").exists()
 
 
 def test_an_evaluation_goes_beside_its_run(tmp_path):
-    config = arguments.Config(neuromodulation=True)
+    config = Config(neuromodulation=True)
     run = tmp_path / "moved" / "2DNavigation-v0" / "nm_cavia" / "run" / "config.json"
     assert rl.test.beside(run, config) == tmp_path / "moved"
     # A config.json that lies alone has no run around it.
     for alone in (tmp_path / "config.json", tmp_path / "2DNavigation-v0" / "cavia" / "run" / "config.json"):
-        assert rl.test.beside(alone, config) == arguments.HERE / "logs"
+        assert rl.test.beside(alone, config) == HERE / "logs"

@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from tensorboardX.proto.event_pb2 import Event
 
-from rl.state import STATE, Counters, State, load_state, save_state
-from tests.helpers import PATIENCE, ROOT, alive, becomes, random_params, small_policy
+from rl.experiment.state import STATE, Counters, State, load_state, save_state
+from tests.support.helpers import PATIENCE, ROOT, alive, becomes, random_params, small_policy
 
 GRAPH = str(ROOT / "rl" / "envs" / "ctgraph" / "ctgraph_d2.json")
 TINY = [

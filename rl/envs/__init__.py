@@ -12,23 +12,23 @@ import gymnasium
 
 from rl.envs import adapter
 from rl.envs.base import ScalarEnv, TaskVectorEnv
-from rl.envs.metaworld_ml import IDS as META_WORLD
+from rl.envs.metaworld.benchmark import IDS as META_WORLD
 from rl.errors import UserError
 
 # id -> (module:class of a TaskVectorEnv, fixed keyword arguments). A new environment is one more line.
 _BUILT_IN = {
     "2DNavigation-v0": ("rl.envs.navigation:Navigation", {}),
-    "CTgraphEnvGoalChange-v0": ("rl.envs.ctgraph:CTGraph", {}),
+    "CTgraphEnvGoalChange-v0": ("rl.envs.ctgraph.environment:CTGraph", {}),
     "Bandit-K5-v0": ("rl.envs.bandit:BernoulliBandit", {"num_arms": 5}),
     "Bandit-K10-v0": ("rl.envs.bandit:BernoulliBandit", {"num_arms": 10}),
     "Bandit-K50-v0": ("rl.envs.bandit:BernoulliBandit", {"num_arms": 50}),
     "TabularMDP-v0": ("rl.envs.tabular_mdp:TabularMDP", {}),
-    "HalfCheetahDir-v1": ("rl.envs.half_cheetah:HalfCheetahDir", {}),
-    "HalfCheetahVel-v1": ("rl.envs.half_cheetah:HalfCheetahVel", {}),
-    "AntDir-v1": ("rl.envs.ant:AntDir", {}),
-    "AntVel-v1": ("rl.envs.ant:AntVel", {}),
-    "AntPos-v0": ("rl.envs.ant:AntPos", {}),
-} | {name: ("rl.envs.metaworld_ml:MetaWorldML", {"name": name}) for name in META_WORLD}
+    "HalfCheetahDir-v1": ("rl.envs.mujoco.half_cheetah:HalfCheetahDir", {}),
+    "HalfCheetahVel-v1": ("rl.envs.mujoco.half_cheetah:HalfCheetahVel", {}),
+    "AntDir-v1": ("rl.envs.mujoco.ant:AntDir", {}),
+    "AntVel-v1": ("rl.envs.mujoco.ant:AntVel", {}),
+    "AntPos-v0": ("rl.envs.mujoco.ant:AntPos", {}),
+} | {name: ("rl.envs.metaworld.benchmark:MetaWorldML", {"name": name}) for name in META_WORLD}
 
 
 def known():

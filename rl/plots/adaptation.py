@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rl import intervals
-from rl.plots import runs, statistics, style
+from rl.evaluation import intervals, runs, statistics
+from rl.plots import style
 
 COLUMNS = ("environment", "group", "evaluations", "tasks", "metric", "updates", "value", "low_95", "high_95")
 RETURN, SUCCESS = "return of an episode (reward)", "success rate (any step)"

@@ -8,9 +8,10 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter
 
 from rl.errors import UserError
-from rl.intervals import Interval
-from rl.plots import runs, statistics, style
-from rl.plots.references import read_reference
+from rl.evaluation import runs, statistics
+from rl.evaluation.intervals import Interval
+from rl.evaluation.references import read_reference
+from rl.plots import style
 
 TRAINING = {
     "after_update": ("running_returns/after_update", "after the update"),

@@ -3,10 +3,11 @@
 import numpy as np
 from matplotlib.figure import Figure
 
-from rl import gates as numerics
 from rl.errors import UserError
-from rl.plots import runs, similarity, style
-from rl.plots.statistics import bootstrap
+from rl.evaluation import gates as numerics
+from rl.evaluation import runs, similarity
+from rl.evaluation.statistics import bootstrap
+from rl.plots import style
 
 SHARES = {
     "negative": "negative\n(g < 0)",
@@ -71,7 +72,7 @@ def intervals(values):
         values: gates [D, U + 1, N, H].
 
     Returns:
-        name as in `rl.gates.summarize` -> (low, high), each [U + 1] or [U]; empty for fewer than three tasks.
+        name as in `rl.evaluation.gates.summarize` -> (low, high), each [U + 1] or [U]; empty for fewer than 3 tasks.
     """
     if len(values) < 3:
         return {}

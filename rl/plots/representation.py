@@ -5,8 +5,9 @@ import textwrap
 import numpy as np
 
 from rl.errors import UserError
-from rl.plots import runs, style
-from rl.plots.similarity import similarity
+from rl.evaluation import runs
+from rl.evaluation.similarity import similarity
+from rl.plots import style
 from rl.plots.trajectories import label_columns
 
 KINDS = ("output", "modulators")

@@ -5,11 +5,12 @@ import math
 import numpy as np
 from matplotlib import colormaps
 
-from rl.envs.ctgraph import CRASH
+from rl.envs.ctgraph.environment import CRASH
 from rl.envs.navigation import GOAL_RANGE, MAX_MOVE
 from rl.errors import UserError
-from rl.plots import runs, style
-from rl.tasks import distinct
+from rl.evaluation import runs
+from rl.evaluation.task_choice import distinct
+from rl.plots import style
 
 CHEETAH_X = 17  # place of the torso's x in an observation of Half-Cheetah
 CHEETAH_STEP = 0.05  # s, between two observations

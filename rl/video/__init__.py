@@ -9,7 +9,7 @@ from contextlib import closing
 from rl import envs, streams
 from rl.envs import META_WORLD
 from rl.errors import UserError
-from rl.tasks import distinct
+from rl.evaluation.task_choice import distinct
 
 _SCENES = {"2DNavigation-v0": "drawings:Plane", "CTgraphEnvGoalChange-v0": "drawings:Tree"}
 _SCENES |= dict.fromkeys(("HalfCheetahDir-v1", "HalfCheetahVel-v1"), "robots:Robot")
@@ -37,7 +37,7 @@ def check(config, count):
 
 
 def chosen(tasks, count):
-    """The numbers of the tasks to film: those that `rl.tasks.distinct` chooses, then the others in their order."""
+    """The numbers of the tasks to film: those that `task_choice.distinct` chooses, then the others in order."""
     first = distinct(tasks)
     return (first + [task for task in range(len(tasks)) if task not in first])[:count]
 
@@ -47,7 +47,7 @@ def record(folder, parts, tasks, phases, origin, number):
 
     Args:
         folder: where the files go.
-        parts: `rl.build.Parts`.
+        parts: `rl.experiment.build.Parts`.
         tasks: those of the evaluation.
         phases: its U + 1 `Episodes`, a panel each.
         origin: the `Origin` of its first phase and task.

@@ -6,7 +6,7 @@ import numpy as np
 from matplotlib.colors import to_rgb
 from PIL import Image, ImageDraw
 
-from rl.envs.ctgraph import CRASH, DECISION, HOME, LEAF, WAIT
+from rl.envs.ctgraph.environment import CRASH, DECISION, HOME, LEAF, WAIT
 from rl.envs.navigation import GOAL_RANGE
 from rl.plots import style
 from rl.plots.trajectories import places, positions

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
 
-from rl.plots.runs import hundredths
+from rl.evaluation.runs import hundredths
 from rl.plots.trajectories import named
 
 WIDTH, HEIGHT = 320, 240  # pixels of a picture

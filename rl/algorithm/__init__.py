@@ -1,0 +1,1 @@
+"""Meta-learning: the inner step on the context, and TRPO through it."""

@@ -1,0 +1,166 @@
+"""Episodes made ready for losses: tensors with advantages and weights, each distinct observation once."""
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from rl.algorithm import baseline, returns
+
+# Observations are deduplicated where that leaves at most this share of the rows: gathering costs little then.
+_WORTHWHILE = 0.5
+
+
+class Batch(NamedTuple):
+    """Steps of K tasks, flattened to N = T·E of each.
+
+    Attributes:
+        observations: [K, U, O] distinct observations, or all of them (U = N).
+        index: int64 [K, N], the row in `observations` of every step; None where U = N.
+        actions: [K, N, A] float or [K, N] int64.
+        advantages: [K, N] normalised, zero where masked.
+        weights: [K, N]; weights·x is the mean over episodes of the mean over valid steps.
+    """
+
+    observations: torch.Tensor
+    index: torch.Tensor | None
+    actions: torch.Tensor
+    advantages: torch.Tensor
+    weights: torch.Tensor
+
+    @property
+    def observation_weights(self):
+        """Weights [K, U] of the distinct observations: the sums over the steps that saw them."""
+        if self.index is None:
+            return self.weights
+        return self.weights.new_zeros(self.observations.shape[:2]).scatter_add_(1, self.index, self.weights)
+
+    def tasks(self, which):
+        """The tasks of a slice."""
+        return Batch(*(None if part is None else part[which] for part in self))
+
+    def cut(self, count):
+        """About equal parts of every task's steps, at most `count`, with the weights that they have. Where observations
+        repeat, there can be one alone.
+        """
+        if count == 1:
+            return [self]
+        size = -(-self.weights.shape[1] // count)
+        parts = zip(*(part.split(size, dim=1) for part in self if part is not None), strict=True)
+        return [Batch(observations, None, *others) for observations, *others in parts]
+
+    def subsample(self, fraction):
+        """The batch with this fraction of its steps, their weights scaled to sum to 1 a task.
+
+        Which steps is drawn once for all tasks and iterations. Where observations repeat, all are kept: they cost
+        little.
+        """
+        count = self.weights.shape[1]
+        if fraction >= 1 or self.index is not None:
+            return self
+        chosen = np.random.Generator(np.random.Philox(key=0)).permutation(count)[: max(1, round(fraction * count))]
+        chosen = torch.from_numpy(np.sort(chosen)).to(self.weights.device)
+        weights = self.weights[:, chosen]
+        return Batch(
+            self.observations[:, chosen],
+            None,
+            self.actions[:, chosen],
+            self.advantages[:, chosen],
+            weights / weights.sum(1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny),
+        )
+
+    def log_prob(self, distribution):
+        """log π of every step's action [K, N] under the distribution at `observations`."""
+        if self.index is not None:
+            distribution = distribution.gather(self.index)
+        return distribution.log_prob(self.actions)
+
+
+@functools.cache
+def _projection(size):
+    """A fixed random direction [O]; drawn once, for rollouts ask at every step."""
+    return np.random.Generator(np.random.Philox(key=0)).standard_normal(size)
+
+
+def distinct_rows(observations):
+    """Each task's distinct rows.
+
+    Args:
+        observations: array [K, N, O]
+
+    Returns:
+        (rows [K, U, O] padded with zeros to the largest U, index int64 [K, N]) with rows[k, index[k, n]] equal to
+        observations[k, n]; or None where fewer than half of the rows repeat.
+    """
+    num_tasks, num_rows, size = observations.shape
+    # Rows differ unless they agree in a random projection; only candidates are then compared exactly.
+    first = np.unique(observations[0] @ _projection(size)).size
+    if first > _WORTHWHILE * num_rows:
+        return None
+    found = []
+    for rows in observations:
+        packed = np.ascontiguousarray(rows).view(np.dtype((np.void, rows.dtype.itemsize * size))).reshape(-1)
+        _, where, index = np.unique(packed, return_index=True, return_inverse=True)
+        found.append((where, index))
+    largest = max(where.size for where, _ in found)
+    if largest > _WORTHWHILE * num_rows:
+        return None
+    distinct = np.zeros((num_tasks, largest, size), observations.dtype)
+    for k, (where, _) in enumerate(found):
+        distinct[k, : where.size] = observations[k, where]
+    return distinct, np.stack([index for _, index in found])
+
+
+def prepare(fitted_on, used_for, gamma, gae_lambda, dtype=torch.float32, device="cpu"):
+    """Fit the baseline on one phase's episodes and make batches of several phases with its advantages.
+
+    The baseline and the advantages are computed in float64: they are cheap and the normal equations are not well
+    conditioned.
+
+    Args:
+        fitted_on: `Episodes` before the update, whose returns the baseline learns.
+        used_for: sequence of `Episodes` of the same tasks.
+        gamma, gae_lambda: of the returns and of the advantages.
+        dtype, device: of the batches.
+
+    Returns:
+        (list of `Batch`, one for each entry of `used_for`, number of ridge retries)
+    """
+    fitted = _tensors(fitted_on)
+    targets = returns.discounted_returns(fitted["rewards"], gamma)
+    design = baseline.features(fitted["observations"], fitted["mask"])
+    coefficients, retries = baseline.fit(design, targets * fitted["mask"])
+    batches = []
+    for episodes in used_for:
+        if episodes is not fitted_on:
+            fitted = _tensors(episodes)
+            design = baseline.features(fitted["observations"], fitted["mask"])
+        values = baseline.values(design, coefficients)
+        raw = returns.generalized_advantages(fitted["rewards"], values, gamma, gae_lambda)
+        advantages = returns.normalize(raw, fitted["mask"])
+        batches.append(_batch(episodes, advantages, returns.step_weights(fitted["mask"]), dtype, device))
+    return batches, retries
+
+
+def _tensors(episodes):
+    names = ("observations", "rewards", "mask")
+    return {name: torch.from_numpy(np.asarray(getattr(episodes, name), np.float64)) for name in names}
+
+
+def _batch(episodes, advantages, weights, dtype, device):
+    num_tasks, horizon, num_episodes, size = episodes.observations.shape
+    observations = episodes.observations.reshape(num_tasks, horizon * num_episodes, size)
+    repeats = distinct_rows(observations)
+    index = None
+    if repeats is not None:
+        observations, index = repeats
+        index = torch.from_numpy(index).to(device)
+    actions = torch.from_numpy(episodes.actions).flatten(1, 2)
+    return Batch(
+        observations=torch.from_numpy(observations).to(device, dtype),
+        index=index,
+        actions=actions.to(device, dtype if actions.is_floating_point() else torch.int64),
+        advantages=advantages.flatten(1, 2).to(device, dtype),
+        weights=weights.flatten(1, 2).to(device, dtype),
+    )

@@ -1,0 +1,305 @@
+"""The command line of main.py: every option is declared, documented and checked once, in `Config`."""
+
+import argparse
+import dataclasses
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from rl import streams
+from rl.errors import UserError
+from rl.files import read_json
+
+HERE = Path(__file__).resolve().parent
+NONLINEARITIES = ("relu", "tanh", "silu")
+GATES = ("hard", "soft", "ste")
+DEVICES = ("auto", "cpu", "cuda")
+
+
+def option(default, help, choices=None, at_least=None, below=None, above=None, flag=None, neutral=False):
+    """A field of `Config` that is an option too.
+
+    Args:
+        default: its default; its type is the option's type (None stands for an optional string).
+        help: what it does, for people.
+        choices: the values allowed.
+        at_least, above, below: the range allowed.
+        flag: its name on the command line where that is not the field's name with dashes.
+        neutral: whether it says how and where a run is computed and what is kept of it, but changes no result.
+    """
+    metadata = {
+        "help": help, "choices": choices, "at_least": at_least, "above": above, "below": below, "flag": flag,
+        "neutral": neutral,
+    }  # fmt: skip
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def default_workers():
+    """One worker for each core: the learner waits while they sample."""
+    return os.cpu_count() or 1
+
+
+@dataclass(frozen=True)
+class Config:
+    """Every option of a run. Immutable, and complete: with the same version of the code it is the run."""
+
+    env_name: str = option("2DNavigation-v0", "environment: a built-in id, or package.module:Id for one of your own")
+    env_config_path: str = option("", "the environment's own configuration file (CT-graph: JSON)")
+    horizon: int = option(0, "steps of a Meta-World episode, at most 500; 0: 200, as in the paper", at_least=0)
+    gamma: float = option(0.95, "discount factor", at_least=0.0, below=1.0 + 1e-9)
+    tau: float = option(
+        1.0, "λ of generalised advantage estimation (named tau as published)", at_least=0.0, below=1.0 + 1e-9
+    )
+    first_order: bool = option(False, "ignore second derivatives of the inner update, in the outer gradient too")
+    num_context_params: int = option(2, "C, number of context parameters (ignored with --maml)", at_least=1)
+    neuromodulation: bool = option(False, "gate every hidden layer by a neuromodulatory network")
+    nm_size: int = option(10, "M, modulators of a layer (with --neuromodulation)", at_least=1)
+    nm_gate: str = option(
+        "hard",
+        "gate of the modulated layers: sign (hard; its modulators never learn), tanh (soft), or sign that learns by "
+        "straight-through gradients (ste)",
+        choices=GATES,
+    )
+    nm_gate_bias: float = option(
+        0.0,
+        "initial bias of every gate; 0 as published. Soft gates start open at 1 to 3; of ste keep it within ±1, beyond "
+        "which no gradient passes",
+    )
+    maml: bool = option(False, "adapt all weights (MAML) instead of context parameters (CAVIA)")
+    hidden_size: int = option(100, "H, units of each hidden layer", at_least=1)
+    num_layers: int = option(2, "number of hidden layers", at_least=1, below=1001)
+    match_params: bool = option(
+        False, "widen the layers of a plain policy to as many parameters as with --neuromodulation and --nm-size"
+    )
+    nonlinearity: str = option("relu", "nonlinearity of the hidden layers", choices=NONLINEARITIES)
+    test_freq: int = option(10, "iterations between evaluations on the test tasks", at_least=1)
+    num_test_steps: int = option(5, "inner updates in an evaluation", at_least=1, below=streams.MAX_UPDATES + 1)
+    test_batch_size: int = option(40, "number of test tasks in an evaluation", at_least=1)
+    halve_test_lr: bool = option(False, "halve the inner learning rate after the first update of an evaluation")
+    fast_batch_size: int = option(20, "E, episodes of a task before and after each inner update", at_least=1)
+    fast_lr: float = option(1.0, "learning rate of the inner update", above=0.0)
+    num_batches: int = option(500, "number of meta-training iterations", at_least=1)
+    meta_batch_size: int = option(20, "K, tasks of an iteration", at_least=1)
+    max_kl: float = option(1e-2, "trust region: bound on the mean KL divergence of an outer step", above=0.0)
+    cg_iters: int = option(10, "conjugate-gradient iterations of an outer step", at_least=1)
+    cg_damping: float = option(1e-5, "damping added to the curvature", at_least=0.0)
+    ls_max_steps: int = option(15, "the most steps that the line search tries", at_least=1)
+    ls_backtrack_ratio: float = option(0.8, "factor from one step of the line search to the next", above=0.0, below=1.0)
+    fvp_subsample: float = option(
+        1.0, "fraction of each task's steps used in curvature products; 1 is exact", above=0.0, below=1.0 + 1e-9
+    )
+    learner_memory: float = option(
+        0.0,
+        "gigabytes that the outer step may keep for its products, the rest is computed anew each time; changes speed "
+        "only. 0: half of the device's memory",
+        at_least=0.0,
+        neutral=True,
+    )
+    num_workers: int = option(
+        default_workers(), "sampling processes; changes speed, never results", at_least=1, neutral=True
+    )
+    worker_timeout: float = option(
+        600.0,
+        "seconds without a result, for each group of tasks, after which a worker counts as dead",
+        above=0.0,
+        neutral=True,
+    )
+    tasks_per_group: int = option(
+        5, "tasks that the policy acts on at once; changes speed, and results in the last digits", at_least=1
+    )
+    seed: int = option(42, "seed of everything random", at_least=0, below=streams.MAX_SEED + 1)
+    make_deterministic: bool = option(
+        False, "accepted as published; runs are deterministic without it", flag="--make_deterministic", neutral=True
+    )
+    expname: str = option("", "name appended to the run's folder", neutral=True)
+    device: str = option("auto", "device of the outer step; sampling stays on the CPU", choices=DEVICES, neutral=True)
+    quiet: bool = option(
+        False, "one plain line an iteration on a terminal, too, instead of a progress bar", neutral=True
+    )
+    save_freq: int = option(
+        1, "iterations between saved policies (the last one is always saved)", at_least=1, neutral=True
+    )
+    logdir: str = option(str(HERE / "logs"), "folder for logs", neutral=True)
+    savedir: str = option(str(HERE / "saves"), "folder for policies", neutral=True)
+
+    def __post_init__(self):
+        for field in dataclasses.fields(self):
+            check_option(field, getattr(self, field.name))
+        if Path(self.env_config_path).name == "config.json":
+            raise UserError("--env-config-path: expected a file of another name than config.json, the run's own")
+        if self.match_params and self.neuromodulation:
+            raise UserError("--match-params: widens plain policies; expected a command without --neuromodulation")
+        if any(character in self.expname for character in "/\\\0"):
+            raise UserError(f"--expname: expected a name without slashes, got {self.expname!r}")
+
+    @property
+    def method(self):
+        """The folder name of the method: cavia, nm_cavia, maml or nm_maml."""
+        return ("nm_" if self.neuromodulation else "") + ("maml" if self.maml else "cavia")
+
+
+NEUTRAL = frozenset(field.name for field in dataclasses.fields(Config) if field.metadata["neutral"])
+
+
+def flag_of(field):
+    """The name of a field on the command line."""
+    return field.metadata["flag"] or "--" + field.name.replace("_", "-")
+
+
+def check_option(field, value, name=None):
+    """Hold a value against its field's type and range.
+
+    Args:
+        field: of `Config`.
+        value: what was given.
+        name: the option that gave it; default: the field's own.
+
+    Raises:
+        UserError: naming the option, the value and what was expected.
+    """
+    rules, name = field.metadata, name or flag_of(field)
+    if isinstance(value, bool) is not (field.type is bool) or not isinstance(
+        value, (int, float) if field.type is float else field.type
+    ):
+        raise UserError(f"{name}: expected {field.type.__name__}, got {value!r}")
+    if rules["choices"] is not None and value not in rules["choices"]:
+        raise UserError(f"{name}: expected one of {', '.join(rules['choices'])}, got {value!r}")
+    if field.type is float and not abs(value) <= sys.float_info.max:
+        raise UserError(f"{name}: expected a finite number, got {value!r}")
+    if rules["at_least"] is not None and value < rules["at_least"]:
+        raise UserError(f"{name}: expected at least {rules['at_least']}, got {value}")
+    if rules["above"] is not None and value <= rules["above"]:
+        raise UserError(f"{name}: expected more than {rules['above']}, got {value}")
+    if rules["below"] is not None and value >= rules["below"]:
+        raise UserError(f"{name}: expected {_bound(rules['below'])}, got {value}")
+
+
+def _bound(below):
+    """An upper bound in words; closed bounds are declared with a margin."""
+    if isinstance(below, int):
+        return f"at most {below - 1}"
+    return f"less than {below:g}" if float(f"{below:g}") == below else f"at most {below:g}"
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse whose complaints are one line."""
+
+    def error(self, message):
+        """One line and exit status 2."""
+        raise UserError(f"{message} (--help lists all options)")
+
+    def exit(self, status=0, message=None):
+        """The end of --help: what it printed is written while an error can still be told of."""
+        sys.stdout.flush()
+        super().exit(status, message)
+
+
+def make_parser():
+    """The command line of main.py, made from the fields of `Config`."""
+    result = Parser(
+        prog="main.py",
+        description="Meta-train a policy with (neuromodulated) CAVIA or MAML.",
+        allow_abbrev=False,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    for field in dataclasses.fields(Config):
+        if field.type is bool:
+            result.add_argument(flag_of(field), dest=field.name, action="store_true", help=field.metadata["help"])
+        else:
+            result.add_argument(
+                flag_of(field),
+                dest=field.name,
+                type=field.type,
+                default=field.default,
+                metavar="|".join(field.metadata["choices"] or ()) or field.type.__name__.upper(),
+                help=field.metadata["help"],
+            )
+    result.add_argument(
+        "--resume",
+        default=None,
+        metavar="RUN|auto",
+        help="go on with a run: its log folder, or auto for the newest one with otherwise the same options",
+    )
+    return result
+
+
+def parse_options(arguments=None):
+    """Parse a command line (default: the process's own) into a `Config`.
+
+    Raises:
+        UserError: an unknown option or an impossible value.
+    """
+    given, _ = parse_given(arguments)
+    return Config(**given)
+
+
+def parse_given(arguments=None):
+    """Parse a command line.
+
+    Returns:
+        (the options that it names, a dict; the value of --resume or None)
+    """
+    # argparse fills in defaults; parsed a second time without them, it tells what was given.
+    complete = make_parser()
+    complete.parse_args(arguments)
+    sparse = make_parser()
+    for action in sparse._actions:
+        action.default = argparse.SUPPRESS
+    given = vars(sparse.parse_args(arguments))
+    return given, given.pop("resume", None)
+
+
+def without_effect(given, config):
+    """What a command line gives in vain: a line each, naming the options.
+
+    Args:
+        given: the names of the options on it.
+        config: the `Config` that it makes.
+    """
+    fields = [field for field in dataclasses.fields(Config) if field.name in given]
+    gates = [flag_of(field) for field in fields if field.name.startswith("nm_")]
+    if config.match_params and "nm_size" in given:
+        gates.remove("--nm-size")
+    if gates and not config.neuromodulation:
+        yield f"{', '.join(gates)}: no effect without --neuromodulation"
+    if config.neuromodulation and config.nm_gate == "ste" and abs(config.nm_gate_bias) > 1:
+        yield (
+            f"--nm-gate-bias {config.nm_gate_bias:g}: beyond ±1 ste passes no gradient, so such gates stay; "
+            "expected a bias within ±1"
+        )
+    if "num_context_params" in given and config.maml:
+        yield "--num-context-params: no effect with --maml, which adapts all weights"
+
+
+# What an evaluation cannot do without; other options missing from an older file take their defaults.
+REQUIRED = (
+    "env_name", "gamma", "tau", "num_context_params", "neuromodulation", "nm_size", "maml", "hidden_size", "num_layers",
+    "nonlinearity", "fast_batch_size", "fast_lr",
+)  # fmt: skip
+# What a run writes beside its options.
+DESCRIPTION = ("input_size", "output_size", "versions", "git_commit")
+
+
+def load_config(path):
+    """Read a run's config.json.
+
+    Returns:
+        (`Config`, the file's description of the run: those of `DESCRIPTION` that it has)
+
+    Raises:
+        UserError: keys missing or unknown, or impossible values.
+    """
+    content = read_json(path)
+    description = {name: content.pop(name) for name in DESCRIPTION if name in content}
+    missing = [name for name in REQUIRED if name not in content]
+    if missing:
+        raise UserError(f"{path}: lacks the keys {', '.join(missing)}")
+    fields = {field.name for field in dataclasses.fields(Config)}
+    unknown = sorted(set(content) - fields)
+    if unknown:
+        raise UserError(f"{path}: unknown keys {', '.join(unknown)}")
+    try:
+        return Config(**content), description
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None

@@ -1,0 +1,1 @@
+"""The configurable tree graph (arXiv 2302.10887)."""

@@ -1,0 +1,1 @@
+"""Half-Cheetah and Ant."""

@@ -1,0 +1,1 @@
+"""Adaptation measured, and what runs and evaluations leave behind read again."""

@@ -1,0 +1,1 @@
+"""A run: built, logged, saved, interrupted, resumed."""

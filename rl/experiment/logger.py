@@ -1,0 +1,150 @@
+"""TensorBoard scalars. docs/metrics.md defines every tag."""
+
+import contextlib
+import os
+import sys
+import time
+
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto import event_pb2, summary_pb2
+
+from rl.errors import UserError
+from rl.evaluation import events
+from rl.evaluation.evaluate import by_class, successes, summarize
+from rl.evaluation.events import EVENTS
+
+
+class Logger:
+    """Writes a run's scalars as TensorBoard events, in the calling thread: a full disk is an error here and now.
+
+    Args:
+        folder: the run's log folder.
+        positions: as from `positions`: what lies in the folder's event files beyond them is cut off first, so that a
+            resumed run logs no step twice, and files that it does not name are set aside. None for a new run.
+    """
+
+    def __init__(self, folder, positions=None):
+        self.folder = folder
+        positions = positions or {}
+        sizes = {file.name: file.stat().st_size for file in folder.glob(EVENTS)}
+        for name, size in sizes.items():
+            if name in positions:
+                os.truncate(folder / name, min(positions[name], size))
+                check(folder / name)
+            else:
+                set_aside(folder / name)
+        for name, position in positions.items():
+            if sizes.get(name, 0) < position:
+                print(f"warning: {folder / name}: events of earlier iterations are missing from it", file=sys.stderr)
+        # The number keeps files apart that are begun within one second.
+        number = len(list(folder.glob(EVENTS)))
+        with self._naming():
+            self.writer = EventsWriter(str(folder / "events"), f".{number}")
+        # Known files, and the new one.
+        self.files = sorted(folder.glob(EVENTS))
+
+    def training(self, iteration, phases, report, times, counters):
+        """One iteration of meta-training.
+
+        Args:
+            iteration: its number.
+            phases: `Phases` before and after the update.
+            report: the outer step's `StepReport`.
+            times: dict name -> seconds.
+            counters: the run's `rl.experiment.state.Counters`.
+        """
+        before, after = phases.episodes
+        self.scalar("policy/actions_train", mean_action(before), iteration)
+        self.scalar("policy/actions_test", mean_action(after), iteration)
+        for name, episodes in (("before_update", before), ("after_update", after)):
+            mean, half_width = summarize(episodes.returns)
+            self.scalar(f"running_returns/{name}", mean, iteration)
+            self.scalar(f"running_cfis/{name}", half_width, iteration)
+        self.scalar("loss/inner_rl", report.inner_loss, iteration)
+        self.scalar("loss/outer_rl", report.surrogate_before, iteration)
+        for name in ("kl", "step_size", "backtracks", "cg_residual", "gradient_norm"):
+            self.scalar(f"trpo/{name}", getattr(report, name), iteration)
+        self.scalar("trpo/improvement", report.surrogate_before - report.surrogate_after, iteration)
+        self.scalar("trpo/no_update", counters.no_update, iteration)
+        self.scalar("trpo/rejected_nonfinite", counters.rejected_nonfinite, iteration)
+        self.scalar("baseline/ridge_retries", report.ridge_retries, iteration)
+        self.scalar("sampler/worker_restarts", counters.worker_restarts, iteration)
+        if "unstable" in before.infos:
+            unstable = sum(int(episodes.infos["unstable"].sum()) for episodes in phases.episodes)
+            self.scalar("env/unstable_episodes", unstable, iteration)
+        for name, seconds in times.items():
+            self.scalar(f"time/{name}", seconds, iteration)
+        steps = before.steps + after.steps
+        self.scalar("time/env_steps_per_second", steps / max(times["sampling"], 1e-9), iteration)
+
+    def evaluation(self, iteration, tasks, phases, seconds):
+        """One evaluation: the mean return, and where there is one the success rate, after each number of updates."""
+        for updates, episodes in enumerate(phases.episodes):
+            mean, half_width = summarize(episodes.returns)
+            self.scalar(f"evaluation_rew/avg_rew {updates}", mean, iteration)
+            self.scalar(f"evaluation_cfi/avg_rew {updates}", half_width, iteration)
+            success = successes(episodes)
+            if success is not None:
+                for name, values in success.items():
+                    self.scalar(f"evaluation_success/{name} {updates}", values.mean(), iteration)
+                for name, members in by_class(tasks).items():
+                    self.scalar(f"evaluation_success/{name} {updates}", success["any"][members].mean(), iteration)
+        self.scalar("time/evaluation", seconds, iteration)
+
+    def scalar(self, tag, value, iteration):
+        """One point of one curve."""
+        # Built by hand: tensorboardX's own helper would replace the spaces of published tags.
+        point = summary_pb2.Summary.Value(tag=tag, simple_value=float(value))
+        self.summary(summary_pb2.Summary(value=[point]), iteration)
+
+    def summary(self, summary, iteration=0):
+        """Any TensorBoard summary, a protocol buffer."""
+        with self._naming():
+            self.writer.write_event(event_pb2.Event(wall_time=time.time(), step=iteration, summary=summary))
+
+    def positions(self):
+        """Write what is pending, and tell where the run's event files end: file name -> bytes.
+
+        Raises:
+            FileNotFoundError: one of them is gone; its writer would not notice.
+        """
+        with self._naming():
+            self.writer.flush()
+        return {file.name: file.stat().st_size for file in self.files}
+
+    def close(self):
+        """Write what is pending."""
+        with self._naming():
+            self.writer.close()
+
+    @contextlib.contextmanager
+    def _naming(self):
+        """An error of writing says where."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.folder)) from None
+
+
+def check(path):
+    """Warn of an event file that is damaged: a run can go on all the same, its curves are not what it computed."""
+    try:
+        events.records(path)
+    except UserError as error:
+        print(f"warning: {error}; plots and TensorBoard may lack what follows", file=sys.stderr)
+
+
+def set_aside(path):
+    """Give an event file that the run knows nothing of a name that neither TensorBoard nor `EVENTS` matches."""
+    name = path.name.replace("tfevents", "set-aside")
+    number = 1
+    while (aside := path.with_name(name if number == 1 else f"{name}-{number}")).exists():
+        number += 1
+    os.replace(path, aside)
+    print(f"warning: {path}: the run's state does not know this file; it is now {aside.name}", file=sys.stderr)
+
+
+def mean_action(episodes):
+    """The mean over all valid steps (and action dimensions) of what was done."""
+    mask = episodes.mask.reshape(episodes.mask.shape + (1,) * (episodes.actions.ndim - 3))
+    return float((episodes.actions * mask).mean() / mask.mean())

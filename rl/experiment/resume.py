@@ -1,0 +1,188 @@
+"""Which run to go on with: `--resume`."""
+
+import dataclasses
+import os
+import sys
+from pathlib import Path
+
+from rl.config import NEUTRAL, Config, load_config, parse_given, without_effect
+from rl.errors import UserError
+from rl.evaluation.events import EVENTS
+from rl.experiment.folders import POLICIES, Folders, deciding, git_commit, group_of, versions
+from rl.experiment.state import OLDER_STATE, STATE, saved_options, states
+from rl.files import check_file
+
+# Options that may differ when a run is resumed: it may become longer, but keeps its name.
+FREE = NEUTRAL - {"expname"} | {"num_batches"}
+
+
+def choose(command_line=None):
+    """Read main.py's command line.
+
+    Returns:
+        (`Config`, the `Folders` of the run to resume, or None for a new run)
+
+    Raises:
+        UserError: a bad option, no such run, one that has lost its state, or options that would change its result.
+    """
+    given, resume = parse_given(command_line)
+    if resume in (None, "auto"):
+        config = Config(**given)
+        for warning in without_effect(given, config):
+            print(f"warning: {warning}", file=sys.stderr)
+    if resume is None:
+        return config, None
+    if resume == "auto":
+        folder = newest(config)
+        if folder is None:
+            print("--resume auto: no earlier run of this configuration; a new one begins")
+            return config, None
+        given = dataclasses.asdict(config)
+    else:
+        folder = Path(resume)
+    saved, description = load_config(folder / "config.json")
+    check_logs(folder, saved)
+    changes = differences(folder, saved, given)
+    refused = [
+        f"{name}: {getattr(saved, name)} in the run, {value} given"
+        for name, value in changes.items()
+        if name not in FREE
+    ]
+    if refused:
+        raise UserError(f"{folder}: these options would change the run: {'; '.join(sorted(refused))}")
+    if changes.get("num_batches", saved.num_batches) < saved.num_batches:
+        raise UserError(f"--num-batches: the run has {saved.num_batches}; expected that or more")
+    places = {"logdir": str(logdir_of(folder)), "savedir": given.get("savedir") or savedir_of(folder, saved)}
+    config = dataclasses.replace(saved, **(changes | places), env_config_path=copied(folder, saved))
+    folders = Folders(folder, Path(config.savedir, *folder.resolve().parts[-3:]))
+    if not folders.saves.is_dir():
+        raise UserError(f"{folders.saves}: the run's policies are not there; say where with --savedir")
+    check_state(config, folders)
+    for warning in changed_since(description):
+        print(f"warning: {warning}; the results may differ in their last digits or more", file=sys.stderr)
+    return config, folders
+
+
+def savedir_of(folder, saved):
+    """The folder of all policies: where the run put them, if the same config.json lies there, too; else the default.
+
+    A config.json that was changed, or is somebody else's, is not followed to any place.
+    """
+    there = Path(saved.savedir, *folder.resolve().parts[-3:], "config.json")
+    if there.is_file() and content(there) == content(folder / "config.json"):
+        return saved.savedir
+    return Config().savedir
+
+
+def check_logs(folder, saved):
+    """Hold a folder against what a log folder is: that of a run's policies has the same config.json.
+
+    Logs and policies may lie in one folder, made so or moved there: then there are events beside the policies.
+
+    Raises:
+        UserError: naming the log folder that belongs to it.
+    """
+    together = os.path.abspath(saved.logdir) == os.path.abspath(saved.savedir)
+    if not together and (states(folder) or any(folder.glob(POLICIES))) and not any(folder.glob(EVENTS)):
+        logs = Path(saved.logdir, *folder.resolve().parts[-3:])
+        raise UserError(f"{folder}: holds a run's policies; expected its log folder, which was {logs}")
+
+
+def check_state(config, folders):
+    """Find out whether a run's state is there, and made with the same options. A run without one may begin if nothing
+    else was written yet.
+
+    Raises:
+        UserError: the state is missing, or options were changed.
+    """
+    written = [*folders.saves.glob(POLICIES), *folders.logs.glob(EVENTS)]
+    if written and not states(folders.saves):
+        raise UserError(
+            f"{folders.saves / STATE}: the run has begun ({written[0].name} is there), but its state is missing, so it "
+            f"cannot go on; bring {STATE} or {OLDER_STATE} back, or begin a new run without --resume"
+        )
+    before, now = saved_options(folders.saves), deciding(config)
+    changed = [
+        f"{name}: {before[name]} when the run's state was saved, now {now[name]}"
+        for name in sorted(before.keys() & now.keys())
+        if before[name] != now[name] and not (name == "num_batches" and now[name] > before[name])
+    ]
+    if changed:
+        raise UserError(
+            f"{folders.logs}: what decides the run's result was changed: {'; '.join(changed)}; "
+            "change it back, or begin a new run"
+        )
+
+
+def differences(folder, saved, given):
+    """The given options that differ from a run's: name -> value given.
+
+    The environment's file is compared by content, wherever it lies, with the run's own copy.
+
+    Raises:
+        UserError: one of the two files cannot be read.
+    """
+    found = {name: value for name, value in given.items() if value != getattr(saved, name)}
+    if "env_config_path" in given:
+        found.pop("env_config_path", None)
+        if content(given["env_config_path"]) != content(copied(folder, saved)):
+            found["env_config_path"] = f"{given['env_config_path'] or 'none'}, of another content,"
+    return found
+
+
+def content(path):
+    """The bytes of a file; None where no file is named."""
+    if not path:
+        return None
+    check_file(path, "an environment's file")
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error}") from None
+
+
+def changed_since(description):
+    """What is no longer as config.json says that it was when the run began, a line each."""
+    recorded = description.get("versions")
+    recorded = recorded if isinstance(recorded, dict) else {}
+    now = versions()
+    for name in now:
+        if recorded.get(name, now[name]) != now[name]:
+            yield f"the run began with {name} {recorded[name]}, this is {now[name]}"
+    commit = git_commit()
+    if description.get("git_commit", commit) != commit:
+        yield f"the run began with commit {description['git_commit']} of this code, this is {commit}"
+
+
+def logdir_of(folder):
+    """The folder of all logs, from <logdir>/<env>/<method>/<run>."""
+    resolved = folder.resolve()
+    if len(resolved.parents) < 3:
+        raise UserError(f"{folder}: expected a run's folder, <logdir>/<env>/<method>/<run>")
+    return resolved.parents[2]
+
+
+def copied(folder, config):
+    """The run's own copy of the environment's configuration file, or nothing."""
+    if not config.env_config_path:
+        return ""
+    copy = folder / Path(config.env_config_path).name
+    if not copy.is_file():
+        raise UserError(f"{copy}: the run's copy of the environment's file is missing")
+    return str(copy)
+
+
+def newest(config):
+    """The newest run folder with the same configuration, `FREE` options aside; None where there is none."""
+    candidates = sorted(
+        Path(config.logdir, group_of(config)).glob("*/config.json"), key=lambda path: path.stat().st_mtime
+    )
+    for path in reversed(candidates):
+        try:
+            saved, _ = load_config(path)
+            changes = differences(path.parent, saved, dataclasses.asdict(config))
+        except UserError:
+            continue
+        if changes.keys() <= FREE and saved.num_batches <= config.num_batches:
+            return path.parent
+    return None

@@ -1,0 +1,158 @@
+"""What a run needs to go on, in two generations of files, and flight records of steps that went wrong."""
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+import json
+import os
+import sys
+
+import numpy as np
+
+from rl.errors import UserError
+from rl.files import check_shapes, load_tensors, replacing, save_tensors
+
+
+@dataclasses.dataclass
+class Counters:
+    """What a run has met so far. A state of before a counter was there begins with its default."""
+
+    worker_restarts: int = 0
+    no_update: int = 0
+    rejected_nonfinite: int = 0
+    rejected_in_a_row: int = 0
+    flight_records: int = 0
+    idle_in_a_row: int = 0
+    longest_idle: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class State:
+    """All that a run needs to go on, besides its configuration: everything random follows from the iteration.
+
+    Attributes:
+        iteration: the next one.
+        params: θ.
+        counters: `Counters`.
+        positions: where the event files ended (`rl.experiment.logger.Logger.positions`).
+        options: what it was made with (`rl.experiment.folders.deciding`); empty in states older than this entry.
+    """
+
+    iteration: int
+    params: dict
+    counters: Counters
+    positions: dict
+    options: dict = dataclasses.field(default_factory=dict)
+
+
+STATE, OLDER_STATE, DAMAGED_STATE = "state.pt", "state-older.pt", "state-damaged.pt"
+
+
+def save_state(folder, state):
+    """Save a `State`, keeping the one before it as a second generation."""
+    facts = json.dumps(
+        {
+            "iteration": state.iteration,
+            "counters": dataclasses.asdict(state.counters),
+            "positions": state.positions,
+            "options": state.options,
+        }
+    )
+    params = {name: value.detach().cpu() for name, value in state.params.items()}
+    with replacing(folder / STATE, older=folder / OLDER_STATE) as temporary:
+        save_tensors(temporary, {"facts": facts, "params": params, "digest": _digest(facts, params)})
+
+
+def states(folder):
+    """The paths of the states in a folder, the newest first."""
+    return [folder / name for name in (STATE, OLDER_STATE) if (folder / name).exists()]
+
+
+def saved_options(folder):
+    """The `options` of the newest undamaged state in a folder; empty where none tells."""
+    for path in states(folder):
+        with contextlib.suppress(UserError):
+            return _read_state(path).options
+    return {}
+
+
+def load_state(folder, policy):
+    """Load the newest undamaged `State`, or None where a run has none yet.
+
+    A damaged newest one is put aside, lest the next one saved push the good one out.
+
+    Args:
+        folder: where policies are saved.
+        policy: `MLPPolicy`, whose parameters are expected.
+
+    Raises:
+        UserError: there are states, but all are damaged.
+    """
+    damage = []
+    for path in states(folder):
+        try:
+            state = _read_state(path)
+            check_shapes(path, state.params, policy)
+        except UserError as error:
+            damage.append(str(error))
+            continue
+        for complaint in damage:
+            print(f"warning: {complaint}; going on from {path.name}", file=sys.stderr)
+            os.replace(folder / STATE, folder / DAMAGED_STATE)
+        return state
+    if damage:
+        raise UserError("; ".join(damage))
+    return None
+
+
+def _read_state(path):
+    content = load_tensors(path, "a run's state")
+    try:
+        facts, params = content["facts"], content["params"]
+        intact = content["digest"] == _digest(facts, params)
+        facts = json.loads(facts)
+        counters, positions = Counters(**facts["counters"]), dict(facts["positions"])
+        numbers = [facts["iteration"], *vars(counters).values(), *positions.values()]
+        if not all(isinstance(number, int) and number >= 0 for number in numbers):
+            raise ValueError(f"expected counts, found {numbers}")
+        state = State(facts["iteration"], params, counters, positions, dict(facts.get("options", {})))
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        raise UserError(f"{path}: damaged: {type(error).__name__}: {error}") from None
+    if not intact:
+        raise UserError(f"{path}: damaged: its contents do not agree with its checksum")
+    return state
+
+
+def _digest(facts, params):
+    """SHA-256 of a state's contents."""
+    digest = hashlib.sha256(facts.encode())
+    for name, value in params.items():
+        digest.update(name.encode() + value.contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save_flight_record(path, policy, options, params, episodes, origin):
+    """Save all that an outer step saw, without pickles: `python -m tests.conformance --replay FILE` repeats it.
+
+    Args:
+        path: an npz file.
+        policy: `MLPPolicy`.
+        options: `rl.algorithm.chunks.Options`.
+        params: θ before the step.
+        episodes: `Episodes` before and after the inner update.
+        origin: `rl.sampling.rollout.Origin`, the seeds.
+    """
+    arrays = {f"param/{name}": value.detach().cpu().numpy() for name, value in params.items()}
+    for phase, seen in zip(("before", "after"), episodes, strict=True):
+        for name in ("observations", "actions", "rewards", "mask"):
+            arrays[f"{phase}/{name}"] = getattr(seen, name)
+    description = {
+        "architecture": policy.architecture._asdict(),
+        "options": options._asdict(),
+        "origin": origin._asdict(),
+    }
+    with replacing(path) as temporary:
+        buffer = io.BytesIO()
+        np.savez_compressed(buffer, description=json.dumps(description), **arrays)
+        temporary.write_bytes(buffer.getvalue())

@@ -1,0 +1,1 @@
+"""Episodes: tasks are sampled and adapted to in worker processes."""

@@ -1,0 +1,109 @@
+"""How worker processes are started and ended."""
+
+import contextlib
+import ctypes
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+import tempfile
+import threading
+from multiprocessing import connection, resource_tracker
+from pathlib import Path
+
+from rl.errors import UserError
+
+LONGEST_SOCKET = 100  # bytes of a socket's path; systems take 107 (Linux) or 103
+SHORT_FOLDER = "/tmp"
+DESCRIPTORS, SPARE_DESCRIPTORS = 3, 11  # open files of a worker; those of a run besides
+
+
+def check_descriptors(num_workers):
+    """See to it that the process may open as many files and pipes as its workers need.
+
+    Raises:
+        UserError: it may not.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = len(os.listdir("/dev/fd")) - 1 + SPARE_DESCRIPTORS + DESCRIPTORS * num_workers
+    if needed <= soft or soft == resource.RLIM_INFINITY:
+        return
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (needed, hard))
+    except ValueError:
+        raise UserError(
+            f"--num-workers {num_workers}: {needed} open files and pipes needed, this process may have {hard}; "
+            "expected fewer workers, or more in `ulimit -n`"
+        ) from None
+
+
+@contextlib.contextmanager
+def starting():
+    """While entered, processes can be started, whatever surrounds this one."""
+    with _importable(), _short_socket(), _uninterruptible():
+        yield
+
+
+@contextlib.contextmanager
+def _importable():
+    """Processes started here look for modules where this one does, and not in the folder that it was started from."""
+    root = str(Path(__file__).resolve().parents[2])
+    path = sys.path if root in sys.path else [root, *sys.path]
+    wanted = {"PYTHONPATH": os.pathsep.join(path), "PYTHONSAFEPATH": "1"}
+    before = {name: os.environ.get(name) for name in wanted}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
+@contextlib.contextmanager
+def _short_socket():
+    """The fork server's socket has a path that the system takes, however long TMPDIR is."""
+    before = tempfile.tempdir
+    length = len(os.fsencode(tempfile.gettempdir())) + len("/pymp-________/listener-________")
+    if length > LONGEST_SOCKET and os.access(SHORT_FOLDER, os.W_OK | os.X_OK):
+        tempfile.tempdir = SHORT_FOLDER
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
+
+
+@contextlib.contextmanager
+def _uninterruptible():
+    """Processes started here never see Ctrl-C or the end of a terminal, not even while they import: it is for the
+    parent to end them.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
+    # Started on its own, this helper of multiprocessing's would unblock Ctrl-C.
+    resource_tracker.ensure_running()
+    signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def end_with_parent():
+    """Leave no orphan: a thread waits for the main process's end and then ends this one, whatever it is doing.
+
+    A process that is stopped, or hangs in a library, runs no threads. On Linux the system itself ends it with the fork
+    server, which ends with the main process; nobody could tell whether it lives once that is dead.
+    """
+    if sys.platform == "linux":
+        set_parent_death_signal = 1  # sys/prctl.h
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+    parent = multiprocessing.parent_process()
+
+    def watch():
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -1,0 +1,263 @@
+"""The outer step's share of a few tasks, against double backpropagation of a plain twin and finite differences."""
+
+import itertools
+
+import pytest
+import torch
+
+from rl.algorithm.chunks import Budget, Chunk, Options
+from rl.algorithm.jacobians import ContextJacobian, GraphJacobian, flatten
+from rl.policies import GATES, NONLINEARITIES
+from rl.policies.elementwise import Elementwise
+from tests.support.helpers import (
+    COMBINATIONS,
+    FAST,
+    LAYERS,
+    LITERAL_GATES,
+    WITH_TRUE_DERIVATIVES,
+    Twin,
+    made_up_episodes,
+    random_params,
+    small_policy,
+)
+
+
+class GraphChunk(Chunk):
+    """A chunk that leaves the derivatives of context policies, too, to automatic differentiation."""
+
+    def _jacobian(self, before, after):
+        options = self.options
+        return GraphJacobian(self.policy, self.vector, before, after, options.fast_lr, options.first_order)
+
+
+# Context policies can be differentiated by hand and by graphs, MAML by graphs alone.
+KINDS = [
+    (kind, *combination)
+    for kind, combination in itertools.product((Chunk, GraphChunk), COMBINATIONS)
+    if kind is Chunk or combination[2] == "cavia"
+]
+EVERY = pytest.mark.parametrize("kind, head, layer, adaptation", KINDS)
+TRUE = pytest.mark.parametrize(
+    "kind, head, layer, adaptation", [made for made in KINDS if made[1:] in WITH_TRUE_DERIVATIVES]
+)
+SOME = pytest.mark.parametrize("kind, adaptation", [(Chunk, "cavia"), (GraphChunk, "cavia"), (Chunk, "maml")])
+OPTIONS = Options(fast_lr=0.3, **FAST)
+DOUBLE = torch.float64
+
+
+def made_up(head="normal", layer="soft", adaptation="cavia", num_tasks=3, distinct=None, **sizes):
+    policy = small_policy(head, layer, adaptation, **sizes)
+    before, after = (made_up_episodes(policy, num_tasks, seed=seed, distinct=distinct) for seed in (0, 1))
+    return policy, random_params(policy), before, after
+
+
+def chunk_of(kind, policy, before, after, options=OPTIONS):
+    return kind(policy, before, after, options, DOUBLE, "cpu")
+
+
+def test_every_policy_gets_the_cheaper_jacobian():
+    for adaptation, kind in (("cavia", ContextJacobian), ("maml", GraphJacobian)):
+        policy, params, before, after = made_up(adaptation=adaptation)
+        chunk = chunk_of(Chunk, policy, before, after)
+        chunk.linearize(flatten(params))
+        assert type(chunk.kept.jacobian) is kind
+
+
+@EVERY
+def test_gradient_and_curvature_equal_double_backpropagation_of_a_plain_twin(kind, head, layer, adaptation):
+    policy, params, before, after = made_up(head, layer, adaptation)
+    chunk = chunk_of(kind, policy, before, after)
+    vector = flatten(params)
+    loss, gradient, _ = chunk.linearize(vector)
+    direction = flatten(random_params(policy, seed=9))
+    product = chunk.product(direction)
+
+    own = vector.clone().requires_grad_()
+    surrogate, divergence = Twin(policy, before, after, chunk, vector)(own)
+    torch.testing.assert_close(loss / 3, surrogate.detach(), rtol=0, atol=1e-12)
+    assert abs(float(divergence.detach())) < 1e-14
+    (expected,) = torch.autograd.grad(surrogate, own, retain_graph=True)
+    torch.testing.assert_close(gradient / 3, expected, rtol=1e-10, atol=1e-12)
+    (first,) = torch.autograd.grad(divergence, own, create_graph=True)
+    assert float(first.detach().abs().max()) < 1e-12
+    (second,) = torch.autograd.grad(first @ direction, own)
+    torch.testing.assert_close(product / 3, second, rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize("adaptation", ["cavia", "maml"])
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("nonlinearity", NONLINEARITIES)
+def test_every_nonlinearity_with_every_gate_gets_the_twins_gradient(nonlinearity, layer, adaptation):
+    check_gradient(*made_up("normal", layer, adaptation, nonlinearity=nonlinearity))
+
+
+@pytest.mark.parametrize("adaptation", ["cavia", "maml"])
+def test_a_gate_without_derivatives_by_hand_gets_the_twins_gradient(adaptation, monkeypatch):
+    # Added in one place, as a user would: nothing but its value is known.
+    monkeypatch.setitem(GATES, "sigmoid", Elementwise(torch.sigmoid))
+    monkeypatch.setitem(LITERAL_GATES, "sigmoid", torch.sigmoid)
+    check_gradient(*made_up("normal", "sigmoid", adaptation))
+
+
+def check_gradient(policy, params, before, after):
+    chunk = chunk_of(Chunk, policy, before, after)
+    vector = flatten(params)
+    _, gradient, _ = chunk.linearize(vector)
+    own = vector.clone().requires_grad_()
+    surrogate, _ = Twin(policy, before, after, chunk, vector)(own)
+    (expected,) = torch.autograd.grad(surrogate, own)
+    torch.testing.assert_close(gradient / 3, expected, rtol=1e-10, atol=1e-12)
+    assert (expected != 0).any()
+
+
+@TRUE
+def test_the_gradient_equals_finite_differences(kind, head, layer, adaptation):
+    policy, params, before, after = made_up(head, layer, adaptation)
+    chunk = chunk_of(kind, policy, before, after)
+    vector = flatten(params)
+    _, gradient, _ = chunk.linearize(vector)
+    h = 1e-5
+    for seed in (2, 3, 4):
+        direction = flatten(random_params(policy, seed=seed))
+        above, below = (chunk.evaluate(vector + s * direction)[0] for s in (h, -h))
+        assert float(gradient @ direction) == pytest.approx(float((above - below) / (2 * h)), rel=1e-6, abs=1e-8)
+
+
+@SOME
+def test_evaluate_equals_the_plain_twin_away_from_the_old_weights(kind, adaptation):
+    policy, params, before, after = made_up(adaptation=adaptation)
+    chunk = chunk_of(kind, policy, before, after)
+    vector = flatten(params)
+    chunk.linearize(vector)
+    elsewhere = vector + 0.1 * flatten(random_params(policy, seed=4))
+    found = chunk.evaluate(elsewhere)
+    expected = Twin(policy, before, after, chunk, vector)(elsewhere)
+    assert expected[1] > 1e-3
+    for value, literal in zip(found, expected, strict=True):
+        torch.testing.assert_close(value / 3, literal.detach(), rtol=1e-11, atol=1e-12)
+
+
+@EVERY
+def test_the_curvature_is_symmetric_and_positive(kind, head, layer, adaptation):
+    policy, params, before, after = made_up(head, layer, adaptation)
+    chunk = chunk_of(kind, policy, before, after)
+    chunk.linearize(flatten(params))
+    u, v = (flatten(random_params(policy, seed=seed)) for seed in (5, 6))
+    assert float(u @ chunk.product(v)) == pytest.approx(float(v @ chunk.product(u)), rel=1e-10)
+    assert u @ chunk.product(u) > 0
+    torch.testing.assert_close(chunk.product(2 * u + v), 2 * chunk.product(u) + chunk.product(v), rtol=1e-9, atol=1e-11)
+
+
+@SOME
+def test_first_order_drops_second_derivatives_from_the_gradient(kind, adaptation):
+    policy, params, before, after = made_up(adaptation=adaptation)
+    chunk = chunk_of(kind, policy, before, after)
+    vector = flatten(params)
+    _, second_order, _ = chunk.linearize(vector)
+    _, first_order, _ = chunk_of(kind, policy, before, after, OPTIONS._replace(first_order=True)).linearize(vector)
+    assert float((first_order - second_order).norm() / second_order.norm()) > 1e-3
+    own = vector.clone().requires_grad_()
+    surrogate, _ = Twin(policy, before, after, chunk, vector, first_order=True)(own)
+    (expected,) = torch.autograd.grad(surrogate, own)
+    torch.testing.assert_close(first_order / 3, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("nonlinearity", [name for name, made in NONLINEARITIES.items() if made.derivatives])
+@pytest.mark.parametrize("hidden_sizes", [(4,), (5, 4), (4, 3, 5)], ids=str)
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("head", ["normal", "categorical"])
+@pytest.mark.parametrize(
+    "num_tasks, distinct, first_order", [(3, None, False), (1, None, False), (2, 4, False), (1, 4, True)]
+)
+def test_derivatives_by_hand_equal_those_by_graphs(
+    num_tasks, distinct, first_order, head, layer, hidden_sizes, nonlinearity
+):
+    # A chunk of one task with few context parameters keeps dφ'/dθ as a matrix.
+    policy, params, before, after = made_up(
+        head, layer, num_tasks=num_tasks, distinct=distinct, hidden_sizes=hidden_sizes, nonlinearity=nonlinearity
+    )
+    options = OPTIONS._replace(first_order=first_order)
+    vector, direction = flatten(params), flatten(random_params(policy, seed=9))
+    figures = []
+    for kind in (Chunk, GraphChunk):
+        chunk = chunk_of(kind, policy, before, after, options)
+        linearized = chunk.linearize(vector)
+        # A second product finds everything as the first one left it.
+        figures.append((*linearized, chunk.product(direction), chunk.product(direction), *chunk.evaluate(vector)))
+        chunk.release()
+    for by_hand, by_graph in zip(*figures, strict=True):
+        torch.testing.assert_close(by_hand, by_graph, rtol=1e-10, atol=1e-11)
+
+
+@pytest.mark.parametrize("cg_iters, whole", [(6, False), (7, True)])
+def test_a_tasks_context_derivatives_are_made_a_matrix_where_that_is_cheaper(cg_iters, whole):
+    # 7 context parameters: 7 rows, against cg_iters + 1 products in each direction.
+    policy, params, before, after = made_up(num_tasks=1, num_context_params=7)
+    options = OPTIONS._replace(cg_iters=cg_iters)
+    vector, direction = flatten(params), flatten(random_params(policy, seed=9))
+    chunks = [chunk_of(kind, policy, before, after, options) for kind in (Chunk, GraphChunk)]
+    for chunk in chunks:
+        chunk.linearize(vector)
+    assert (chunks[0].kept.jacobian.matrix is not None) == whole
+    by_hand, by_graph = (chunk.product(direction) for chunk in chunks)
+    torch.testing.assert_close(by_hand, by_graph, rtol=1e-10, atol=1e-11)
+
+
+@SOME
+@pytest.mark.parametrize("share", [1.0, 0.5])
+def test_what_is_not_kept_is_computed_again_with_the_same_result(kind, adaptation, share):
+    policy, params, before, after = made_up(adaptation=adaptation)
+    vector, direction = flatten(params), flatten(random_params(policy, seed=9))
+    products = []
+    for budget in (Budget(), Budget(0)):
+        chunk = chunk_of(kind, policy, before, after, OPTIONS._replace(fvp_subsample=share))
+        chunk.linearize(vector, budget)
+        assert (chunk.kept is None) == (budget._left == 0)
+        products += [chunk.product(direction), chunk.product(direction)]
+        chunk.release()
+        products.append(chunk.product(direction))
+    assert all(torch.equal(product, products[0]) for product in products[1:])
+
+
+def test_a_budget_is_shared():
+    budget = Budget(10)
+    assert budget.take(6) and not budget.take(5) and budget.take(4) and not budget.take(1)
+
+
+@SOME
+def test_subsampled_curvature_is_that_of_the_steps_chosen(kind, adaptation):
+    policy, params, before, after = made_up(adaptation=adaptation)
+    vector, direction = flatten(params), flatten(random_params(policy, seed=9))
+    part, whole = (chunk_of(kind, policy, before, after, OPTIONS._replace(fvp_subsample=share)) for share in (0.5, 1.0))
+    linearized = [chunk.linearize(vector) for chunk in (part, whole)]
+    for left, right in zip(*linearized, strict=True):
+        assert torch.equal(left, right)
+    assert not torch.allclose(part.product(direction), whole.product(direction))
+    # The same curvature as that of a chunk which holds nothing but those steps.
+    part.before, part.after = part.before.subsample(0.5), part.after.subsample(0.5)
+    part.options = whole.options
+    part.observation_weights = part.after.observation_weights
+    expected = part._curvature().product(direction)
+    part.options = whole.options._replace(fvp_subsample=0.5)
+    part.before, part.after = whole.before, whole.after
+    torch.testing.assert_close(part.product(direction), expected, rtol=1e-12, atol=1e-13)
+
+
+def test_a_clamped_log_std_has_no_derivative():
+    policy, params, before, after = made_up(layer="plain")
+    params["sigma"] = torch.tensor([-20.0, 0.1], dtype=DOUBLE)
+    # Actions as far from the mean as a standard deviation of 1e-6 makes them likely.
+    for episodes in (before, after):
+        episodes.actions[..., 0] *= 1e-6
+    for name in ("mu.weight", "mu.bias"):
+        params[name][0] = 0.0
+    direction = flatten(random_params(policy, seed=9))
+    figures = []
+    for kind in (Chunk, GraphChunk):
+        chunk = chunk_of(kind, policy, before, after)
+        _, gradient, _ = chunk.linearize(flatten(params))
+        product = chunk.product(direction)
+        assert gradient[0] == 0 and product[0] == 0 and gradient[1] != 0 and product[1] != 0
+        figures.append((gradient, product))
+    for by_hand, by_graph in zip(*figures, strict=True):
+        torch.testing.assert_close(by_hand, by_graph, rtol=1e-9, atol=1e-9 * float(by_graph.abs().max()))

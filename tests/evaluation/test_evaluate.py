@@ -1,0 +1,73 @@
+import numpy as np
+import pytest
+from scipy import stats
+
+from rl import streams
+from rl.config import Config
+from rl.evaluation.evaluate import by_class, evaluate, successes, summarize
+from rl.experiment.build import Parts
+from rl.sampling.episodes import Episodes
+from tests.test_faults import Here
+
+
+def test_summarize_by_hand():
+    # 1, 2, 3, 6: mean 3; deviations² 4 + 1 + 0 + 9 = 14; s² = 14/3; s/√4 = 1.0801; t(0.975, 3) = 3.1824: 3.4375.
+    summary = summarize([[1.0, 2.0], [3.0, 6.0]])
+    assert summary.mean == 3.0
+    assert summary.half_width == pytest.approx(3.182446305 * np.sqrt(14 / 3) / 2, rel=1e-9)
+
+
+def test_summarize_equals_scipy():
+    values = np.random.default_rng(0).normal(3, 2, (4, 5))
+    low, high = stats.t.interval(0.95, values.size - 1, loc=values.mean(), scale=stats.sem(values, axis=None))
+    mean, half_width = summarize(values)
+    assert (mean - half_width, mean + half_width) == pytest.approx((low, high), rel=1e-12)
+
+
+def test_one_episode_has_no_interval():
+    assert summarize([4.0]) == (4.0, 0.0)
+    assert summarize(np.full(5, 2.0)) == (2.0, 0.0)
+
+
+@pytest.mark.parametrize("halve, expected", [(False, (0.4, 0.4, 0.4)), (True, (0.4, 0.2, 0.2))])
+def test_the_learning_rate_is_halved_after_the_first_update(halve, expected):
+    parts = Parts(Config(fast_lr=0.4, num_test_steps=3, halve_test_lr=halve, fast_batch_size=7))
+    assert parts.evaluation()[:4] == (7, expected, 0.95, 1.0)
+    assert parts.training()[:4] == (7, (0.4,), 0.95, 1.0)
+
+
+def test_evaluate_draws_test_tasks_from_streams_of_its_own():
+    parts = Parts(Config(num_test_steps=2, seed=8, fast_batch_size=3, test_batch_size=5))
+    params = parts.initial_params()
+    with Here(parts) as sampler:
+        tasks, phases = evaluate(parts, sampler, params, 6, 5)
+        assert evaluate(parts, sampler, params, 6, 5)[0] == tasks
+        assert evaluate(parts, sampler, params, 7, 5)[0] != tasks
+        assert parts.tasks(5, "test", 6, streams.TRAIN) != tasks
+        trained_on = sampler.sample(params, tasks, parts.evaluation(), parts.origin(6, streams.TRAIN))
+    # The tasks returned are those of the episodes: rewards are distances from their goals, here after the first move.
+    goals = np.array([task["goal"] for task in tasks])[:, None]
+    assert [episodes.mask.shape for episodes in phases.episodes] == [(5, 100, 3)] * 3
+    for episodes, others in zip(phases.episodes, trained_on.episodes, strict=True):
+        moved = np.clip(episodes.actions[:, 0], -0.1, 0.1)
+        np.testing.assert_allclose(episodes.rewards[:, 0], -np.linalg.norm(moved - goals, axis=-1), atol=1e-6)
+        assert not np.isin(episodes.actions, others.actions[others.actions != 0]).any()
+
+
+def test_success_is_counted_at_any_step_and_at_the_last_one_taken():
+    ones = np.ones((1, 4, 3))
+    mask = ones.copy()
+    mask[0, 2:, 2] = 0  # the third episode takes two steps
+    solved = np.zeros((1, 4, 3), bool)
+    solved[0, 1, 0] = True  # on the way, not at the end
+    solved[0, 3, 1] = True  # at the end
+    solved[0, 1, 2] = True  # at the end of the short one
+    found = successes(Episodes(np.ones((1, 4, 3, 1)), ones, ones, mask, {"success": solved}))
+    assert found["any"].tolist() == [[True, True, True]] and found["final"].tolist() == [[False, True, True]]
+    assert successes(Episodes(np.ones((1, 4, 3, 1)), ones, ones, ones)) is None
+
+
+def test_tasks_of_one_class_are_not_told_apart():
+    push, reach = {"env_name": "push-v3"}, {"env_name": "reach-v3"}
+    assert by_class([push, reach, push]) == {"push-v3": [0, 2], "reach-v3": [1]}
+    assert by_class([push, push]) == {} and by_class([{"goal": [0, 0]}] * 2) == {}

@@ -1,0 +1,237 @@
+"""Signals, and workers that die, hang or lose their parent."""
+
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from rl.experiment.interrupts import Interrupted, Interrupts
+from rl.policies import make_policy
+from rl.sampling.worker_pool import MAX_ATTEMPTS, Sampler, Setting, WorkerError
+from tests.sampling.test_worker_pool import ARCHITECTURE, NAME, ORIGIN, PARAMS, SAMPLING, assert_same
+from tests.support.helpers import PATIENCE, ROOT, becomes, random_params
+from tests.torture import LONG, SHORT, STATUSES, Program, attack_workers, interrupt, into, record, undisturbed
+
+SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+
+
+@SIGNALS
+def test_a_signal_waits_for_the_end_of_what_is_shielded(number):
+    reached = []
+    with pytest.raises(Interrupted) as caught, Interrupts() as interrupts:
+        with interrupts.shield():
+            os.kill(os.getpid(), number)
+            reached.append("the end of the block")
+        reached.append("the line after it")
+    assert reached == ["the end of the block"]
+    assert caught.value.status == 128 + number == STATUSES[number][0]
+
+
+@SIGNALS
+def test_a_signal_interrupts_what_is_not_shielded(number):
+    with pytest.raises(Interrupted, match=number.name), Interrupts() as interrupts:
+        with interrupts.shield():
+            pass
+        os.kill(os.getpid(), number)
+        pytest.fail("went on")
+
+
+def test_the_handlers_of_before_come_back():
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with Interrupts():
+        assert signal.getsignal(signal.SIGINT) != before[0]
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_what_nohup_ignores_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interrupts():
+            os.kill(os.getpid(), signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+PENDING = r"(?:Sig|Shd)Pnd:\s*(\w+)"
+STUBBORN = """
+import time
+from rl.experiment.interrupts import Interrupts
+with Interrupts() as interrupts, interrupts.shield():
+    print("begun", flush=True)
+    time.sleep(100)
+"""
+
+
+@SIGNALS
+def test_a_second_signal_stops_at_once(number):
+    with subprocess.Popen([sys.executable, "-c", STUBBORN], cwd=ROOT, stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout.readline() == b"begun\n"
+            process.send_signal(number)
+            # Once the first one is no longer pending, it has been put off.
+            status = Path(f"/proc/{process.pid}/status")
+            assert becomes(lambda: not any(int(mask, 16) for mask in re.findall(PENDING, status.read_text())))
+            assert process.poll() is None
+            process.send_signal(number)
+            assert process.wait(PATIENCE) == 128 + number
+        finally:
+            process.kill()
+
+
+def test_a_run_that_is_terminated_can_be_loaded_and_leaves_no_process(tmp_path):
+    program = Program(tmp_path, *LONG, "--num-batches", "99999", *into(tmp_path))
+    program.until_lines(4)
+    os.killpg(program.process.pid, signal.SIGTERM)
+    assert program.finish() == 143
+    *_, advice, told = program.errors.splitlines()
+    assert told == "main.py: interrupted (SIGTERM)"
+    assert advice.startswith("resume with: python main.py --resume ")
+    record(tmp_path)
+
+
+def interrupted_until_done(folder, times, seed):
+    """A run interrupted at random moments ends as the undisturbed one does."""
+    expected = undisturbed(folder / "undisturbed", SHORT)
+    rng = np.random.default_rng(seed)
+    count = 0
+    for attempt in range(100):
+        count += interrupt(folder / str(attempt), rng, 5)[0]
+        assert record(folder / str(attempt)) == expected
+        if count >= times:
+            return
+    pytest.fail(f"only {count} interrupts")
+
+
+@pytest.mark.slow
+def test_a_run_that_is_interrupted_at_random_moments_ends_with_the_same_bytes(tmp_path):
+    interrupted_until_done(tmp_path, 12, seed=1)
+
+
+@pytest.mark.slow
+def test_a_run_whose_workers_are_killed_twenty_times_ends_with_the_same_bytes(tmp_path):
+    expected = undisturbed(tmp_path / "undisturbed", LONG)
+    attacks, restarts = attack_workers(tmp_path / "attacked", np.random.default_rng(2), 20)
+    assert attacks == 20 and restarts > 10
+    assert record(tmp_path / "attacked") == expected
+
+
+class Impatient(Sampler):
+    """Gives workers a second a group until it has replaced so many, and then all the time in the world: what hangs is
+    waited for briefly, what is only slow on a busy machine is not mistaken for it.
+    """
+
+    def expect_hanging(self, count):
+        self.timeout, self.hanging = 1.0, self.restarts + count
+
+    def _replace(self, *arguments):
+        super()._replace(*arguments)
+        if self.restarts == self.hanging:
+            self.timeout = PATIENCE
+
+
+def test_workers_that_hang_are_replaced():
+    # θ is larger than what a pipe takes at once: a worker that is stopped leaves the parent in the middle of it.
+    wide = ARCHITECTURE._replace(hidden_sizes=(600, 600))
+    params = random_params(make_policy(wide), dtype=torch.float32)
+    assert sum(value.numel() for value in params.values()) * 4 > 2**20
+    with Impatient(Setting(NAME, {}, wide), 2, tasks_per_group=1) as pool:
+        expected = pool.sample(params, [{}, {}], SAMPLING, ORIGIN)
+        pool.expect_hanging(2)
+        for worker in multiprocessing.active_children():
+            os.kill(worker.pid, signal.SIGSTOP)
+        assert_same(pool.sample(params, [{}, {}], SAMPLING, ORIGIN), expected)
+        assert pool.restarts == 2
+
+
+def test_a_worker_that_hangs_in_the_middle_of_its_result_is_replaced(monkeypatch):
+    with Impatient(Setting(NAME, {}, ARCHITECTURE), 1, tasks_per_group=2) as pool:
+        expected = pool.sample(PARAMS, [{}, {}], SAMPLING, ORIGIN)
+        pool.expect_hanging(1)
+        (worker,) = pool._workers
+        receive = worker.pipe.recv
+
+        def stopped():
+            # As if it had been stopped after the first byte: something is there to be read, but not all.
+            os.kill(worker.process.pid, signal.SIGSTOP)
+            receive()
+            return receive()
+
+        monkeypatch.setattr(worker, "pipe", Delayed(worker.pipe, stopped))
+        assert_same(pool.sample(PARAMS, [{}, {}], SAMPLING, ORIGIN), expected)
+        assert pool.restarts == 1
+
+
+class Delayed:
+    """A pipe with another way to receive."""
+
+    def __init__(self, pipe, receive):
+        self.pipe, self.recv = pipe, receive
+
+    def __getattr__(self, name):
+        return getattr(self.pipe, name)
+
+
+def test_a_group_on_which_every_worker_hangs_is_an_error(tmp_path):
+    tasks = [{"waits": str(tmp_path / "waits")}]
+    with (
+        Sampler(Setting(NAME, {}, ARCHITECTURE), 1, timeout=1.0) as pool,
+        pytest.raises(WorkerError, match=r"failed in 3 workers; the last one gave no result within 1 s$"),
+    ):
+        pool.sample(PARAMS, tasks, SAMPLING, ORIGIN)
+    assert pool.restarts == MAX_ATTEMPTS - 1
+
+
+def test_a_worker_with_several_groups_has_their_time():
+    """One of them takes longer than a group alone may, and much less than all: 2 episodes of 4 steps, before and after
+    the update, are 2 s of 4 · 1.9 s.
+    """
+    with Sampler(Setting(NAME, {}, ARCHITECTURE), 1, tasks_per_group=1) as pool:
+        pool.sample(PARAMS, [{}] * 4, SAMPLING, ORIGIN)  # it is up
+        pool.timeout = 1.9
+        pool.sample(PARAMS, [{}, {"sleeps": 0.125}, {}, {}], SAMPLING, ORIGIN)
+        assert pool.restarts == 0
+
+
+def test_the_longest_timeout_is_no_error():
+    with Sampler(Setting(NAME, {}, ARCHITECTURE), 1, timeout=1e300) as pool:
+        pool.sample(PARAMS, [{}], SAMPLING, ORIGIN)
+
+
+def test_the_death_of_the_fork_server_is_survived(monkeypatch):
+    """New workers need a new one."""
+    with Sampler(Setting(NAME, {}, ARCHITECTURE), 1, tasks_per_group=1) as pool:
+        expected = pool.sample(PARAMS, [{}], SAMPLING, ORIGIN)
+        (worker,) = multiprocessing.active_children()
+        stat = Path(f"/proc/{worker.pid}/stat").read_text()
+        server = int(stat.rpartition(")")[2].split()[1])
+        for pid in (server, worker.pid):
+            os.kill(pid, signal.SIGKILL)
+        assert_same(pool.sample(PARAMS, [{}], SAMPLING, ORIGIN), expected)
+        assert pool.restarts == 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="prctl")
+def test_a_stopped_worker_ends_with_its_fork_server():
+    with Sampler(Setting(NAME, {}, ARCHITECTURE), 1) as pool:
+        worker = pool._workers[0].process.pid
+        status = Path(f"/proc/{worker}/status")
+        server = int(re.search(r"PPid:\s*(\d+)", status.read_text())[1])
+        pool.sample(PARAMS, [{}], SAMPLING, ORIGIN)  # it is up
+        os.kill(worker, signal.SIGSTOP)
+        os.kill(server, signal.SIGKILL)
+        assert becomes(lambda: not status.exists() or "State:\tZ" in status.read_text())
+
+
+def test_no_thread_is_left_by_the_deadlines():
+    before = threading.active_count()
+    with Sampler(Setting(NAME, {}, ARCHITECTURE), 1) as pool:
+        pool.sample(PARAMS, [{}] * 12, SAMPLING, ORIGIN)
+    assert becomes(lambda: threading.active_count() <= before)

@@ -1,0 +1,480 @@
+"""Runs that go on: `--resume`."""
+
+import contextlib
+import dataclasses
+import io
+import json
+import os
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+import rl.envs
+from rl import start
+from rl import test as evaluation_program
+from rl.config import Config, load_config, parse_options
+from rl.errors import UserError
+from rl.experiment import resume
+from rl.experiment.build import Parts
+from rl.experiment.folders import Folders, deciding, versions, write_config
+from rl.experiment.logger import Logger
+from rl.experiment.state import STATE, Counters, State, load_state, save_state
+from rl.experiment.state import _digest as digest_of
+from rl.main import resume_command
+from tests.test_faults import FEW, run
+from tests.torture import GRAPH, SHORT, into, kill_parent, record, run_of, undisturbed
+
+GRAPH_OPTIONS = ["--env-name", "CTgraphEnvGoalChange-v0", "--env-config-path", GRAPH]
+FUZZ = settings(
+    max_examples=200, deadline=None, derandomize=True, database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)  # fmt: skip
+
+
+def begun(folder, *line):
+    """The log folder of a run that has begun and not computed anything."""
+    config = parse_options([*line, *into(folder)])
+    parts = Parts(config)
+    folders = Folders.make(config)
+    for place in (folders.saves, folders.logs):
+        write_config(place, config, parts.policy, config.env_config_path)
+    save_state(folders.saves, State(0, parts.initial_params(), Counters(), {}))
+    return folders.logs
+
+
+def chosen(folder, logs, *line):
+    return resume.choose(["--resume", str(logs), "--savedir", str(folder / "saves"), *line])
+
+
+def changed(path, **changes):
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def killed_until_done(folder, times, seed):
+    """A run killed at random moments ends as the undisturbed one does; as many runs as it takes."""
+    expected = undisturbed(folder / "undisturbed", SHORT)
+    rng = np.random.default_rng(seed)
+    kills = 0
+    for attempt in range(100):
+        kills += kill_parent(folder / str(attempt), rng, times - kills)
+        assert record(folder / str(attempt)) == expected
+        if kills >= times:
+            return
+    pytest.fail(f"only {kills} kills")
+
+
+def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(tmp_path):
+    killed_until_done(tmp_path, 3, seed=0)
+
+
+@pytest.mark.slow
+def test_a_run_killed_twenty_times_ends_with_the_same_bytes(tmp_path):
+    killed_until_done(tmp_path, 20, seed=1)
+
+
+def test_a_run_may_go_on_for_longer(tmp_path):
+    assert run(tmp_path / "at once", SHORT)[0] == 0
+    assert run(tmp_path / "grown", FEW)[0] == 0
+    logs, saves = run_of(tmp_path / "grown")
+    before = json.loads((logs / "config.json").read_text())
+    status, output = run(tmp_path / "grown", ["--resume", str(logs), "--num-batches", "6", "--num-workers", "1"])
+    assert status == 0 and "resumed at iteration 4" in output
+    assert record(tmp_path / "grown") == record(tmp_path / "at once")
+    for folder in (logs, saves):
+        assert json.loads((folder / "config.json").read_text()) == before | {"num_batches": 6}
+    # It is the run of the longer command now, and finished.
+    status, output = run(tmp_path / "grown", [*SHORT, "--resume", "auto"])
+    assert status == 0 and "resumed at iteration 6" in output and "iteration 0" not in output
+    assert record(tmp_path / "grown") == record(tmp_path / "at once")
+
+
+def test_what_changes_no_result_may_change(tmp_path):
+    logs = begun(tmp_path, "--num-workers", "2")
+    config, folders = chosen(
+        tmp_path, logs, "--num-workers", "1", "--device", "cpu", "--worker-timeout", "5", "--learner-memory", "1",
+        "--num-batches", "501", "--make_deterministic", "--save-freq", "7",
+    )  # fmt: skip
+    assert folders.logs == logs
+    assert dataclasses.replace(
+        config, num_workers=2, device="auto", worker_timeout=600.0, learner_memory=0.0, num_batches=500,
+        make_deterministic=False, save_freq=1,
+    ) == parse_options(["--num-workers", "2", *into(tmp_path)])  # fmt: skip
+
+
+def test_what_would_change_the_result_is_refused_with_a_list(tmp_path):
+    logs = begun(tmp_path)
+    with pytest.raises(UserError) as caught:
+        chosen(tmp_path, logs, "--seed", "43", "--fast-lr", "0.5", "--maml", "--num-workers", "1", "--gamma", "0.95")
+    text = str(caught.value)
+    assert str(logs) in text and "\n" not in text
+    for part in ("seed: 42 in the run, 43 given", "fast_lr: 1.0 in the run, 0.5 given", "maml: False in the run, True"):
+        assert part in text
+    assert "num_workers" not in text and "gamma" not in text
+
+
+@pytest.mark.parametrize("field", [field for field in dataclasses.fields(Config)], ids=lambda field: field.name)
+def test_every_option_is_free_or_refused(tmp_path, field):
+    """A new option has to be thought about: it is refused unless it is named as free."""
+    logs = begun(tmp_path)
+    saved = load_config(logs / "config.json")[0]
+    other = {"bool": True, "int": 501, "float": 0.97}.get(field.type.__name__, "another")
+    difference = resume.differences(logs, saved, {field.name: other}) if field.name != "env_config_path" else {}
+    assert (set(difference) <= resume.FREE) == (field.name in resume.FREE | {"env_config_path"})
+
+
+def test_fewer_iterations_are_refused(tmp_path):
+    with pytest.raises(UserError, match="--num-batches: the run has 500"):
+        chosen(tmp_path, begun(tmp_path), "--num-batches", "499")
+
+
+def test_the_environments_file_is_compared_by_content(tmp_path):
+    logs = begun(tmp_path, *GRAPH_OPTIONS)
+    elsewhere = tmp_path / "elsewhere.json"
+    shutil.copy(GRAPH, elsewhere)
+    config, _ = chosen(tmp_path, logs, "--env-config-path", str(elsewhere))
+    assert config.env_config_path == str(logs / "ctgraph_d2.json")
+    elsewhere.write_text(elsewhere.read_text().replace('"depth": 2', '"depth": 3'))
+    with pytest.raises(UserError, match=r"env_config_path: .*elsewhere\.json, of another content"):
+        chosen(tmp_path, logs, "--env-config-path", str(elsewhere))
+    with pytest.raises(UserError, match=r"nowhere\.json: expected an environment's file"):
+        chosen(tmp_path, logs, "--env-config-path", str(tmp_path / "nowhere.json"))
+    (logs / "ctgraph_d2.json").unlink()
+    with pytest.raises(UserError, match="the run's copy of the environment's file is missing"):
+        chosen(tmp_path, logs)
+
+
+def files(folder):
+    """Every file below a folder, with its bytes; what processes printed is left out."""
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "output"}
+
+
+def test_a_run_that_has_lost_its_state_is_refused(tmp_path):
+    assert run(tmp_path, FEW)[0] == 0
+    logs, saves = run_of(tmp_path)
+    for path in saves.glob("state*.pt"):
+        path.unlink()
+    before = files(tmp_path)
+    for line in (["--resume", str(logs)], [*FEW, "--resume", "auto"]):
+        status, output = run(tmp_path, line)
+        assert status == 2 and output.count("\n") == 1
+        assert f"main.py: {saves / 'state.pt'}: the run has begun" in output and "begin a new run" in output
+        assert files(tmp_path) == before
+
+
+def test_a_run_without_a_state_that_has_written_nothing_else_begins(tmp_path):
+    logs = begun(tmp_path, *FEW)
+    for path in run_of(tmp_path)[1].glob("state*.pt"):
+        path.unlink()
+    status, output = run(tmp_path, ["--resume", str(logs)])
+    assert status == 0 and "iteration 0:" in output
+
+
+def test_the_folder_of_policies_is_no_run_to_resume(tmp_path):
+    assert run(tmp_path, FEW)[0] == 0
+    logs, saves = run_of(tmp_path)
+    before = files(tmp_path)
+    status, output = run(tmp_path, ["--resume", str(saves)])
+    assert status == 2 and output.count("\n") == 1
+    assert f"{saves}: holds a run's policies; expected its log folder, which was {logs}" in output
+    assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize("made, events", [(True, False), (True, True), (False, True)])
+def test_logs_and_policies_may_lie_in_one_folder(tmp_path, made, events):
+    """Made so, or moved there."""
+    logs = begun(tmp_path)
+    shutil.copy(run_of(tmp_path)[1] / STATE, logs)
+    if made:
+        changed(logs / "config.json", savedir=str(tmp_path / "logs"))
+    if events:
+        (logs / "events.out.tfevents.123.machine.0").touch()
+    assert resume.choose(["--resume", str(logs), "--savedir", str(tmp_path / "logs")])[1].saves == logs
+
+
+def with_options(logs, line):
+    """Save a state in a run that has begun, as main.py does: with its options."""
+    config, folders = resume.choose(line)
+    state = load_state(folders.saves, Parts(config).policy)
+    save_state(folders.saves, dataclasses.replace(state, options=deciding(config)))
+    return folders.saves
+
+
+@pytest.mark.parametrize(
+    "changes, told",
+    [
+        ({"fast_lr": 0.25}, "fast_lr: 0.5 when the run's state was saved, now 0.25"),
+        ({"seed": 3, "gamma": 0.5}, "gamma: 0.95 when the run's state was saved, now 0.5; seed: 42 when"),
+        ({"num_batches": 499}, "num_batches: 500 when the run's state was saved, now 499"),
+        ({"num_batches": 501, "num_workers": 7, "quiet": True, "expname": "x", "versions": {}}, None),
+    ],
+)
+def test_options_edited_in_a_config_are_refused(tmp_path, changes, told):
+    logs = begun(tmp_path, *GRAPH_OPTIONS, "--fast-lr", "0.5")
+    line = ["--resume", str(logs), "--savedir", str(tmp_path / "saves")]
+    with_options(logs, line)
+    changed(logs / "config.json", **changes)
+    if told is None:
+        assert resume.choose(line)[1].logs == logs
+        return
+    with pytest.raises(UserError) as caught:
+        resume.choose(line)
+    assert str(caught.value).startswith(f"{logs}: what decides the run's result was changed: {told}")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_edited_copy_of_the_environments_file_is_refused(tmp_path):
+    logs = begun(tmp_path, *GRAPH_OPTIONS)
+    line = ["--resume", str(logs), "--savedir", str(tmp_path / "saves")]
+    with_options(logs, line)
+    copy = logs / "ctgraph_d2.json"
+    copy.write_text(copy.read_text().replace('"depth": 2', '"depth": 3'))
+    with pytest.raises(UserError, match=r"env_config_path: a file of SHA-256 .* now a file of SHA-256"):
+        resume.choose(line)
+
+
+def test_a_state_of_before_it_told_its_options_still_loads(tmp_path):
+    logs = begun(tmp_path, "--fast-lr", "0.5")
+    line = ["--resume", str(logs), "--savedir", str(tmp_path / "saves")]
+    path = with_options(logs, line) / STATE
+    content = torch.load(path, weights_only=True)
+    facts = json.loads(content["facts"])
+    assert facts.pop("options")["fast_lr"] == 0.5
+    facts = json.dumps(facts)
+    torch.save(content | {"facts": facts, "digest": digest_of(facts, content["params"])}, path)
+    changed(logs / "config.json", fast_lr=0.25)
+    config, folders = resume.choose(line)
+    assert load_state(folders.saves, Parts(config).policy).options == {} and config.fast_lr == 0.25
+
+
+def test_paths_in_a_config_are_not_followed(tmp_path, monkeypatch):
+    logs = begun(tmp_path / "here", *GRAPH_OPTIONS)
+    trap = tmp_path / "trap"
+    shutil.copytree(tmp_path / "here", trap)
+    changed(
+        logs / "config.json", logdir=str(trap / "logs"), savedir=str(trap / "saves"),
+        env_config_path=str(trap / "ctgraph_d2.json"),
+    )  # fmt: skip
+    config, folders = chosen(tmp_path / "here", logs)
+    assert config.env_config_path == str(logs / "ctgraph_d2.json")
+    assert str(trap) not in f"{config} {folders.logs} {folders.saves}"
+    # Without a word about it on the command line, the saves are looked for in the default place.
+    with pytest.raises(UserError, match="say where with --savedir"):
+        resume.choose(["--resume", str(logs)])
+    changed(logs / "config.json", env_config_path="../../../secret.json")
+    with pytest.raises(UserError, match="copy of the environment's file is missing"):
+        chosen(tmp_path / "here", logs)
+
+
+def test_policies_are_found_where_the_run_put_them(tmp_path):
+    logs = begun(tmp_path)
+    _, folders = resume.choose(["--resume", str(logs)])
+    assert folders.saves == run_of(tmp_path)[1]
+    # Both trees moved: the command line says where.
+    moved = tmp_path / "moved"
+    shutil.move(tmp_path / "saves", moved)
+    with pytest.raises(UserError, match="say where with --savedir"):
+        resume.choose(["--resume", str(logs)])
+    assert resume.choose(["--resume", str(logs), "--savedir", str(moved)])[1].saves.is_relative_to(moved)
+
+
+def auto(folder, *line):
+    return resume.choose([*line, *into(folder), "--resume", "auto"])
+
+
+def test_auto_takes_the_newest_run_of_the_same_configuration(tmp_path, capsys):
+    config, folders = auto(tmp_path, *GRAPH_OPTIONS)
+    assert folders is None and "a new one begins" in capsys.readouterr().out
+    runs = [begun(tmp_path, *GRAPH_OPTIONS, "--num-batches", count) for count in ("10", "20", "30")]
+    begun(tmp_path, *GRAPH_OPTIONS, "--seed", "1")
+    damaged = begun(tmp_path, *GRAPH_OPTIONS, "--num-batches", "20")
+    (damaged / "config.json").write_text("{")
+    for age, expected in enumerate(runs):
+        later = time.time() + 1 + age
+        os.utime(expected / "config.json", (later, later))
+        count = json.loads((expected / "config.json").read_text())["num_batches"]
+        config, folders = auto(tmp_path, *GRAPH_OPTIONS, "--num-batches", str(count), "--num-workers", "1")
+        assert (folders.logs, config.num_batches, config.num_workers) == (expected, count, 1)
+    # A longer run is another one; a shorter one goes on.
+    assert auto(tmp_path, *GRAPH_OPTIONS, "--num-batches", "25")[1].logs == runs[1]
+    assert auto(tmp_path, *GRAPH_OPTIONS, "--num-batches", "5")[1] is None
+
+
+@pytest.mark.parametrize("line", [["--resume", "/"], ["--resume", ""], ["--resume", "nowhere"], ["--resume"]])
+def test_what_is_no_run_is_refused(tmp_path, monkeypatch, line):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError):
+        resume.choose(line)
+
+
+def test_two_processes_may_not_work_on_one_run(tmp_path):
+    assert run(tmp_path, FEW)[0] == 0
+    logs, saves = run_of(tmp_path)
+    before = record(tmp_path)
+    with Folders(logs, saves).claimed():
+        status, output = run(tmp_path, [*FEW, "--resume", "auto"])
+        assert status == 2 and "another process is at work on this run" in output
+    assert record(tmp_path) == before
+    assert run(tmp_path, [*FEW, "--resume", "auto"])[0] == 0
+
+
+def test_two_copies_of_a_log_folder_may_not_share_the_policies_folder(tmp_path):
+    assert run(tmp_path, FEW)[0] == 0
+    logs, saves = run_of(tmp_path)
+    before = record(tmp_path)
+    copy = tmp_path / "copy" / logs.relative_to(tmp_path / "logs")
+    shutil.copytree(logs, copy)
+    with Folders(copy, saves).claimed():
+        status, output = run(tmp_path, ["--resume", str(logs), "--num-batches", "5"])
+        assert status == 2 and f"{saves}: another process is at work on this run" in output
+    assert record(tmp_path) == before
+    # One folder for both is locked once.
+    with Folders(logs, logs).claimed():
+        pass
+
+
+def test_commands_name_programs_as_the_user_typed_them(monkeypatch):
+    for typed, expected in (("rl/main.py", "rl/test.py"), ("main.py", "test.py"), ("/usr/bin/pytest", "test.py")):
+        monkeypatch.setattr("sys.argv", [typed])
+        assert start.path_of("test.py") == expected
+    monkeypatch.setattr("sys.argv", ["rl/main.py"])
+    folders = Folders("rl/logs/run", "rl/saves/run")
+    assert resume_command(Config(), folders) == "python rl/main.py --resume rl/logs/run"
+
+
+def test_the_command_that_resumes_names_what_it_must(tmp_path):
+    config = Config(logdir=str(tmp_path / "my logs"))
+    folders = Folders(tmp_path / "my logs" / "run", tmp_path / "saves" / "run")
+    assert resume_command(config, folders) == f"python main.py --resume '{folders.logs}'"
+    elsewhere = dataclasses.replace(config, savedir="there")
+    assert resume_command(elsewhere, folders).endswith("--savedir there")
+
+
+def test_event_files_that_the_state_does_not_know_are_set_aside(tmp_path, capsys):
+    name = "events.out.tfevents.123.another"
+    for content in (b"first", b"second"):
+        (tmp_path / name).write_bytes(content)
+        Logger(tmp_path, {}).close()
+        (told,) = capsys.readouterr().err.splitlines()
+        assert told.startswith(f"warning: {tmp_path / name}: the run's state does not know this file")
+        (its_own,) = tmp_path.glob("*tfevents*")
+        its_own.unlink()
+    assert files(tmp_path) == {
+        tmp_path / "events.out.set-aside.123.another": b"first",
+        tmp_path / "events.out.set-aside.123.another-2": b"second",
+    }
+
+
+def test_event_files_that_others_write_during_a_run_are_not_taken_for_its_own(tmp_path, capsys):
+    first = Logger(tmp_path)
+    (tmp_path / "events.out.tfevents.123.another").write_bytes(b"another's")
+    positions = first.positions()
+    first.close()
+    assert len(positions) == 1
+    (tmp_path / "events.out.tfevents.123.another").write_bytes(b"another's, which grew")
+    Logger(tmp_path, positions).close()
+    assert b"another's, which grew" in files(tmp_path).values()
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
+def test_events_that_are_missing_are_told_of(tmp_path, capsys):
+    logger = Logger(tmp_path)
+    logger.scalar("tag", 1.0, 0)
+    positions = logger.positions()
+    logger.close()
+    ((name, size),) = positions.items()
+    os.truncate(tmp_path / name, size - 1)
+    Logger(tmp_path, positions | {"events.out.tfevents.lost": 7}).close()
+    errors = capsys.readouterr().err.splitlines()
+    assert len(errors) == 2 and all("events of earlier iterations are missing" in line for line in errors)
+
+
+def test_another_version_is_warned_of(tmp_path, capsys):
+    logs = begun(tmp_path)
+    chosen(tmp_path, logs)
+    assert capsys.readouterr().err == ""
+    changed(logs / "config.json", versions=versions() | {"numpy": "1.0"}, git_commit="0123")
+    chosen(tmp_path, logs)
+    errors = capsys.readouterr().err
+    assert f"warning: the run began with numpy 1.0, this is {np.__version__}" in errors
+    assert "warning: the run began with commit 0123" in errors and len(errors.splitlines()) == 2
+
+
+VALUES = st.recursive(
+    st.one_of(
+        st.none(), st.booleans(), st.integers(-3, 70), st.integers(), st.floats(), st.text(max_size=8),
+        st.sampled_from([10**30, -1, 0, 1e308, "..", "/", "\0", "a:b", "os:x", "config.json", "é\ud800", "1"]),
+    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=4,
+)  # fmt: skip
+
+
+@st.composite
+def fuzzed(draw, document):
+    """The text of a JSON document with some values changed, keys lost or added, or the text itself spoilt."""
+    changed = json.loads(json.dumps(document))
+    for _ in range(draw(st.integers(0, 3))):
+        place = changed
+        key = draw(st.sampled_from(sorted(place)))
+        if isinstance(place[key], dict) and place[key] and draw(st.booleans()):
+            place = place[key]
+            key = draw(st.sampled_from(sorted(place)))
+        what = draw(st.sampled_from(["change", "change", "change", "lose", "add"]))
+        if what == "lose":
+            del place[key]
+        else:
+            place[key if what == "change" else draw(st.text(max_size=8))] = draw(VALUES)
+        if not changed:
+            break
+    text = json.dumps(changed)
+    if draw(st.integers(0, 9)) == 0:
+        cut = draw(st.integers(0, len(text)))
+        text = text[:cut] + draw(st.text(max_size=3)) + text[cut + draw(st.integers(0, 3)) :]
+    return text.encode(errors="surrogatepass")
+
+
+CONFIG = dataclasses.asdict(parse_options(GRAPH_OPTIONS)) | {"input_size": 17, "output_size": 3, "versions": {}}
+
+
+@pytest.fixture(scope="module")
+def graph_run(tmp_path_factory):
+    """A run on a graph: (its place, its log folder)."""
+    folder = tmp_path_factory.mktemp("fuzzed")
+    return folder, begun(folder, *GRAPH_OPTIONS)
+
+
+@FUZZ
+@given(text=fuzzed(CONFIG))
+def test_a_fuzzed_config_is_a_clean_error_or_a_run(graph_run, text):
+    folder, logs = graph_run
+    path = logs / "config.json"
+    path.write_bytes(text)
+    with contextlib.redirect_stderr(io.StringIO()), contextlib.suppress(UserError):
+        config, folders = chosen(folder, logs)
+        assert folders.logs == logs and str(folder / "saves") in str(folders.saves)
+        if config.num_layers < 100:
+            load_state(folders.saves, Parts(config).policy)
+    with contextlib.suppress(UserError):
+        options = evaluation_program.parse([str(path), "policy.pt"])
+        config, _ = load_config(options.config)
+        file = evaluation_program.environment_file(options, config)
+        assert file in ("", str(logs / "ctgraph_d2.json")) or logs in (logs / file).parents
+        evaluation_program.overridden(config, options, file)
+
+
+@FUZZ
+@given(text=fuzzed(json.loads(Path(GRAPH).read_text())))
+def test_a_fuzzed_graph_is_a_clean_error_or_an_environment(graph_run, text):
+    path = graph_run[0] / "graph.json"
+    path.write_bytes(text)
+    with contextlib.suppress(UserError):
+        options = rl.envs.options("CTgraphEnvGoalChange-v0", str(path))
+        env = rl.envs.make("CTgraphEnvGoalChange-v0", 2, **options)
+        env.reset(seed=0)
+        env.step(np.zeros(2, np.int64))

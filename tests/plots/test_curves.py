@@ -1,0 +1,222 @@
+"""Learning curves of made-up runs with known numbers."""
+
+import csv
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from rl.config import GATES, Config
+from rl.errors import UserError
+from rl.evaluation import runs, statistics
+from rl.evaluation.references import read_reference
+from rl.experiment.logger import Logger
+from rl.plots import curves
+from tests.evaluation.test_events import record
+
+
+def made_up_run(folder, seed, values, sampled=(), **options):
+    """A run's folder whose `after_update` has `values` in iterations 0, 1, …; `sampled` their (steps, seconds)."""
+    folder.mkdir()
+    config = dataclasses.asdict(Config(seed=seed, **options))
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    logger = Logger(folder)
+    for iteration, value in enumerate(values):
+        logger.scalar("running_returns/after_update", value, iteration)
+        logger.scalar("evaluation_rew/avg_rew 2", 10 * value, iteration)
+    for iteration, (steps, seconds) in enumerate(sampled):
+        logger.scalar("time/sampling", seconds, iteration)
+        logger.scalar("time/env_steps_per_second", steps / seconds, iteration)
+    logger.close()
+    return folder
+
+
+@pytest.fixture
+def two_groups(tmp_path):
+    """Seeds 1, 2, 3 of plain CAVIA and 2, 3, 4 of first-order CAVIA, ten iterations of one value each."""
+    plain = [made_up_run(tmp_path / f"plain{seed}", seed, [value] * 10) for seed, value in ((1, 0), (2, 1), (3, 5))]
+    first = [
+        made_up_run(tmp_path / f"first{seed}", seed, [value] * 10, first_order=True)
+        for seed, value in ((2, 0), (3, 6), (4, 9))
+    ]
+    return plain + first
+
+
+def table(path):
+    with open(f"{path}.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_groups_means_and_intervals(two_groups, tmp_path):
+    _, lines = curves.curves(two_groups, tmp_path / "out")
+    rows = [row for row in table(tmp_path / "out") if row["iteration"] == "9"]
+    assert [(row["group"], row["seeds"], float(row["value"])) for row in rows] == [
+        ("plain CAVIA", "3", 2.0), ("plain CAVIA, first order", "3", 5.0)
+    ]  # fmt: skip
+    # Student's interval of 0, 1, 5: standard deviation √7, t(0.975, 2) = 4.303, half-width 4.303·√(7/3) = 6.573. Of 0,
+    # 6, 9: √21, 4.303·√7 = 11.384.
+    ends = [float(row[end]) for row in rows for end in ("low_95", "high_95")]
+    assert ends == pytest.approx([2 - 6.573, 2 + 6.573, 5 - 11.384, 5 + 11.384], abs=2e-3)
+    # Seeds 2 and 3 are shared: 1 − 0 and 5 − 6; mean 0, standard deviation √2, t(0.975, 1) = 12.71: ±12.71. Better in
+    # one of two: Wilson's interval of ½ is ½ ± ½·z/√(n + z²) with z² = 3.841, 0.095 to 0.905.
+    (line,) = (line for line in lines if "probability" in line)
+    assert "no difference told; plain CAVIA minus plain CAVIA, first order: 0 [-12.71, 12.71], better in 1 of 2" in line
+    assert "(probability of improvement 0.50 [0.09, 0.91])" in line
+
+
+def test_the_comparison_says_which_group_is_better(tmp_path):
+    """Three seeds, all of them worse: not "0.00 [0.00, 0.00]" but who is better, and how little three seeds tell."""
+    folders = [
+        made_up_run(tmp_path / f"{order}{seed}", seed, [seed + shift] * 10, first_order=order)
+        for order, shift in ((False, 0.0), (True, 4.0))
+        for seed in (1, 2, 3)
+    ]
+    lines = curves.curves(folders, tmp_path / "out")[1]
+    (line,) = (line for line in lines if "mean of the last tenth" in line)
+    # All three differ by 4 exactly: no interval can be given.
+    assert "plain CAVIA minus plain CAVIA, first order: -4; the seeds tell of no interval (3 shared)" in line
+    found = statistics.compare([0.0, 0.5, 1.0], [4.0, 5.0, 5.5])
+    # Differences −4, −4.5, −4.5: mean −4.333, standard deviation 0.2887, half-width 4.303·0.2887/√3 = 0.717. Wilson of
+    # 0 of 3: 0 to z²/(n + z²) = 0.562.
+    text = curves.told("A", "B", found)
+    assert (
+        text
+        == "B is better than A by 4.333 [3.616, 5.05], in 3 of 3 seeds (probability of improvement 1.00 [0.44, 1.00])"
+    )
+
+
+def test_environment_steps_as_the_x_axis(tmp_path):
+    """Iterations of 1,000 and 3,000 steps: at iteration 1, 4,000 were sampled; the log rounds to float32."""
+    folder = made_up_run(tmp_path / "run", 1, [1.0, 2.0], sampled=[(1000, 0.3), (3000, 0.7)])
+    curves.curves([folder], tmp_path / "out", x="steps")
+    assert [row["steps"] for row in table(tmp_path / "out")] == ["1000", "4000"]
+    found = curves.summarize([runs.read_run(folder)], "running_returns/after_update", statistics.mean, 1)
+    (panel, *_) = curves.draw(
+        {"env": {("label", curves.metric("after_update")): found}}, [], ("after_update",), 1, "steps"
+    ).axes
+    assert panel.lines[0].get_xdata().tolist() == [1000, 4000] and panel.get_xlabel().startswith("environment steps")
+    bare = made_up_run(tmp_path / "bare", 1, [1.0])
+    with pytest.raises(UserError, match="has no curve time/env_steps_per_second"):
+        curves.curves([bare], tmp_path / "out", x="steps")
+
+
+def test_the_axis_shows_the_curves_and_cuts_what_is_wider(two_groups, tmp_path):
+    # Seeds from 0 to 9 and a tenth of that; the interval of the second group goes up to 5 + 11.4.
+    wanted = curves.metric("after_update")
+    groups = runs.grouped([runs.read_run(folder) for folder in two_groups], ())
+    found = {
+        (label, wanted): curves.summarize(members, wanted.tag, statistics.mean, 1) for label, members in groups.items()
+    }
+    (panel,) = curves.draw({"environment": found}, [], ("after_update",)).axes
+    assert panel.get_ylim() == pytest.approx((-0.9, 9.9))
+
+
+def test_one_legend_names_groups_and_kinds_of_line(two_groups, tmp_path):
+    wanted = [curves.metric(name) for name in ("after_update", "test/2")]
+    groups = runs.grouped([runs.read_run(folder) for folder in two_groups], ())
+    found = {
+        (label, name): curves.summarize(members, name.tag, statistics.mean, 1)
+        for label, members in groups.items()
+        for name in wanted
+    }
+    figure = curves.draw({"one": found, "two": found}, [], tuple(name.name for name in wanted))
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "plain CAVIA (3 seeds)", "plain CAVIA, first order (3 seeds)", "after the update", "test tasks, 2 updates"
+    ]  # fmt: skip
+    assert all(panel.get_legend() is None for panel in figure.axes)
+
+
+@pytest.mark.parametrize("gate", GATES)
+def test_methods_are_named_in_words(gate, tmp_path):
+    config = Config(neuromodulation=True, nm_gate=gate, nm_gate_bias=2.0)
+    assert runs.Folder(tmp_path, config).method == f"neuromodulated CAVIA, {runs.GATES[gate]} gates, bias 2"
+    assert runs.Folder(tmp_path, Config(maml=True)).method == "plain MAML"
+
+
+def test_what_changes_no_result_makes_no_group(tmp_path):
+    folders = [
+        made_up_run(tmp_path / "a", 1, [1.0], num_workers=1, expname="a", logdir="x"),
+        made_up_run(tmp_path / "b", 2, [3.0], num_workers=2, expname="b", logdir="y"),
+    ]
+    curves.curves(folders, tmp_path / "out")
+    (row,) = table(tmp_path / "out")
+    assert (row["group"], row["seeds"], row["value"]) == ("plain CAVIA", "2", "2.0")
+
+
+def test_group_by_never_pools_what_differs_in_more_than_the_seed(two_groups, tmp_path):
+    for group_by in (("method",), ("method", "first_order"), ()):
+        curves.curves(two_groups, tmp_path / "out", group_by=group_by)
+        found = {(row["group"], row["seeds"]) for row in table(tmp_path / "out")}
+        assert found == {("plain CAVIA", "3"), ("plain CAVIA, first order", "3")}
+    # It tells apart what changes no result.
+    named = made_up_run(tmp_path / "named", 1, [0.0], expname="again")
+    curves.curves([*two_groups[:3], named], tmp_path / "out", group_by=("expname",))
+    assert {row["group"] for row in table(tmp_path / "out")} == {"plain CAVIA, expname ", "plain CAVIA, expname again"}
+    with pytest.raises(UserError, match="has the seed 1 of"):
+        curves.curves([*two_groups[:3], named], tmp_path / "out", group_by=("method",))
+
+
+def test_interquartile_mean(tmp_path):
+    """Of 0, 1, 2, 3, 100 the lowest and the highest are left out; four seeds have their mean."""
+    values = enumerate((0.0, 1.0, 2.0, 3.0, 100.0))
+    folders = [made_up_run(tmp_path / str(seed), seed, [value]) for seed, value in values]
+    for count, expected in ((5, 2.0), (4, 1.5)):
+        curves.curves(folders[:count], tmp_path / "out", statistic="iqm")
+        (row,) = table(tmp_path / "out")
+        assert float(row["value"]) == expected
+
+
+def test_iterations_that_all_runs_have(tmp_path):
+    folders = [made_up_run(tmp_path / "a", 1, [1.0, 2.0, 3.0]), made_up_run(tmp_path / "b", 2, [3.0, 4.0])]
+    curves.curves(folders, tmp_path / "out")
+    assert [(row["iteration"], float(row["value"])) for row in table(tmp_path / "out")] == [("0", 2.0), ("1", 3.0)]
+
+
+def test_smoothing():
+    np.testing.assert_allclose(curves.smoothed(np.array([2.0, 4.0, 9.0, 2.0]), 3), [2.0, 3.0, 5.0, 5.0])
+    np.testing.assert_array_equal(curves.smoothed(np.array([2.0, 4.0]), 1), [2.0, 4.0])
+
+
+def test_only_references_of_every_iteration_are_smoothed(tmp_path):
+    content = {"environment": "e", "method": "m", "source": "s", "after_update": [0, 2, 4]}
+    for name, iterations in (("dense", [5, 6, 7]), ("sparse", [0, 25, 50])):
+        (tmp_path / name).write_text(json.dumps(content | {"iteration": iterations}), encoding="utf-8")
+    dense, sparse = (read_reference(tmp_path / name) for name in ("dense", "sparse"))
+    np.testing.assert_allclose(curves.smoothed_reference(dense, 2).curves["after_update"], [0, 1, 3])
+    np.testing.assert_allclose(curves.smoothed_reference(sparse, 2).curves["after_update"], [0, 2, 4])
+
+
+def test_the_end_of_a_run_is_its_last_tenth():
+    assert curves.last_tenth(np.arange(20.0)) == 18.5
+    assert curves.last_tenth(np.array([3.0, 4.0])) == 4.0
+
+
+def test_a_cut_event_file_is_read_as_far_as_it_goes(tmp_path):
+    folder = made_up_run(tmp_path / "run", 1, [1.0, 2.0, 3.0])
+    (file,) = folder.glob("events*")
+    whole = runs.read_run(folder).curve("evaluation_rew/avg_rew_2")
+    assert whole[0].tolist() == [0, 1, 2] and whole[1].tolist() == [10.0, 20.0, 30.0]
+    file.write_bytes(file.read_bytes()[:-3])
+    assert runs.read_run(folder).curve("evaluation_rew/avg_rew_2")[0].tolist() == [0, 1]
+
+
+def test_files_that_hold_no_events(tmp_path):
+    folder = made_up_run(tmp_path / "run", 1, [1.0])
+    (folder / "events.out.tfevents.9").write_bytes(record(b"\xff" * 4))
+    with pytest.raises(UserError, match="expected TensorBoard events, found something else"):
+        curves.curves([folder], tmp_path / "out")
+    (folder / "events.out.tfevents.9").write_text("time,return\n0,1.5\n")
+    with pytest.raises(UserError, match="expected TensorBoard events: record 1 does not agree with its checksum"):
+        curves.curves([folder], tmp_path / "out")
+
+
+def test_a_resumed_runs_files_are_joined_later_ones_counting(tmp_path):
+    folder = made_up_run(tmp_path / "run", 1, [1.0, 2.0])
+    (file,) = folder.glob("events*")
+    file.rename(folder / "events.out.tfevents.1")
+    other = made_up_run(tmp_path / "other", 1, [7.0, 8.0, 9.0])
+    next(other.glob("events*")).rename(folder / "events.out.tfevents.2")
+    iterations, values = runs.read_run(folder).curve("running_returns/after_update")
+    assert iterations.tolist() == [0, 1, 2] and values.tolist() == [7.0, 8.0, 9.0]

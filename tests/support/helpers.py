@@ -1,0 +1,234 @@
+"""Small made-up policies and episodes, and the plain twins that several tests hold the project's code against."""
+
+import itertools
+import os
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from tensorboardX.proto.event_pb2 import Event
+
+from rl.algorithm.jacobians import unflatten
+from rl.policies import GATES, Architecture, make_policy
+from rl.sampling.episodes import Episodes
+
+ROOT = Path(__file__).resolve().parents[2]
+PATIENCE = 120  # s; bounds every wait for what must happen sooner or later, decides nothing else
+# Every gate and nonlinearity written out; the tests run over the project's own tables, so a new one needs a twin here.
+LITERAL_GATES = {
+    "soft": torch.tanh,
+    "hard": lambda z: 2.0 * (z >= 0).to(z.dtype) - 1,
+    "ste": lambda z: (2.0 * (z >= 0).to(z.dtype) - 1 - z.clamp(-1, 1)).detach() + z.clamp(-1, 1),
+}
+LITERAL_NONLINEARITIES = {"relu": torch.relu, "tanh": torch.tanh, "silu": lambda y: y * torch.sigmoid(y)}
+LAYERS = ("plain", *GATES)
+COMBINATIONS = list(itertools.product(("normal", "categorical"), LAYERS, ("cavia", "maml")))
+# The straight-through gate's derivative is not its own: finite differences see nothing of it.
+WITH_TRUE_DERIVATIVES = [combination for combination in COMBINATIONS if combination[1] != "ste"]
+FAST = {"gamma": 0.9, "gae_lambda": 0.95}
+
+
+def small_policy(head="normal", layer="plain", adaptation="cavia", **sizes):
+    """A policy of 3 observations, 2 actions, 2 context parameters, hidden layers of 5 and 4 units, 3 modulators."""
+    return make_policy(
+        Architecture(
+            **{
+                "observation_size": 3,
+                "action_size": 2,
+                "discrete": head == "categorical",
+                "num_context_params": 2 if adaptation == "cavia" else 0,
+                "hidden_sizes": (5, 4),
+                "nonlinearity": "tanh",
+                "nm_gate": None if layer == "plain" else layer,
+                "nm_size": 0 if layer == "plain" else 3,
+            }
+            | sizes
+        )
+    )
+
+
+def random_params(policy, seed=0, dtype=torch.float64, num_tasks=None):
+    """θ with no entry at zero; with a leading task axis if `num_tasks` is given."""
+    generator = torch.Generator().manual_seed(seed)
+    leading = () if num_tasks is None else (num_tasks,)
+    return {
+        name: 0.5 * torch.randn(*leading, *shape, generator=generator, dtype=dtype)
+        for name, shape in policy.shapes.items()
+    }
+
+
+def made_up_episodes(policy, num_tasks=3, horizon=6, num_episodes=4, seed=0, distinct=None):
+    """Random float64 `Episodes` of unequal lengths; observations from a set of `distinct` ones if that is given."""
+    rng = np.random.default_rng(seed)
+    sizes = policy.architecture
+    shape = (num_tasks, horizon, num_episodes)
+    lengths = rng.integers(1, horizon + 1, (num_tasks, 1, num_episodes))
+    lengths[:, :, 0] = horizon
+    mask = (np.arange(horizon)[:, None] < lengths).astype(np.float64)
+    observations = rng.normal(size=(*shape, sizes.observation_size))
+    if distinct is not None:
+        observations = rng.normal(size=(distinct, sizes.observation_size))[rng.integers(distinct, size=shape)]
+    if sizes.discrete:
+        actions = rng.integers(sizes.action_size, size=shape) * mask.astype(np.int64)
+    else:
+        actions = rng.normal(size=(*shape, sizes.action_size)) * mask[..., None]
+    return Episodes(observations * mask[..., None], actions, rng.normal(size=shape) * mask, mask)
+
+
+def literal_forward(architecture, params, context, observations):
+    """The equations of DESIGN section 1 for one task, with [obs, φ] concatenated.
+
+    Args:
+        params: θ of this task, without a task axis.
+        context: φ [C], or None.
+        observations: [N, O]
+
+    Returns:
+        means or logits [N, A]
+    """
+    x = observations
+    if context is not None:
+        x = torch.cat([observations, context.expand(len(observations), -1)], dim=1)
+    activate = LITERAL_NONLINEARITIES[architecture.nonlinearity]
+    count = len(architecture.hidden_sizes)
+    for i in range(1, count + 1):
+        if architecture.nm_gate is None:
+            x = activate(x @ params[f"layer{i}.weight"].T + params[f"layer{i}.bias"])
+            continue
+        modulators = torch.relu(x @ params[f"layer{i}.in_nm.weight"].T + params[f"layer{i}.in_nm.bias"])
+        logits = modulators @ params[f"layer{i}.out_nm.weight"].T + params[f"layer{i}.out_nm.bias"]
+        gates = LITERAL_GATES[architecture.nm_gate](logits)
+        x = activate((x @ params[f"layer{i}.std.weight"].T + params[f"layer{i}.std.bias"]) * gates)
+    last = f"layer{count + 1}" if architecture.discrete else "mu"
+    return x @ params[f"{last}.weight"].T + params[f"{last}.bias"]
+
+
+def literal_distribution(architecture, params, context, observations):
+    """The same as a torch distribution over the actions of each row."""
+    outputs = literal_forward(architecture, params, context, observations)
+    if architecture.discrete:
+        return torch.distributions.Categorical(logits=outputs)
+    return torch.distributions.Normal(outputs, params["sigma"].exp().expand_as(outputs))
+
+
+def literal_log_prob(distribution, actions):
+    """log π(a) [N], summed over action dimensions."""
+    log_prob = distribution.log_prob(actions)
+    return log_prob if log_prob.dim() == 1 else log_prob.sum(1)
+
+
+class Twin:
+    """Surrogate and KL divergence of one outer step, written out task by task and episode by episode.
+
+    Args:
+        policy, before, after: as of a chunk.
+        chunk: a chunk of the same episodes, whose advantages and options are taken.
+        old: θ_old, flat.
+        first_order: leave the second derivatives of the inner update out.
+    """
+
+    def __init__(self, policy, before, after, chunk, old, first_order=False):
+        self.policy, self.before, self.after, self.chunk = policy, before, after, chunk
+        self.first_order = first_order
+        self.old = [
+            literal_distribution(policy.architecture, *self.adapted(old, k), self.observations(after, k))
+            for k in range(before.mask.shape[0])
+        ]
+
+    def observations(self, episodes, k):
+        return torch.from_numpy(episodes.observations[k]).flatten(0, 1)
+
+    def mean(self, episodes, k, values):
+        """Mean over episodes of the mean over valid steps of values [T·E]."""
+        mask = torch.from_numpy(episodes.mask[k])
+        values = values.reshape(mask.shape)
+        lengths = mask.sum(0).int()
+        return torch.stack([values[: lengths[e], e].mean() for e in range(mask.shape[1])]).mean()
+
+    def adapted(self, vector, k):
+        """(θ, φ') or (θ', None) of task k."""
+        params = unflatten(self.policy, vector)
+        params = {
+            name: value if value.requires_grad else value.clone().requires_grad_() for name, value in params.items()
+        }
+        size = self.policy.architecture.num_context_params
+        context = torch.zeros(size, dtype=torch.float64, requires_grad=True) if size else None
+        distribution = literal_distribution(
+            self.policy.architecture, params, context, self.observations(self.before, k)
+        )
+        log_prob = literal_log_prob(distribution, torch.from_numpy(self.before.actions[k]).flatten(0, 1))
+        loss = -self.mean(self.before, k, self.chunk.before.advantages[k] * log_prob)
+        variables = [context] if size else list(params.values())
+        gradients = torch.autograd.grad(
+            loss, variables, create_graph=not self.first_order, allow_unused=True, materialize_grads=True
+        )
+        stepped = [v - self.chunk.options.fast_lr * g for v, g in zip(variables, gradients, strict=True)]
+        return (params, stepped[0]) if size else (dict(zip(params, stepped, strict=True)), None)
+
+    def __call__(self, vector):
+        """(surrogate loss, KL divergence), means over tasks."""
+        losses, divergences = [], []
+        for k, old in enumerate(self.old):
+            new = literal_distribution(
+                self.policy.architecture, *self.adapted(vector, k), self.observations(self.after, k)
+            )
+            actions = torch.from_numpy(self.after.actions[k]).flatten(0, 1)
+            old_log_prob = literal_log_prob(old, actions).detach()
+            ratio = torch.exp(literal_log_prob(new, actions) - old_log_prob)
+            losses.append(-self.mean(self.after, k, self.chunk.after.advantages[k] * ratio))
+            old = self.detached(old)
+            divergence = torch.distributions.kl_divergence(new, old)
+            divergence = divergence if divergence.dim() == 1 else divergence.mean(1)
+            divergences.append(self.mean(self.after, k, divergence))
+        return torch.stack(losses).mean(), torch.stack(divergences).mean()
+
+    def detached(self, distribution):
+        if self.policy.head.discrete:
+            return torch.distributions.Categorical(logits=distribution.logits.detach())
+        return torch.distributions.Normal(distribution.loc.detach(), distribution.scale.detach())
+
+
+def alive(marker):
+    """Process ids of all processes whose environment holds the text `marker`, zombies left out."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdigit() or int(folder.name) == os.getpid():
+            continue
+        try:
+            if marker.encode() in (folder / "environ").read_bytes():
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return found
+
+
+def becomes(condition, seconds=PATIENCE):
+    """Poll until condition() holds, at most `seconds`; whether it came to hold."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.02)
+    return True
+
+
+def scalars(folder):
+    """The TensorBoard scalars in a folder: tag -> [(iteration, value), …]."""
+    found = {}
+    (path,) = folder.glob("events.out.tfevents.*")
+    content = path.read_bytes()
+    while content:
+        # A record: its length (8 bytes), a checksum (4), the event, a checksum (4).
+        length = int.from_bytes(content[:8], "little")
+        event = Event.FromString(content[12 : 12 + length])
+        for value in event.summary.value:
+            found.setdefault(value.tag, []).append((event.step, value.simple_value))
+        content = content[16 + length :]
+    return found
+
+
+def only_run(folder):
+    """The folder of the only run below `folder` (logs or saves)."""
+    (run,) = folder.glob("*/*/*")
+    return run

@@ -1,0 +1,218 @@
+"""Environments as a user might bring them: `--env-name tests.support.user_environments:Walk-v0`."""
+
+import gymnasium
+import numpy as np
+from gymnasium.spaces import Box, Dict, Discrete
+
+from rl.envs.navigation import Navigation
+
+
+class Walk(gymnasium.Env):
+    """Walk on a line to a hidden place, in steps of 1, 2 or 3 with a random slip; the end is passing it.
+
+    Observations are int16 [2, 1]: the position and the number of steps.
+    """
+
+    observation_space = Box(-100, 100, (2, 1), np.int16)
+    action_space = Discrete(3, start=1)
+
+    patience = 100
+
+    def __init__(self):
+        self.place = 5
+
+    def sample_tasks(self, num_tasks, split, rng):
+        return [{"place": int(place)} for place in rng.integers(4, 60, size=num_tasks)]
+
+    def set_tasks(self, tasks):
+        (task,) = tasks
+        self.place = task["place"]
+
+    def _observation(self):
+        return np.array([[self.position], [self.steps]], np.int16)
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.position = self.steps = 0
+        return self._observation(), {}
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        return self._move(int(action))
+
+    def _move(self, stride):
+        self.position += stride - int(self.np_random.integers(2))
+        self.steps += 1
+        given_up = self.steps == self.patience
+        return self._observation(), -1.0, self.position >= self.place, given_up, {"steps": self.steps}
+
+
+class Impatient(Walk):
+    """The same, which truncates by itself, before the horizon of its registration."""
+
+    patience = 18
+
+
+class Reach(Walk):
+    """The same with a Box of another shape for actions, float64."""
+
+    action_space = Box(-1.0, 3.0, (1, 2), np.float64)
+
+    def step(self, action):
+        assert action.shape == (1, 2) and action.dtype == np.float64
+        return self._move(1 if action.sum() > 0 else 2)
+
+
+class Seek(gymnasium.Env):
+    """Walk on a line towards a place; it tells whether it is there. No step is longer than its actions allow."""
+
+    observation_space = Box(-np.inf, np.inf, (1,), np.float32)
+    action_space = Box(-0.5, 0.25, (1,), np.float32)
+
+    def sample_tasks(self, num_tasks, split, rng):
+        return [{"place": place} for place in rng.uniform(-3, 1, num_tasks).tolist()]
+
+    def set_tasks(self, tasks):
+        self.place = tasks[0]["place"]
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.position = np.zeros(1, np.float32)
+        return self.position, {}
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        self.position = self.position + action
+        distance = abs(self.position[0] - self.place)
+        return self.position, -distance, False, False, {"success": distance < 0.3}
+
+
+class Dull(Seek):
+    """Whatever is done earns nothing, so nothing can be learnt; of success it tells only where there is some."""
+
+    def step(self, action):
+        observation, _, terminated, truncated, info = super().step(action)
+        return observation, 0.0, terminated, truncated, info if info["success"] else {}
+
+
+class Scale(gymnasium.RewardWrapper):
+    """What a user might put around an environment: the agent is to learn from scaled rewards."""
+
+    def reward(self, reward):
+        return 2.0 * reward
+
+
+class Untrue(Seek):
+    """A step that gives something else than is declared, which the task names: {"gives": [what, value]}."""
+
+    def set_tasks(self, tasks):
+        self.gives = dict([tasks[0]["gives"]]) if "gives" in tasks[0] else {}
+        self.place = 0.0
+
+    def reset(self, *, seed=None, options=None):
+        observation, info = super().reset(seed=seed)
+        return self.gives.get("first observation", observation), info
+
+    def step(self, action):
+        observation, reward, terminated, truncated, info = super().step(action)
+        info = {"success": self.gives["success"]} if "success" in self.gives else info
+        gives = self.gives.get
+        return gives("observation", observation), gives("reward", reward), terminated, truncated, info
+
+
+class Taskless(gymnasium.Env):
+    observation_space = Box(0, 1, (1,), np.float32)
+    action_space = Discrete(2)
+
+
+class Listed(Walk):
+    """An observation that is no Box."""
+
+    observation_space = Dict({"position": Box(0, 1, (1,), np.float32)})
+
+
+class Switches(Walk):
+    """Actions that no policy here has."""
+
+    action_space = Dict({"left": Discrete(2)})
+
+
+class Careless(Walk):
+    """Tasks of which JSON knows nothing."""
+
+    def sample_tasks(self, num_tasks, split, rng):
+        return [{"place": place} for place in rng.integers(4, 60, size=num_tasks)]
+
+
+class Short(Walk):
+    """One task, however many are asked for."""
+
+    def sample_tasks(self, num_tasks, split, rng):
+        return [{"place": 4}]
+
+
+class Untested(Walk):
+    """Has no tasks to test on."""
+
+    def sample_tasks(self, num_tasks, split, rng):
+        return super().sample_tasks(num_tasks, split, rng) if split == "train" else None
+
+
+class Tiring(Walk):
+    """Runs out of tasks, after those for two iterations with an evaluation each."""
+
+    left = 6
+
+    def sample_tasks(self, num_tasks, split, rng):
+        Tiring.left -= 1
+        return super().sample_tasks(num_tasks if Tiring.left >= 0 else 0, split, rng)
+
+
+class ShortVector(Navigation):
+    """A vector environment with one task, however many are asked for."""
+
+    def sample_tasks(self, num_tasks, split, rng):
+        return super().sample_tasks(1, split, rng)
+
+
+class Doubles(Navigation):
+    """A vector environment with float64 observations."""
+
+    def __init__(self, num_envs):
+        super().__init__(num_envs)
+        self.single_observation_space = Box(-10, 10, (2,), np.float64)
+
+
+class Lonely(Navigation):
+    """A vector environment that tells the first episode's observation alone."""
+
+    def observe(self):
+        return super().observe()[0]
+
+
+class Autoreset(Navigation):
+    """A vector environment that restarts by itself."""
+
+    metadata = {"autoreset_mode": gymnasium.vector.AutoresetMode.NEXT_STEP}
+
+
+class TasklessVector(gymnasium.vector.VectorEnv):
+    """A vector environment whose tasks cannot be set; `Walk` stands behind it."""
+
+    metadata = {"autoreset_mode": gymnasium.vector.AutoresetMode.DISABLED}
+
+    def __init__(self, num_envs, max_episode_steps):
+        self.num_envs = num_envs
+
+
+for scalar in (
+    Walk, Impatient, Reach, Seek, Dull, Untrue, Taskless, Listed, Switches, Careless, Short, Untested, Tiring,
+):  # fmt: skip
+    gymnasium.register(f"{scalar.__name__}-v0", entry_point=scalar, max_episode_steps=20)
+for vector in (ShortVector, Doubles, Lonely, Autoreset):
+    gymnasium.register(f"{vector.__name__}-v0", vector_entry_point=vector)
+gymnasium.register("Scaled-v0", entry_point=lambda: Scale(Seek()), max_episode_steps=20)
+gymnasium.register("Endless-v0", entry_point=Walk)
+gymnasium.register("OwnVector-v0", vector_entry_point=Navigation)
+gymnasium.register("Both-v0", entry_point=Walk, vector_entry_point=TasklessVector, max_episode_steps=20)
+gymnasium.register("TasklessVector-v0", vector_entry_point=TasklessVector, max_episode_steps=20)

@@ -1,0 +1,293 @@
+import dataclasses
+import json
+import os
+
+import pytest
+
+from rl import policies
+from rl.config import (
+    GATES,
+    HERE,
+    NEUTRAL,
+    NONLINEARITIES,
+    Config,
+    flag_of,
+    load_config,
+    parse_given,
+    parse_options,
+    without_effect,
+)
+from rl.errors import UserError
+from rl.evaluation import runs
+from rl.experiment import resume
+from rl.experiment.resume import choose
+
+# The published options with the defaults of the published code, and the new ones.
+DEFAULTS = {
+    "--env-name": "2DNavigation-v0",
+    "--env-config-path": "",
+    "--gamma": 0.95,
+    "--tau": 1.0,
+    "--first-order": False,
+    "--num-context-params": 2,
+    "--neuromodulation": False,
+    "--nm-size": 10,
+    "--nm-gate": "hard",
+    "--maml": False,
+    "--hidden-size": 100,
+    "--num-layers": 2,
+    "--nonlinearity": "relu",
+    "--test-freq": 10,
+    "--num-test-steps": 5,
+    "--test-batch-size": 40,
+    "--halve-test-lr": False,
+    "--fast-batch-size": 20,
+    "--fast-lr": 1.0,
+    "--num-batches": 500,
+    "--meta-batch-size": 20,
+    "--max-kl": 1e-2,
+    "--cg-iters": 10,
+    "--cg-damping": 1e-5,
+    "--ls-max-steps": 15,
+    "--ls-backtrack-ratio": 0.8,
+    "--num-workers": os.cpu_count() or 1,
+    "--seed": 42,
+    "--make_deterministic": False,
+    "--expname": "",
+    "--device": "auto",
+    "--save-freq": 1,
+    "--logdir": str(HERE / "logs"),
+    "--savedir": str(HERE / "saves"),
+}
+OTHERS = {str: "other", int: 3, float: 0.25}
+CHOSEN = {"--nm-gate": "soft", "--nonlinearity": "tanh", "--device": "cpu"}
+
+
+def field(flag):
+    return flag.removeprefix("--").replace("-", "_")
+
+
+def test_every_option_has_its_default():
+    config = parse_options([])
+    assert {flag: getattr(config, field(flag)) for flag in DEFAULTS} == DEFAULTS
+
+
+@pytest.mark.parametrize("flag", DEFAULTS)
+def test_every_option_can_be_set(flag):
+    default = DEFAULTS[flag]
+    if isinstance(default, bool):
+        value, line = True, [flag]
+    else:
+        value = CHOSEN.get(flag, OTHERS[type(default)])
+        line = [flag, str(value)]
+    config = parse_options(line)
+    assert value != default
+    assert getattr(config, field(flag)) == value
+    assert dataclasses.replace(config, **{field(flag): default}) == Config()
+
+
+def test_every_option_is_explained(capsys):
+    with pytest.raises(SystemExit) as caught:
+        parse_options(["--help"])
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    assert all(flag in text for flag in DEFAULTS)
+    assert all(f.metadata["help"] for f in dataclasses.fields(Config))
+
+
+def test_choices_are_those_that_there_are():
+    assert set(NONLINEARITIES) == set(policies.NONLINEARITIES)
+    assert set(GATES) == set(policies.GATES)
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        (["--unknown", "3"], "--unknown"),
+        (["--fast-batch", "3"], "--fast-batch"),  # no abbreviations: a typo must not train for a day
+        (["stray"], "stray"),
+        (["--seed"], "--seed"),
+        (["--seed", "4.5"], "--seed"),
+        (["--seed", "-1"], "--seed: expected at least 0, got -1"),
+        (["--seed", str(2**32)], "--seed: expected at most 4294967295"),
+        (["--nonlinearity", "sigmoid"], "--nonlinearity: expected one of relu, tanh, silu, got 'sigmoid'"),
+        (["--nm-gate", "firm"], "--nm-gate: expected one of hard, soft, ste"),
+        (["--device", "abacus"], "--device: expected one of auto, cpu, cuda"),
+        (["--gamma", "1.5"], "--gamma: expected at most 1"),
+        (["--gamma", "nan"], "--gamma: expected a finite number"),
+        (["--tau", "-0.1"], "--tau: expected at least 0"),
+        (["--fast-lr", "0"], "--fast-lr: expected more than 0"),
+        (["--fast-lr", "inf"], "--fast-lr: expected a finite number"),
+        (["--max-kl", "-1"], "--max-kl: expected more than 0"),
+        (["--ls-backtrack-ratio", "1"], "--ls-backtrack-ratio: expected less than 1"),
+        (["--num-test-steps", "128"], "--num-test-steps: expected at most 127"),
+        (["--expname", "../up"], "--expname: expected a name without slashes"),
+        *[
+            ([flag, value], f"{flag}: expected at least 1, got {value}")
+            for flag in (
+                "--num-context-params", "--nm-size", "--hidden-size", "--num-layers", "--test-freq", "--num-test-steps",
+                "--test-batch-size", "--fast-batch-size", "--num-batches", "--meta-batch-size", "--cg-iters",
+                "--ls-max-steps", "--num-workers", "--save-freq", "--tasks-per-group",
+            )
+            for value in ("0", "-2")
+        ],
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)  # fmt: skip
+def test_what_cannot_be_is_refused_in_one_line(line, message):
+    with pytest.raises(UserError) as caught:
+        parse_options(line)
+    assert message in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("line", [["--gamma", "1"], ["--gamma", "0"], ["--tau", "1.0"], ["--tau", "0"]])
+def test_limits_that_are_allowed(line):
+    assert parse_options(line)
+
+
+@pytest.mark.parametrize("neuromodulation", [False, True])
+@pytest.mark.parametrize("maml", [False, True])
+def test_methods(neuromodulation, maml):
+    expected = {(False, False): "cavia", (True, False): "nm_cavia", (False, True): "maml", (True, True): "nm_maml"}
+    assert Config(neuromodulation=neuromodulation, maml=maml).method == expected[neuromodulation, maml]
+
+
+@pytest.mark.parametrize(
+    "line, warnings",
+    [
+        ([], []),
+        (["--nm-gate", "hard"], ["--nm-gate: no effect without --neuromodulation"]),
+        (["--nm-gate-bias", "1", "--nm-size", "4"], ["--nm-size, --nm-gate-bias: no effect without --neuromodulation"]),
+        (["--nm-size", "4", "--neuromodulation", "--nm-gate", "soft"], []),
+        (["--nm-size", "4", "--match-params"], []),
+        (["--nm-size", "4", "--match-params", "--nm-gate", "ste"], ["--nm-gate: no effect without --neuromodulation"]),
+        (["--num-context-params", "2"], []),
+        (["--num-context-params", "2", "--maml"],
+         ["--num-context-params: no effect with --maml, which adapts all weights"]),
+        (["--maml", "--neuromodulation"], []),
+        (["--neuromodulation", "--nm-gate", "ste", "--nm-gate-bias", "-1"], []),
+        (["--neuromodulation", "--nm-gate", "ste", "--nm-gate-bias", "2"],
+         ["--nm-gate-bias 2: beyond ±1 ste passes no gradient, so such gates stay; expected a bias within ±1"]),
+    ],
+)  # fmt: skip
+def test_what_is_given_in_vain_is_told(line, warnings):
+    given, _ = parse_given(line)
+    assert list(without_effect(given, Config(**given))) == warnings
+
+
+@pytest.mark.parametrize("resume", [[], ["--resume", "auto"]])
+def test_what_is_given_in_vain_is_a_warning_and_no_error(resume, tmp_path, capsys):
+    line = ["--nm-size", "4", "--nm-gate", "soft", "--logdir", str(tmp_path), *resume]
+    config, _ = choose(line)
+    assert config.nm_size == 4
+    assert capsys.readouterr().err == "warning: --nm-size, --nm-gate: no effect without --neuromodulation\n"
+
+
+def test_every_option_of_the_gates_is_told_of():
+    """Those that are still to come, too."""
+    options = [field.name for field in dataclasses.fields(Config) if field.name.startswith("nm_")]
+    (warning,) = without_effect(dict.fromkeys(options), Config())
+    assert len(options) >= 3 and all(flag_of(Config.__dataclass_fields__[name]) in warning for name in options)
+
+
+def test_a_config_is_immutable():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config().seed = 1
+
+
+def written(tmp_path, content):
+    path = tmp_path / "config.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+def whole(**changes):
+    return dataclasses.asdict(Config()) | changes
+
+
+def test_a_config_comes_back_from_its_file(tmp_path):
+    config = Config(seed=7, fast_lr=0.1, neuromodulation=True, nm_gate="soft", expname="name", num_workers=3)
+    extra = {"input_size": 2, "output_size": 3, "versions": {"torch": "1"}, "git_commit": None}
+    assert load_config(written(tmp_path, dataclasses.asdict(config) | extra)) == (config, extra)
+
+
+def test_what_an_older_file_does_not_have_takes_its_default(tmp_path):
+    content = whole(seed=7)
+    del content["tasks_per_group"], content["device"]
+    assert load_config(written(tmp_path, content)) == (Config(seed=7), {})
+
+
+def test_whole_numbers_are_floats_too(tmp_path):
+    config, _ = load_config(written(tmp_path, whole(fast_lr=1)))
+    assert config.fast_lr == 1
+
+
+@pytest.mark.parametrize("missing", ["env_name", "hidden_size", "maml", "fast_lr", "gamma", "num_context_params"])
+def test_missing_keys_are_named(tmp_path, missing):
+    content = whole()
+    del content[missing]
+    with pytest.raises(UserError, match=f"config.json: lacks the keys {missing}$"):
+        load_config(written(tmp_path, content))
+
+
+def test_unknown_keys_are_named(tmp_path):
+    with pytest.raises(UserError, match=r"config.json: unknown keys hidden_sizes, zeal$"):
+        load_config(written(tmp_path, whole(zeal=1, hidden_sizes=3)))
+
+
+@pytest.mark.parametrize(
+    "key, value, expected",
+    [
+        ("hidden_size", True, "expected int"),
+        ("hidden_size", 10.0, "expected int"),
+        ("hidden_size", "10", "expected int"),
+        ("hidden_size", None, "expected int"),
+        ("maml", 1, "expected bool"),
+        ("maml", "false", "expected bool"),
+        ("fast_lr", False, "expected float"),
+        ("fast_lr", "0.1", "expected float"),
+        ("fast_lr", [0.1], "expected float"),
+        ("env_name", 3, "expected str"),
+        ("env_config_path", None, "expected str"),
+        ("hidden_size", 0, "expected at least 1"),
+        ("nonlinearity", "sigmoid", "expected one of"),
+    ],
+)
+def test_values_of_the_wrong_type_are_refused(tmp_path, key, value, expected):
+    with pytest.raises(UserError) as caught:
+        load_config(written(tmp_path, whole(**{key: value})))
+    text = str(caught.value)
+    assert "config.json" in text and flag_of(Config.__dataclass_fields__[key]) in text and expected in text
+
+
+@pytest.mark.parametrize("content", ["", "{", "[1, 2]", "3", "null", "[" * 100_000])
+def test_what_is_no_json_object_is_refused(tmp_path, content):
+    with pytest.raises(UserError, match=r"config.json: expected a JSON (file|object)") as caught:
+        load_config(written(tmp_path, content))
+    assert "\n" not in str(caught.value)
+
+
+def test_bytes_that_are_no_text_and_missing_files_are_refused(tmp_path):
+    path = tmp_path / "config.json"
+    for content in (None, b"\xff\xfe\x00"):
+        if content is not None:
+            path.write_bytes(content)
+        with pytest.raises(UserError, match=r"config.json: expected a JSON file"):
+            load_config(path)
+    with pytest.raises(UserError):
+        load_config(tmp_path)
+
+
+def test_a_number_too_large_for_a_float_is_refused(tmp_path):
+    text = json.dumps(whole(fast_lr=0.5)).replace("0.5", "1" + "0" * 400)
+    with pytest.raises(UserError):
+        load_config(written(tmp_path, text))
+
+
+def test_what_changes_no_result_is_declared_beside_the_option():
+    assert {
+        "num_workers", "worker_timeout", "learner_memory", "make_deterministic", "expname", "device", "quiet",
+        "save_freq", "logdir", "savedir",
+    } == NEUTRAL  # fmt: skip
+    assert NEUTRAL - {"expname"} | {"num_batches"} == resume.FREE
+    assert NEUTRAL | {"seed", "env_config_path"} == runs.IRRELEVANT
