@@ -80,20 +80,20 @@ def difference(runs, baseline):
 
 
 def sentence(row, found, methods):
-    """What is found, in words: of each method, how its difference to the baseline stands to its interval."""
+    """What is found, in words: the methods whose difference to the baseline is told apart from 0, and the others."""
     if row.baseline not in found:
         return "Found here: nothing yet; the baseline was not run."
-    words = []
+    verdicts = {"better": [], "worse": [], "not told apart from it": []}
     for method, runs in found.items():
         compared = method != row.baseline and difference(runs, found[row.baseline])
         if compared:
             low, high = compared[0].interval
-            verdict = "better" if low > 0 else "worse" if high < 0 else "no difference told"
-            words.append(f"{methods[method].title}: {verdict} ({compared[0]})")
+            verdict = "better" if low > 0 else "worse" if high < 0 else "not told apart from it"
+            verdicts[verdict].append(f"{methods[method].title} ({compared[0]})")
+    words = "; ".join(f"{verdict}: {', '.join(titles)}" for verdict, titles in verdicts.items() if titles)
     if not words:
-        return "Found here: nothing yet that could be compared."
-    title = methods[row.baseline].title
-    return f"Found here, return after the last update minus that of {title}: " + "; ".join(words) + "."
+        return "Found here: nothing yet that could be compared with an interval."
+    return f"Found here, by the return after the last update, compared with {methods[row.baseline].title}: {words}."
 
 
 def section(row, found, methods):
