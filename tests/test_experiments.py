@@ -169,10 +169,10 @@ def test_the_sentence_follows_the_interval():
     )
     found = {"cavia": made_up(1.0, [1, 2, 3]), "nm_hard": better, "nm_soft_2": worse}
     text = report.sentence(row, found, TABLE.methods)
-    assert "hard gates, as published: better (1.10 [0.85, 1.35])" in text
-    assert "soft gates, bias 2: worse (−1.10 [−1.35, −0.85])" in text
+    assert "better: hard gates, as published (1.10 [0.85, 1.35])" in text
+    assert "worse: soft gates, bias 2 (−1.10 [−1.35, −0.85])" in text
     text = report.sentence(row, found | {"nm_hard": unsure}, TABLE.methods)
-    assert "hard gates, as published: no difference told (−0.63 [" in text
+    assert "not told apart from it: hard gates, as published (−0.63 [" in text
     assert "nothing yet" in report.sentence(row, {"nm_hard": better}, TABLE.methods)
 
 
