@@ -324,7 +324,7 @@ def test_a_users_files_hide_no_module_and_are_found(tmp_path):
     for folder in (standing, tmp_path, tmp_path / "rl"):
         for name in ("random", "torch", "numpy", "tempfile", "selectors"):
             (folder / f"{name}.py").write_text("raise RuntimeError('not meant')\n")
-    shutil.copy(ROOT / "tests" / "broken_env.py", standing / "mine.py")
+    shutil.copy(ROOT / "tests" / "support" / "broken_env.py", standing / "mine.py")
 
     def command(program, *line):
         return shlex.join([sys.executable, str(tmp_path / "rl" / program), *map(str, line)])

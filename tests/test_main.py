@@ -212,7 +212,7 @@ def test_an_environment_cannot_end_the_program_with_0(tmp_path, monkeypatch, cap
         ),
         (
             ["--env-name", "tests.support.user_environments:Untested-v0"],
-            "--test-batch-size 6: environment tests.user_env",
+            "--test-batch-size 6: environment tests.support.user_env",
         ),
     ],
 )

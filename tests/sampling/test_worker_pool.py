@@ -203,7 +203,7 @@ def test_closing_ends_workers_that_are_busy(tmp_path):
 
 SCRIPT = """
 import sys
-from tests import test_sampler as t
+from tests.sampling import test_worker_pool as t
 t.sampler(2).sample(t.PARAMS, [{"waits": sys.argv[1] + str(i)} for i in range(2)], t.SAMPLING, t.ORIGIN)
 """
 
