@@ -183,10 +183,36 @@ def over_seeds(values):
 
 def page(rows, methods, folder=RESULTS):
     """docs/results.md as text."""
-    lines = [INTRODUCTION, *summary(rows, methods, folder), ""]
+    lines = [INTRODUCTION, *summary(rows, methods, folder), "", *gates(rows, methods, folder)]
     for row in rows:
         lines += section(row, load(row, folder), methods)
     return "\n".join(lines).rstrip("\n") + "\n"
+
+
+def gates(rows, methods, folder=RESULTS):
+    """Gates that learn, by kind and initial bias, in the experiments that tried them: list of lines."""
+    tried = [(row, load(row, folder)) for row in rows if row.name in GATES_TRIED_ON]
+    names = [
+        name
+        for name in sorted(methods)
+        if name.startswith(("nm_soft", "nm_ste")) and any(name in found for _, found in tried)
+    ]
+    if not names:
+        return []
+    lines = [
+        GATES,
+        f"| return after the last update | {' | '.join(row.title for row, _ in tried)} |",
+        "|---|" + "---|" * len(tried),
+    ]
+    for name in names:
+        cells = [
+            f"{estimate([after(run) for run in found[name].values()])}; seeds: {len(found[name])}"
+            if name in found
+            else ""
+            for _, found in tried
+        ]
+        lines.append(f"| {methods[name].title} | {' | '.join(cells)} |")
+    return [*lines, ""]
 
 
 def summary(rows, methods, folder=RESULTS):
@@ -228,6 +254,16 @@ def draw(row, found, methods):
 
 
 LINES = ["-"] * 6 + ["--"] * 6
+
+
+GATES_TRIED_ON = ("ctgraph_d2", "navigation_bias")
+GATES = """## Gates that learn: which kind, how far open
+
+Start with `--nm-gate ste` and bias 0. Where soft gates are wanted, as the paper has them for continuous control, open
+them with `--nm-gate-bias 2`: these runs tell no difference between 1, 2 and 3, and 2 is the value with which they were
+first seen to learn earlier on Half-Cheetah. Straight-through gates with a bias beyond ±1 never learn: no gradient
+passes.
+"""
 
 
 INTRODUCTION = """# Results
