@@ -3,14 +3,12 @@
 import dataclasses
 import errno
 import json
-import multiprocessing
 import os
 import pickle
 import re
 import resource
 import shutil
 import signal
-import sys
 from pathlib import Path
 
 import gymnasium
@@ -20,20 +18,17 @@ import torch
 from gymnasium.spaces import Box
 from tensorboardX.event_file_writer import EventsWriter
 
-import rl.envs
 import rl.main
 from rl.errors import UserError
-from rl.experiment.build import Parts
 from rl.experiment.folders import load_policy
 from rl.experiment.state import DAMAGED_STATE, OLDER_STATE, STATE, Counters, State, load_state, save_state
 from rl.main import MAX_FLIGHT_RECORDS, MAX_REJECTED_IN_A_ROW, main
-from rl.sampling import processes
-from rl.sampling.rollout import Phases, meta_rollout
 from tests import conformance
-from tests.support.helpers import PATIENCE, random_params, small_policy
-from tests.torture import SHORT, damage_states, into, points, record, run_of
+from tests.support.helpers import random_params, small_policy
+from tests.support.in_process import InProcessSampler
+from tests.support.sabotage import FEW, run
+from tests.torture import damage_states, into, points, record, run_of
 
-FEW = [*SHORT, "--num-batches", "4"]
 NAVIGATION = [
     "--env-name", "2DNavigation-v0", "--meta-batch-size", "4", "--fast-batch-size", "3", "--test-batch-size", "4",
     "--num-test-steps", "1", "--hidden-size", "8", "--test-freq", "99", "--tasks-per-group", "2",
@@ -82,34 +77,6 @@ for fault, options in {
     "HugeReward": {"reward": 1e300},
 }.items():
     gymnasium.register(f"{fault}-v0", entry_point=Faulty, max_episode_steps=5, kwargs=options)
-
-
-class Here:
-    """A sampler without workers."""
-
-    def __init__(self, parts):
-        self.parts = parts
-        self.restarts = 0
-
-    def sample(self, params, tasks, sampling, origin):
-        size, (name, options, _) = self.parts.config.tasks_per_group, self.parts.setting
-        groups = []
-        for start in range(0, len(tasks), size):
-            group = tasks[start : start + size]
-            env = rl.envs.make(name, len(group) * sampling.num_episodes, **options)
-            place = origin._replace(first_task=origin.first_task + start)
-            groups.append(meta_rollout(env, self.parts.policy, params, group, sampling, place))
-        return Phases.concatenate(groups)
-
-    def __enter__(self):
-        return self
-
-    def __exit__(self, *_):
-        pass
-
-
-def nothing():
-    """No sabotage."""
 
 
 def kill_at(count):
@@ -174,36 +141,14 @@ def spoil_actions_of(task):
     """A task's actions after the inner update are infinite once they were sampled: the learner meets what the sampler
     did not. So are their log-probabilities, and their ratio is ∞/∞ on any processor.
     """
-    sample = Here.sample
+    sample = InProcessSampler.sample
 
     def spoiled(*arguments):
         phases = sample(*arguments)
         phases.episodes[-1].actions[task] = np.inf
         return phases
 
-    Here.sample = spoiled
-
-
-def live(line, output, sabotage, arguments):
-    """The life of the process."""
-    sys.stdout = sys.stderr = output.open("w", buffering=1)
-    Parts.sampler = lambda parts: Here(parts)
-    sabotage(*arguments)
-    sys.exit(main(line))
-
-
-def run(folder, line, sabotage=nothing, *arguments):
-    """Run main.py's main in a process of its own: (exit status, what it printed)."""
-    folder.mkdir(exist_ok=True)
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["rl.sampling.worker_pool"])
-    output = folder / "output"
-    process = context.Process(target=live, args=([*line, *into(folder)], output, sabotage, arguments))
-    with processes.starting():
-        process.start()
-    process.join(PATIENCE)
-    assert process.exitcode is not None
-    return process.exitcode, output.read_text()
+    InProcessSampler.sample = spoiled
 
 
 @pytest.fixture(scope="module")

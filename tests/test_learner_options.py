@@ -5,7 +5,8 @@ import pytest
 
 from rl.algorithm.chunks import Chunk
 from rl.main import main
-from tests.support.helpers import only_run, scalars
+from tests.support.event_files import scalars
+from tests.support.helpers import only_run
 
 SMALL = [
     "--num-context-params", "3", "--hidden-size", "8", "--fast-lr", "0.5", "--meta-batch-size", "3",

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from rl.main import main
-from tests.support.helpers import only_run, scalars
+from tests.support.event_files import scalars
+from tests.support.helpers import only_run
 
 SMALL = [
     "--num-context-params", "5", "--hidden-size", "16", "--fast-lr", "0.5", "--meta-batch-size", "10",

@@ -13,7 +13,8 @@ import torch
 from rl.config import load_config, parse_options
 from rl.main import main
 from tests.support.broken_env import leaving
-from tests.support.helpers import PATIENCE, ROOT, alive, becomes, only_run, scalars
+from tests.support.event_files import scalars
+from tests.support.helpers import PATIENCE, ROOT, alive, becomes, only_run
 
 GRAPH = ROOT / "rl" / "envs" / "ctgraph" / "ctgraph_d2.json"
 NAVIGATION = ["--env-name", "2DNavigation-v0", "--neuromodulation", "--nm-size", "3"]

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.support.documents import README, code_blocks, commands
+from tests.support.documents import README, code_blocks, commands, training_command
 from tests.support.helpers import ROOT
 
 FEWER_BATCHES = ["--num-batches", "1"]
@@ -24,12 +24,6 @@ LARGER = [
 LARGER_AND_SLOW = ["HalfCheetahVel-v1", "AntDir-v1", "AntPos-v0", "ML45-v2"]
 # The README gives them the options of AntVel-v1.
 LIKE_ANT_VEL = {"AntDir-v1", "AntPos-v0"}
-
-
-def training_command(*words):
-    """README's only main.py command that has all of `words`."""
-    (found,) = (arguments for arguments in commands("main.py") if set(words) <= set(arguments))
-    return found
 
 
 def evaluations():

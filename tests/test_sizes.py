@@ -10,8 +10,8 @@ from gymnasium.spaces import Box
 from rl import main, memory, test
 from rl.config import Config, parse_given
 from rl.experiment.build import Parts
+from tests.support.documents import commands
 from tests.support.helpers import ROOT
-from tests.test_readme import commands
 
 MACHINE = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 

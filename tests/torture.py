@@ -21,9 +21,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tensorboardX.proto.event_pb2 import Event
 
 from rl.experiment.state import STATE, Counters, State, load_state, save_state
+from tests.support import event_files
 from tests.support.helpers import PATIENCE, ROOT, alive, becomes, random_params, small_policy
 
 GRAPH = str(ROOT / "rl" / "envs" / "ctgraph" / "ctgraph_d2.json")
@@ -52,20 +52,11 @@ def run_of(folder):
 
 
 def points(logs):
-    """Every point in every event file of a folder: (tag, iteration) -> value. None may be there twice or in part."""
+    """Every point in every event file of a folder: (tag, iteration) -> value. None may be there twice."""
     found = {}
-    for path in sorted(logs.glob("events.out.tfevents.*")):
-        content = path.read_bytes()
-        while content:
-            # A record: its length (8 bytes), a checksum (4), the event, a checksum (4).
-            length = int.from_bytes(content[:8], "little")
-            assert len(content) >= length + 16, f"{path}: half a record"
-            event = Event.FromString(content[12 : 12 + length])
-            for value in event.summary.value:
-                if value.HasField("simple_value"):
-                    assert (value.tag, event.step) not in found, f"{path}: {value.tag} twice at {event.step}"
-                    found[value.tag, event.step] = value.simple_value
-            content = content[16 + length :]
+    for tag, iteration, value in event_files.points(logs):
+        assert (tag, iteration) not in found, f"{logs}: {tag} twice at {iteration}"
+        found[tag, iteration] = value
     return found
 
 

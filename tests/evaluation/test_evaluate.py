@@ -7,7 +7,7 @@ from rl.config import Config
 from rl.evaluation.evaluate import by_class, evaluate, successes, summarize
 from rl.experiment.build import Parts
 from rl.sampling.episodes import Episodes
-from tests.test_faults import Here
+from tests.support.in_process import InProcessSampler
 
 
 def test_summarize_by_hand():
@@ -39,7 +39,7 @@ def test_the_learning_rate_is_halved_after_the_first_update(halve, expected):
 def test_evaluate_draws_test_tasks_from_streams_of_its_own():
     parts = Parts(Config(num_test_steps=2, seed=8, fast_batch_size=3, test_batch_size=5))
     params = parts.initial_params()
-    with Here(parts) as sampler:
+    with InProcessSampler(parts.setting) as sampler:
         tasks, phases = evaluate(parts, sampler, params, 6, 5)
         assert evaluate(parts, sampler, params, 6, 5)[0] == tasks
         assert evaluate(parts, sampler, params, 7, 5)[0] != tasks

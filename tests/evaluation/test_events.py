@@ -1,18 +1,10 @@
-import struct
-
 import numpy as np
 import pytest
-from tensorboardX.record_writer import masked_crc32c
 
 from rl.errors import UserError
 from rl.evaluation import events
 from rl.experiment.logger import Logger
-
-
-def record(event):
-    """A record of an event file, with the checksums of tensorboardX."""
-    length = struct.pack("<Q", len(event))
-    return length + struct.pack("<I", masked_crc32c(length)) + event + struct.pack("<I", masked_crc32c(event))
+from tests.support.event_files import record
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ from rl.config import NEUTRAL, parse_options
 from rl.evaluation.evaluate import evaluate
 from rl.experiment import console, standing
 from rl.experiment.build import Parts
-from rl.sampling.rollout import meta_rollout
 from tests.support.helpers import only_run
+from tests.support.in_process import InProcessSampler
 
 
 class Terminal(io.StringIO):
@@ -100,13 +100,7 @@ def test_gate_summary(options):
     )
     parts = Parts(config)
     params = parts.initial_params()
-
-    class InThisProcess:
-        def sample(self, params, tasks, sampling, origin):
-            env = type(parts.env)(len(tasks) * sampling.num_episodes)
-            return meta_rollout(env, parts.policy, params, tasks, sampling, origin)
-
-    _, phases = evaluate(parts, InThisProcess(), params, 0, 4)
+    _, phases = evaluate(parts, InProcessSampler(parts.setting), params, 0, 4)
     found = console.gate_summary(parts, params, phases)
     if not options:
         assert found == {}

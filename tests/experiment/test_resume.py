@@ -27,7 +27,7 @@ from rl.experiment.logger import Logger
 from rl.experiment.state import STATE, Counters, State, load_state, save_state
 from rl.experiment.state import _digest as digest_of
 from rl.main import resume_command
-from tests.test_faults import FEW, run
+from tests.support.sabotage import FEW, run
 from tests.torture import GRAPH, SHORT, into, kill_parent, record, run_of, undisturbed
 
 GRAPH_OPTIONS = ["--env-name", "CTgraphEnvGoalChange-v0", "--env-config-path", GRAPH]

@@ -9,8 +9,8 @@ from rl.config import parse_options
 from rl.evaluation.runs import read_run
 from rl.experiment import standing
 from rl.experiment.logger import Logger
+from tests.support.documents import training_command
 from tests.support.helpers import ROOT
-from tests.test_readme import training_command
 
 NAVIGATION = training_command("2DNavigation-v0")
 CURVES = {"running_returns/before_update": -40.0, "running_returns/after_update": -20.0, "trpo/step_size": 0.8,

@@ -13,7 +13,7 @@ from rl.evaluation import runs, statistics
 from rl.evaluation.references import read_reference
 from rl.experiment.logger import Logger
 from rl.plots import curves
-from tests.evaluation.test_events import record
+from tests.support.event_files import record
 
 
 def made_up_run(folder, seed, values, sampled=(), **options):

@@ -12,53 +12,34 @@ import pytest
 import torch
 
 import rl.envs
-from rl import streams
 from rl.policies import Architecture, make_policy
-from rl.sampling.rollout import Origin, Phases, Sampling, meta_rollout
 from rl.sampling.worker_pool import MAX_ATTEMPTS, SIDE_BY_SIDE, Sampler, Setting, WorkerError, groups_at_once
 from tests.support.broken_env import HORIZON
 from tests.support.helpers import ROOT, alive, becomes, random_params
+from tests.support.in_process import OBSTINATE, ORIGIN, PARAMS, SAMPLING, InProcessSampler, assert_same_phases
 
-NAME = "tests.support.broken_env:Obstinate-v0"
-ARCHITECTURE = Architecture(2, 1, False, 2, (6,))
-NAVIGATION = Architecture(2, 2, False, 2, (6,))
-SAMPLING = Sampling(num_episodes=2, learning_rates=(0.5,), gamma=0.95, gae_lambda=1.0)
-ORIGIN = Origin(seed=1, iteration=0, phase=streams.TRAIN, first_task=0)
-PARAMS = random_params(make_policy(ARCHITECTURE), dtype=torch.float32)
+NAVIGATION = Setting("2DNavigation-v0", {}, Architecture(2, 2, False, 2, (6,)))
 
 
 def sampler(num_workers=2, tasks_per_group=1):
-    return Sampler(Setting(NAME, {}, ARCHITECTURE), num_workers, tasks_per_group)
+    return Sampler(OBSTINATE, num_workers, tasks_per_group)
 
 
-def in_this_process(name, architecture, params, tasks, size):
-    """What the groups give without any worker."""
-    policy = make_policy(architecture)
-    parts = []
-    for start in range(0, len(tasks), size):
-        group = tasks[start : start + size]
-        env = rl.envs.make(name, len(group) * SAMPLING.num_episodes)
-        parts.append(meta_rollout(env, policy, params, group, SAMPLING, ORIGIN._replace(first_task=start)))
-    return Phases.concatenate(parts)
-
-
-def assert_same(left, right):
-    np.testing.assert_array_equal(left.inner_losses, right.inner_losses)
-    for ours, theirs in zip(left.episodes, right.episodes, strict=True):
-        for array, other in zip(ours.arrays(), theirs.arrays(), strict=True):
-            np.testing.assert_array_equal(array, other)
+def without_workers(tasks):
+    """What `sampler` should give."""
+    return InProcessSampler(OBSTINATE, tasks_per_group=1).sample(PARAMS, tasks, SAMPLING, ORIGIN)
 
 
 @pytest.mark.parametrize("num_workers", [1, 2, 3])
 def test_the_number_of_workers_changes_no_bit(num_workers):
-    params = random_params(make_policy(NAVIGATION), dtype=torch.float32)
+    params = random_params(make_policy(NAVIGATION.architecture), dtype=torch.float32)
     tasks = rl.envs.make("2DNavigation-v0", 1).sample_tasks(7, "train", np.random.default_rng(0))
     # Groups of 3, 3 and 1 tasks.
-    expected = in_this_process("2DNavigation-v0", NAVIGATION, params, tasks, 3)
-    with Sampler(Setting("2DNavigation-v0", {}, NAVIGATION), num_workers, tasks_per_group=3) as pool:
-        assert_same(pool.sample(params, tasks, SAMPLING, ORIGIN), expected)
+    expected = InProcessSampler(NAVIGATION, tasks_per_group=3).sample(params, tasks, SAMPLING, ORIGIN)
+    with Sampler(NAVIGATION, num_workers, tasks_per_group=3) as pool:
+        assert_same_phases(pool.sample(params, tasks, SAMPLING, ORIGIN), expected)
         # The same workers again: nothing is left over from the first time.
-        assert_same(pool.sample(params, tasks, SAMPLING, ORIGIN), expected)
+        assert_same_phases(pool.sample(params, tasks, SAMPLING, ORIGIN), expected)
         assert pool.restarts == 0
 
 
@@ -74,7 +55,7 @@ def test_a_users_environment_is_sampled():
     with sampler() as pool:
         phases = pool.sample(PARAMS, [{}, {}, {}], SAMPLING, ORIGIN)
     assert phases.episodes[0].rewards.shape == (3, HORIZON, 2)
-    assert_same(phases, in_this_process(NAME, ARCHITECTURE, PARAMS, [{}, {}, {}], 1))
+    assert_same_phases(phases, without_workers([{}, {}, {}]))
 
 
 def test_a_worker_that_is_killed_is_replaced_and_its_group_computed_again(tmp_path):
@@ -84,10 +65,10 @@ def test_a_worker_that_is_killed_is_replaced_and_its_group_computed_again(tmp_pa
         assert pool.restarts == MAX_ATTEMPTS - 1
         assert len(multiprocessing.active_children()) == 2
         # The pool is whole again.
-        assert_same(pool.sample(PARAMS, tasks, SAMPLING, ORIGIN), phases)
+        assert_same_phases(pool.sample(PARAMS, tasks, SAMPLING, ORIGIN), phases)
         assert pool.restarts == MAX_ATTEMPTS - 1
     # The tasks differ in nothing that the rewards depend on.
-    assert_same(phases, in_this_process(NAME, ARCHITECTURE, PARAMS, [{}, {}, {}], 1))
+    assert_same_phases(phases, without_workers([{}, {}, {}]))
 
 
 def test_a_worker_that_is_killed_between_two_samples_is_replaced():
@@ -96,7 +77,7 @@ def test_a_worker_that_is_killed_between_two_samples_is_replaced():
         (victim, _) = multiprocessing.active_children()
         os.kill(victim.pid, signal.SIGKILL)
         victim.join()
-        assert_same(pool.sample(PARAMS, [{}, {}], SAMPLING, ORIGIN), first)
+        assert_same_phases(pool.sample(PARAMS, [{}, {}], SAMPLING, ORIGIN), first)
         assert pool.restarts == 1
 
 
@@ -121,7 +102,7 @@ def test_an_exception_arrives_with_the_workers_traceback():
     text = str(caught.value)
     # Of the second task, the first episode in its first step.
     place = f"task 1, episode 0, step 0, iteration {ORIGIN.iteration}"
-    assert text.splitlines()[0] == f"{NAME}: ArithmeticError: no more ({place})"
+    assert text.splitlines()[0] == f"{OBSTINATE.env_name}: ArithmeticError: no more ({place})"
     assert "Traceback" in text and "broken_env.py" in text and 'raise ArithmeticError(self.task["raises"])' in text
 
 
@@ -156,7 +137,7 @@ def test_after_an_exception_the_pool_computes_what_it_is_asked_for():
             tasks = [{}, {}, {}]
             found = pool.sample(PARAMS, tasks, SAMPLING, ORIGIN._replace(iteration=9))
             with sampler(1) as fresh:
-                assert_same(found, fresh.sample(PARAMS, tasks, SAMPLING, ORIGIN._replace(iteration=9)))
+                assert_same_phases(found, fresh.sample(PARAMS, tasks, SAMPLING, ORIGIN._replace(iteration=9)))
 
 
 def test_no_worker_outlives_the_pool():
@@ -182,7 +163,7 @@ def test_a_worker_that_is_killed_at_work_is_replaced(tmp_path):
         path.with_suffix(".go").touch()
         thread.join(20)
         assert pool.restarts == 1
-    assert_same(results[0], in_this_process(NAME, ARCHITECTURE, PARAMS, [{}], 1))
+    assert_same_phases(results[0], without_workers([{}]))
 
 
 def test_closing_ends_workers_that_are_busy(tmp_path):

@@ -17,3 +17,9 @@ def commands(program):
     """README's `python <program> …` commands, each a list of its arguments."""
     lines = "\n".join(code_blocks("bash")).replace("\\\n", " ").splitlines()
     return [shlex.split(line)[2:] for line in lines if line.startswith(f"python {program} ")]
+
+
+def training_command(*words):
+    """README's only main.py command that has all of `words`."""
+    (found,) = (arguments for arguments in commands("main.py") if set(words) <= set(arguments))
+    return found

@@ -13,32 +13,20 @@ from rl.config import Config
 from rl.errors import UserError
 from rl.evaluation.evaluate import evaluate
 from rl.experiment.build import Parts
-from rl.sampling.rollout import meta_rollout
 from rl.test import main
 from rl.video import drawings, film, opengl, replay
 from tests.support.helpers import ROOT
+from tests.support.in_process import InProcessSampler
 
 TREE = str(ROOT / "rl" / "envs" / "ctgraph" / "ctgraph_d2.json")
 CTGRAPH = {"env_name": "CTgraphEnvGoalChange-v0", "env_config_path": TREE}
 SIZES = {"hidden_size": 8, "num_layers": 1, "fast_batch_size": 2, "test_batch_size": 4}
 
 
-class Here:
-    """Samples as the workers do, in this process."""
-
-    def __init__(self, parts):
-        self.parts = parts
-
-    def sample(self, params, tasks, sampling, origin):
-        setting = self.parts.setting
-        env = envs.make(setting.env_name, len(tasks) * sampling.num_episodes, **setting.env_options)
-        return meta_rollout(env, self.parts.policy, params, tasks, sampling, origin)
-
-
 def evaluated(num_test_steps=1, **options):
     """(parts, tasks, episodes of all phases, origin) of a small evaluation."""
     parts = Parts(Config(**SIZES | {"num_test_steps": num_test_steps} | options))
-    tasks, phases = evaluate(parts, Here(parts), parts.initial_params(), 0, 4)
+    tasks, phases = evaluate(parts, InProcessSampler(parts.setting), parts.initial_params(), 0, 4)
     return parts, tasks, phases.episodes, parts.origin(0, streams.EVALUATE)
 
 

@@ -10,14 +10,13 @@ from rl import streams
 from rl.envs.metaworld.benchmark import IDS, MetaWorldML
 from rl.errors import UserError
 from tests.support.env_contract import EnvironmentContract, assert_same, keys, roll
+from tests.support.metaworld_experts import expert_action
 
 pytest.importorskip("metaworld")
 
 import metaworld
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS, ML10_V3, ML45_V3
 from metaworld.policies import ENV_POLICY_MAP
-
-from tests.envs.metaworld.test_simulation import expert_action
 
 
 @functools.cache

@@ -3,7 +3,6 @@
 import functools
 import importlib
 import pickle
-import warnings
 
 import numpy as np
 import pytest
@@ -16,6 +15,7 @@ from metaworld.types import Task
 from metaworld.utils import reward_utils
 
 from rl.envs.metaworld.simulation import Simulation, displacements
+from tests.support.metaworld_experts import expert_action
 
 
 def classes(*quick):
@@ -43,13 +43,6 @@ def stock_episode(env_name, rand_vec):
     parameters = {"env_cls": type(env), "rand_vec": np.array(rand_vec), "partially_observable": True}
     env.set_task(Task(env_name, pickle.dumps(parameters)))
     return env, env.reset()[0]
-
-
-def expert_action(policy, observation, goal):
-    """What Meta-World's scripted policy does where the goal is seen."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # its gains exceed the range of actions, and it says so in every step
-        return policy.get_action(np.concatenate((observation[:36], goal))).astype(np.float32)
 
 
 # Between them: rotations, contacts, two objects, an attribute set in the first step, static functions, joints.
