@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tensorboardX.proto.event_pb2 import Event
 
+from rl.evaluation import events
 from rl.experiment.state import STATE, Counters, State, load_state, save_state
 from tests.support.helpers import PATIENCE, ROOT, alive, becomes, random_params, small_policy
 
@@ -54,18 +54,13 @@ def run_of(folder):
 def points(logs):
     """Every point in every event file of a folder: (tag, iteration) -> value. None may be there twice or in part."""
     found = {}
-    for path in sorted(logs.glob("events.out.tfevents.*")):
-        content = path.read_bytes()
-        while content:
-            # A record: its length (8 bytes), a checksum (4), the event, a checksum (4).
-            length = int.from_bytes(content[:8], "little")
-            assert len(content) >= length + 16, f"{path}: half a record"
-            event = Event.FromString(content[12 : 12 + length])
-            for value in event.summary.value:
-                if value.HasField("simple_value"):
-                    assert (value.tag, event.step) not in found, f"{path}: {value.tag} twice at {event.step}"
-                    found[value.tag, event.step] = value.simple_value
-            content = content[16 + length :]
+    for path in sorted(logs.glob(events.EVENTS)):
+        # A record has 16 bytes besides its event.
+        whole = sum(16 + len(event) for event in events.records(path))
+        assert whole == path.stat().st_size, f"{path}: half a record"
+        for tag, step, value in events.scalars(path):
+            assert (tag, step) not in found, f"{path}: {tag} twice at {step}"
+            found[tag, step] = value
     return found
 
 

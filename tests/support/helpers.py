@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tensorboardX.proto.event_pb2 import Event
 
 from rl.algorithm.jacobians import unflatten
+from rl.evaluation import events
 from rl.policies import GATES, Architecture, make_policy
 from rl.sampling.episodes import Episodes
 
@@ -216,15 +216,9 @@ def becomes(condition, seconds=PATIENCE):
 def scalars(folder):
     """The TensorBoard scalars in a folder: tag -> [(iteration, value), …]."""
     found = {}
-    (path,) = folder.glob("events.out.tfevents.*")
-    content = path.read_bytes()
-    while content:
-        # A record: its length (8 bytes), a checksum (4), the event, a checksum (4).
-        length = int.from_bytes(content[:8], "little")
-        event = Event.FromString(content[12 : 12 + length])
-        for value in event.summary.value:
-            found.setdefault(value.tag, []).append((event.step, value.simple_value))
-        content = content[16 + length :]
+    (path,) = folder.glob(events.EVENTS)
+    for tag, step, value in events.scalars(path):
+        found.setdefault(tag, []).append((step, value))
     return found
 
 
