@@ -12,7 +12,7 @@ import traceback
 import warnings
 
 from rl import envs
-from rl.envs.adapter import staying
+from rl.envs.adapter import sys_exit_as_error
 from rl.envs.contract import POINTS, ContractError, Subject
 from rl.errors import EpisodeError, UserError
 
@@ -20,7 +20,7 @@ from rl.errors import EpisodeError, UserError
 def breach(point, subject):
     """What is wrong with an environment at one point of the contract, one line; None where the point holds."""
     try:
-        with staying(subject.name):
+        with sys_exit_as_error(subject.name):
             point(subject)
     except EpisodeError as error:
         return f"episode {error.index}: {described(error.__cause__)}"

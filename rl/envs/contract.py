@@ -81,15 +81,15 @@ def roll(env, seeds, tasks, actions):
     env.set_tasks(tasks)
     observations, _ = env.reset(seed=seeds)
     record = {"observations": [observations], "rewards": [], "terminated": [], "truncated": []}
-    told = []
+    step_infos = []
     for action in actions:
         observations, rewards, terminated, truncated, infos = env.step(action)
         step = {"observations": observations, "rewards": rewards, "terminated": terminated, "truncated": truncated}
         for field, values in step.items():
             record[field].append(values)
-        told.append(infos)
-    for field, values in ((field, values) for infos in told for field, values in infos.items()):
-        record.setdefault(field, [infos.get(field, np.zeros_like(values)) for infos in told])
+        step_infos.append(infos)
+    for field, values in ((field, values) for infos in step_infos for field, values in infos.items()):
+        record.setdefault(field, [infos.get(field, np.zeros_like(values)) for infos in step_infos])
     return {field: np.stack(values) for field, values in record.items()}
 
 

@@ -1,4 +1,4 @@
-"""What all pictures share: sizes and colours for print, files written whole."""
+"""What all figures share: sizes and colours for print, and how their files are written."""
 
 import csv
 import io
