@@ -72,7 +72,7 @@ def _flush(path):
 
 
 def save_tensors(path, content):
-    """torch.save; its own writer of files tells of a full disk in riddles."""
+    """torch.save, through memory: torch's own writer reports a full disk by an error that names no file."""
     import torch
 
     buffer = io.BytesIO()

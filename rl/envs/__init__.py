@@ -46,10 +46,12 @@ def options(name, config_path=None, seed=0, horizon=None):
         horizon: steps of an episode where the user may choose, or None.
 
     Returns:
-        A picklable dict of keyword arguments for `make`.
+        A picklable dict of keyword arguments for `make` and `make_scalar`.
 
     Raises:
         UserError: an unknown environment, a configuration file that is missing, wrong, or not wanted.
+
+    Usage: options = rl.envs.options("CTgraphEnvGoalChange-v0", "rl/envs/ctgraph/ctgraph_d2.json")
     """
     if ":" in name:
         nothing = TaskVectorEnv.read_options(name, config_path, seed, horizon)
@@ -59,10 +61,22 @@ def options(name, config_path=None, seed=0, horizon=None):
 
 
 def make(name, num_envs, **options):
-    """The environment `name` with `num_envs` episodes side by side, a `TaskVectorEnv`; `options` as from `options()`.
+    """Make an environment with N episodes side by side, each with a task of its own.
+
+    Args:
+        name: a built-in id, or package.module:Id for a user's own environment.
+        num_envs: N, at least 1.
+        options: as from `rl.envs.options`.
+
+    Returns:
+        A `TaskVectorEnv`, whose set_tasks takes N tasks. reset(seed=…) returns (observations float32 [N, O], infos);
+        step(actions), actions [N, A] or integers [N], returns (observations float32 [N, O], rewards float64 [N],
+        terminated bool [N], truncated bool [N], infos). An episode that has ended stays as it is.
 
     Raises:
         UserError: an unknown environment.
+
+    Usage: env = rl.envs.make("2DNavigation-v0", 20, **rl.envs.options("2DNavigation-v0"))
     """
     if ":" in name:
         return adapter.make(name, num_envs)
@@ -71,12 +85,24 @@ def make(name, num_envs, **options):
 
 
 def sample_tasks(name, env, num_tasks, split, rng):
-    """Draw tasks of the environment `name` as `TaskVectorEnv.sample_tasks` does, from code that may be the user's.
+    """Draw tasks as `TaskVectorEnv.sample_tasks` does, from code that may be the user's, and check them.
+
+    Args:
+        name: the environment's, for messages.
+        env: the environment, as from `make`.
+        num_tasks: how many.
+        split: "train" or "test".
+        rng: a `numpy.random.Generator`.
+
+    Returns:
+        A list of `num_tasks` dicts that JSON can hold; env.set_tasks takes one for each episode.
 
     Raises:
-        UserError: not a list of `num_tasks` dicts that JSON can hold.
+        UserError: the environment's code returned something else.
+
+    Usage: env.set_tasks(rl.envs.sample_tasks(name, env, env.num_envs, "train", numpy.random.default_rng(0)))
     """
-    with adapter.staying(name):
+    with adapter.sys_exit_as_error(name):
         tasks = env.sample_tasks(num_tasks, split, rng)
     wanted = f"environment {name}: sample_tasks must return a list of {num_tasks} dicts that JSON can hold"
     if not isinstance(tasks, list) or len(tasks) != num_tasks or not all(isinstance(task, dict) for task in tasks):
@@ -89,7 +115,18 @@ def sample_tasks(name, env, num_tasks, split, rng):
 
 
 def make_scalar(name, **options):
-    """The same environment with one episode, as a `gymnasium.Env`."""
+    """Make an environment with one episode, a `gymnasium.Env` that also has sample_tasks and set_tasks.
+
+    Args:
+        name: as for `make`.
+        options: as from `rl.envs.options`.
+
+    Returns:
+        A `ScalarEnv`: reset(seed=…) returns (observation float32 [O], info); step(action), action [A] or an integer,
+        returns (observation float32 [O], reward, terminated, truncated, info).
+
+    Usage: env = rl.envs.make_scalar("Bandit-K5-v0"); env.set_tasks(env.sample_tasks(1, "train", rng))
+    """
     return ScalarEnv(make(name, 1, **options))
 
 

@@ -41,7 +41,7 @@ def make(name, num_envs):
     Raises:
         UserError: module or id not found, no horizon, no tasks, or spaces that no policy here fits.
     """
-    with staying(name):
+    with sys_exit_as_error(name):
         spec = _find(name)
         if spec.vector_entry_point is not None:
             env = gymnasium.make_vec(spec, num_envs, vectorization_mode="vector_entry_point")
@@ -56,8 +56,8 @@ def make(name, num_envs):
 
 
 @contextlib.contextmanager
-def staying(name):
-    """While entered, the user's code cannot end the program, which would be without a word.
+def sys_exit_as_error(name):
+    """While entered, a `sys.exit` in the user's code raises an error instead of ending the program without a message.
 
     Raises:
         UserError: it tried to.
@@ -125,18 +125,18 @@ class AdaptedEnv(TaskVectorEnv):
             EpisodeError: the environment raised something, called sys.exit, or gave something else than it declares.
         """
         rewards, terminated = np.zeros(self.num_envs), np.zeros(self.num_envs, bool)
-        success, told = np.zeros(self.num_envs, bool), False
+        success, reported = np.zeros(self.num_envs, bool), False
         for i in np.flatnonzero(self.running):
             try:
                 observation, reward, terminated[i], truncated, info = self.envs[i].step(self._inner_action(actions[i]))
                 self.observations[i] = self._flat(observation)
                 rewards[i] = conforming("reward", reward, (), np.float64)
                 if "success" in info:
-                    success[i], told = _flag("info['success']", info["success"]), True
+                    success[i], reported = _flag("info['success']", info["success"]), True
             except (Exception, SystemExit) as error:
                 raise EpisodeError(i) from error
             self.truncated[i] = truncated and not terminated[i]
-        return rewards, terminated, {"success": success} if told else {}
+        return rewards, terminated, {"success": success} if reported else {}
 
     def observe(self):
         """The flattened observations [N, O]."""

@@ -132,10 +132,15 @@ class TaskVectorEnv(VectorEnv):
         """The present observations, float32 [N, O], in an array that the caller may keep."""
 
     def set_tasks(self, tasks):
-        """Give episode i the task tasks[i].
+        """Give episode i the task tasks[i], from now on.
+
+        Args:
+            tasks: N dicts, as from `sample_tasks`.
 
         Raises:
             ValueError: not exactly one task an episode, or a task that this environment does not have.
+
+        Usage: env.set_tasks(env.sample_tasks(env.num_envs, "train", rng))
         """
         tasks = list(tasks)
         if len(tasks) != self.num_envs:

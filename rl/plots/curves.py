@@ -214,15 +214,17 @@ def comparisons(groups, summaries, metrics):
             lines.append(f"  {wanted.name}: {first[0]} and {second[0]} share no seed; no paired comparison")
             continue
         ends = [[last_tenth(curve.seeds[seed]) for seed in shared] for _, curve in (first, second)]
-        lines.append(f"  {wanted.name}, mean of the last tenth: {told(first[0], second[0], statistics.compare(*ends))}")
+        lines.append(
+            f"  {wanted.name}, mean of the last tenth: {in_words(first[0], second[0], statistics.compare(*ends))}"
+        )
     return lines
 
 
-def told(first, second, found):
+def in_words(first, second, found):
     """A `Comparison` of two groups in words: which is better where the interval tells, and how sure that is."""
     difference, interval = found.difference
     if interval is None:
-        return f"{first} minus {second}: {difference:.4g}; the seeds tell of no interval ({found.seeds} shared)"
+        return f"{first} minus {second}: {difference:.4g}; the seeds give no interval ({found.seeds} shared)"
     low, high = interval
     better, count = found.improvement, f"{found.better:g} of {found.seeds}"
     if low <= 0 <= high:

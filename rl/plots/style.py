@@ -1,4 +1,4 @@
-"""What all pictures share: sizes and colours for print, files written whole."""
+"""What all figures share: sizes and colours for print, and how their files are written."""
 
 import csv
 import io
@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from rl.errors import UserError
+from rl.files import replacing
 
 # Okabe and Ito's palette, told apart by colour-blind readers; black is kept for references.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -147,11 +148,14 @@ def with_suffix(path, suffix):
 
 
 def write_bytes(path, content):
-    """Write a file under another name, then rename it."""
-    temporary = Path(f"{path}.tmp")
+    """Write a file whole or not at all, in a folder that is made where there is none.
+
+    Raises:
+        UserError: it cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
+        with replacing(path) as temporary:
+            temporary.write_bytes(content)
     except OSError as error:
         raise UserError(f"{path}: cannot be written: {error.strerror}") from None

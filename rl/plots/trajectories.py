@@ -57,8 +57,8 @@ def shades(updates):
     return [style.GREY, *ramp[: updates - 1]]
 
 
-def named(updates):
-    """How the legend calls a number of updates."""
+def update_label(updates):
+    """A number of updates, for legends and titles."""
     return {0: "before adaptation", 1: "after 1 update"}.get(updates, f"after {updates} updates")
 
 
@@ -123,9 +123,9 @@ def legend(figure, axes):
 
 
 def label_columns(axes, updates, above):
-    """The numbers of updates, so many points above the panels of the first row."""
+    """The numbers of updates, written `above` points over the panels of the first row."""
     for panel, number in zip(axes, updates, strict=True):
-        panel.annotate(named(number), (0.5, 1), (0, above), xycoords="axes fraction", textcoords="offset points",
+        panel.annotate(update_label(number), (0.5, 1), (0, above), xycoords="axes fraction", textcoords="offset points",
                        ha="center", fontsize=8)  # fmt: skip
 
 
@@ -138,18 +138,18 @@ def label_edges(axes, x, y):
 
 @style.printed
 def cheetah(evaluation, chosen):
-    """Half-Cheetah: the torso's way forwards against time; a panel a task, a thin line an episode, a thick the mean."""
+    """Half-Cheetah: the torso's position against time; a panel a task, a thin line an episode, a thick the mean."""
     episodes = evaluation.episodes
     figure, axes = grid(len(chosen), sharex=True, sharey=True)
     count = episodes["mask"].shape[3]
     for panel, task in zip(axes, chosen, strict=True):
         for updates, colour in enumerate(shades(count)):
             mask = episodes["mask"][task, :, :, updates] > 0
-            ways = np.where(mask, episodes["observations"][task, :, :, updates, CHEETAH_X], np.nan)
+            position = np.where(mask, episodes["observations"][task, :, :, updates, CHEETAH_X], np.nan)
             # An episode can end early; the mean goes as far as all of them.
-            seconds, common = CHEETAH_STEP * np.arange(len(ways)), mask.all(axis=1)
-            panel.plot(seconds, ways, color=colour, linewidth=0.4, alpha=0.5)
-            panel.plot(seconds[common], ways[common].mean(axis=1), color=colour, label=named(updates))
+            seconds, common = CHEETAH_STEP * np.arange(len(position)), mask.all(axis=1)
+            panel.plot(seconds, position, color=colour, linewidth=0.4, alpha=0.5)
+            panel.plot(seconds[common], position[common].mean(axis=1), color=colour, label=update_label(updates))
         panel.set_title(goal(evaluation, task))
     label_edges(axes, "time (s)", "position (m)")
     legend(figure, axes)
@@ -194,8 +194,8 @@ def graph(evaluation, chosen, output):
     for leaf in leaves:
         alike = [number for number, task in enumerate(tasks) if task["leaf"] == leaf]
         for updates in range(count):
-            told = (episodes[name][alike][..., updates] for name in ("info.node", "info.state_type", "mask"))
-            reached, crashed = visits(*(np.moveaxis(values, 1, 0) for values in told), nodes)
+            recorded = (episodes[name][alike][..., updates] for name in ("info.node", "info.state_type", "mask"))
+            reached, crashed = visits(*(np.moveaxis(values, 1, 0) for values in recorded), nodes)
             shares[leaf, updates] = reached, crashed
             rows += [(leaf, updates, node, share) for node, share in enumerate(reached.tolist())]
             rows.append((leaf, updates, "crash", crashed))
@@ -213,7 +213,7 @@ def draw_graph(tree, leaves, count, shares):
     # The share at a leaf is written where there is room for it.
     room = tree.num_leaves <= 4
     for updates in range(count):
-        axes[0, updates].set_title(named(updates))
+        axes[0, updates].set_title(update_label(updates))
     for row, leaf in zip(axes, leaves, strict=True):
         for updates, panel in enumerate(row):
             reached, crashed = shares[leaf, updates]

@@ -12,8 +12,8 @@ from rl.plots import style
 from rl.plots.trajectories import places, positions
 from rl.video.film import HEIGHT, WIDTH, signed
 
-RECENT = 8  # places of the way in 2D navigation that stand out
-FINER = 3  # drawn so many times larger, then shrunk: smooth lines
+RECENT = 8  # last places of a path in 2D navigation, drawn darker
+FINER = 3  # drawn this many times larger, then shrunk, for smooth lines
 STATES = {HOME: "home", WAIT: "wait", DECISION: "decision", LEAF: "leaf", CRASH: "crash"}
 
 
@@ -49,8 +49,8 @@ class _Sheet:
     def cross(self, place, colour, radius, width):
         x, y = self.at(place)
         radius *= FINER
-        for way in (-1, 1):
-            self.draw.line((x - radius, y - way * radius, x + radius, y + way * radius), colour, FINER * width)
+        for slope in (-1, 1):
+            self.draw.line((x - radius, y - slope * radius, x + radius, y + slope * radius), colour, FINER * width)
 
     def star(self, place, colour, radius):
         x, y = self.at(place)
@@ -66,36 +66,36 @@ class _Sheet:
 
 
 class _Drawing:
-    """A scene that costs nothing to close."""
+    """A scene without resources to free."""
 
     def __init__(self, env):
         self.env = env
 
     def prepare(self, panels):
-        """Nothing depends on what will be shown."""
+        """Before the first episode, with all that will be shown; nothing depends on it here."""
 
     def close(self):
         """Nothing to free."""
 
 
 class Plane(_Drawing):
-    """2D navigation: the square of goals, the goal as a star, the way so far; one scale for all panels and all time."""
+    """2D navigation: the square of goals, the goal as a star, the path so far; one scale for all panels and steps."""
 
-    reach = 0.65  # half of the height shown, plane units, where no way leads farther
+    reach = 0.65  # half of the height shown, plane units, unless a path leads farther
 
     def prepare(self, panels):
-        """Make room for all ways."""
-        ways = [positions(*(values[0, :, 0] for values in (panel.observations, panel.actions, panel.mask)))
+        """Choose a scale that shows all paths."""
+        paths = [positions(*(values[0, :, 0] for values in (panel.observations, panel.actions, panel.mask)))
                 for panel in panels]  # fmt: skip
-        self.reach = max(self.reach, 1.1 * float(np.abs(np.concatenate(ways)).max()))
+        self.reach = max(self.reach, 1.1 * float(np.abs(np.concatenate(paths)).max()))
 
     def begin(self, task):
-        """A new episode."""
+        """Take over the task of a new episode."""
         self.goal = task["goal"]
         self.path = [self.env.positions[0].copy()]
 
     def follow(self):
-        """After a step."""
+        """Take note of the state after a step."""
         self.path.append(self.env.positions[0].copy())
 
     def view(self):
@@ -113,7 +113,7 @@ class Plane(_Drawing):
 
 
 class Tree(_Drawing):
-    """CT-graph: the tree, the goal leaf as a star, the way so far. A wait state lies before its node."""
+    """CT-graph: the tree, the goal leaf as a star, the path so far. A wait state lies before its node."""
 
     def __init__(self, env):
         super().__init__(env)
@@ -122,12 +122,12 @@ class Tree(_Drawing):
         self.places = places(config.depth, config.branching)
 
     def begin(self, task):
-        """A new episode."""
+        """Take over the task of a new episode."""
         self.goal = self.env.first_leaf + task["leaf"]
         self.path = [self._above(0)]
 
     def follow(self):
-        """After a step."""
+        """Take note of the state after a step."""
         state, node = int(self.env.state_types[0]), int(self.env.nodes[0])
         if state == WAIT:
             self.path.append(0.45 * self._above(node) + 0.55 * self.places[node])

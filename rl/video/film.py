@@ -9,7 +9,7 @@ from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
 
 from rl.evaluation.runs import hundredths
-from rl.plots.trajectories import named
+from rl.plots.trajectories import update_label
 
 WIDTH, HEIGHT = 320, 240  # pixels of a picture
 HEADER, CAPTION = 32, 48  # pixels above all panels, below each; with the height they make a multiple of 16 for codecs
@@ -72,7 +72,7 @@ def paste(image, draw, corner, updates, panel, index):
     draw.rectangle((left, top, left + WIDTH - 1, top + HEIGHT - 1), outline=PAPER)
     ended = index >= len(panel.views)
     remark = f"ended at step {panel.steps}" if ended else view.remark
-    draw.text((left + 8, top + HEIGHT + 5), named(updates), INK, font(14, bold=True))
+    draw.text((left + 8, top + HEIGHT + 5), update_label(updates), INK, font(14, bold=True))
     draw.text((left + WIDTH - 8, top + HEIGHT + 5), remark, FAINT, font(14), anchor="ra")
     earned = f"return {signed(view.earned)} of {signed(panel.total)}"
     draw.text((left + 8, top + HEIGHT + 25), earned, INK, font(14))

@@ -41,7 +41,7 @@ class _Camera:
 
 
 class Robot:
-    """Half-Cheetah or Ant, from a camera that goes along; a goal in the plane is a ball."""
+    """Half-Cheetah or Ant, from a camera that follows it; a goal in the plane is a ball."""
 
     def __init__(self, env):
         self.env = env
@@ -50,14 +50,14 @@ class Robot:
         self.close = self.camera.close
 
     def prepare(self, panels):
-        """The camera goes along."""
+        """Nothing: the camera follows the robot."""
 
     def begin(self, task):
-        """A new episode."""
+        """Take over the task of a new episode."""
         self.before = self.now = self.env.qpos[0, 0]
 
     def follow(self):
-        """After a step."""
+        """Take note of the state after a step."""
         self.before, self.now = self.now, self.env.qpos[0, 0]
 
     def view(self):
@@ -98,14 +98,14 @@ class Arm:
         self.cameras = {}
 
     def prepare(self, panels):
-        """The camera sees the whole table."""
+        """Nothing: the camera sees the whole table."""
 
     def begin(self, task):
-        """A new episode."""
+        """Take over the task of a new episode."""
         self.camera = self.cameras.setdefault(task["env_name"], _Camera(across_the_table()))
 
     def follow(self):
-        """After a step."""
+        """Take note of the state after a step."""
 
     def view(self):
         """(picture, nothing)"""

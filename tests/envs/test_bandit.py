@@ -3,7 +3,8 @@ import pytest
 
 from rl import streams
 from rl.envs.bandit import BernoulliBandit
-from tests.support.env_contract import EnvironmentContract, keys, roll
+from rl.envs.contract import keys, roll
+from tests.support.env_contract import EnvironmentContract
 
 
 class TestContract5(EnvironmentContract):

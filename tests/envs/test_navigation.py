@@ -3,8 +3,9 @@ import math
 import numpy as np
 import pytest
 
+from rl.envs.contract import keys, roll
 from rl.envs.navigation import Navigation
-from tests.support.env_contract import EnvironmentContract, keys, roll
+from tests.support.env_contract import EnvironmentContract
 
 
 class TestContract(EnvironmentContract):

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from rl import streams
+from rl.envs.contract import keys, roll
 from rl.envs.tabular_mdp import TabularMDP
-from tests.support.env_contract import EnvironmentContract, keys, roll
+from tests.support.env_contract import EnvironmentContract
 
 
 class TestContract(EnvironmentContract):

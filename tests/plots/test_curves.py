@@ -75,11 +75,11 @@ def test_the_comparison_says_which_group_is_better(tmp_path):
     lines = curves.curves(folders, tmp_path / "out")[1]
     (line,) = (line for line in lines if "mean of the last tenth" in line)
     # All three differ by 4 exactly: no interval can be given.
-    assert "plain CAVIA minus plain CAVIA, first order: -4; the seeds tell of no interval (3 shared)" in line
+    assert "plain CAVIA minus plain CAVIA, first order: -4; the seeds give no interval (3 shared)" in line
     found = statistics.compare([0.0, 0.5, 1.0], [4.0, 5.0, 5.5])
     # Differences −4, −4.5, −4.5: mean −4.333, standard deviation 0.2887, half-width 4.303·0.2887/√3 = 0.717. Wilson of
     # 0 of 3: 0 to z²/(n + z²) = 0.562.
-    text = curves.told("A", "B", found)
+    text = curves.in_words("A", "B", found)
     assert (
         text
         == "B is better than A by 4.333 [3.616, 5.05], in 3 of 3 seeds (probability of improvement 1.00 [0.44, 1.00])"

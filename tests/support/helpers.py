@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from rl.algorithm.jacobians import unflatten
+from rl.evaluation import events
 from rl.policies import GATES, Architecture, make_policy
 from rl.sampling.episodes import Episodes
 
@@ -212,6 +213,18 @@ def becomes(condition, seconds=PATIENCE):
     return True
 
 
+<<<<<<< HEAD
+=======
+def scalars(folder):
+    """The TensorBoard scalars in a folder: tag -> [(iteration, value), …]."""
+    found = {}
+    (path,) = folder.glob(events.EVENTS)
+    for tag, step, value in events.scalars(path):
+        found.setdefault(tag, []).append((step, value))
+    return found
+
+
+>>>>>>> envs
 def only_run(folder):
     """The folder of the only run below `folder` (logs or saves)."""
     (run,) = folder.glob("*/*/*")

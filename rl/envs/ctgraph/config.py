@@ -4,6 +4,7 @@ A configuration that passes here can be built and run; whatever breaks a rule is
 the file, the key and the rule.
 """
 
+import dataclasses
 import json
 import math
 import os
@@ -100,29 +101,47 @@ def _delay_quantile(waits, probability):
     return delays
 
 
-# Field -> (section, the names it goes by). The first is that of the 2021 code, the last that of gym-CTgraph 1.0.
-_KEYS = {
-    "depth": ("graph_shape", ("depth", "d")),
-    "branching": ("graph_shape", ("branching_factor", "b")),
-    "delay_probability": ("graph_shape", ("delay_prob", "wait_prob", "p")),
-    "high_reward": ("reward", ("high_reward_value", "high_r")),
-    "crash_reward": ("reward", ("crash_reward_value", "fail_r")),
-    "stochastic_sampling": ("reward", ("stochastic_sampling", "stochastic_d")),
-    "reward_std": ("reward", ("reward_std", "std_r")),
-    "min_static_episodes": ("reward", ("min_static_reward_episodes",)),
-    "max_static_episodes": ("reward", ("max_static_reward_episodes",)),
-    "reward_distribution": ("reward", ("reward_distribution",)),
-    "mdp_waits": ("observations", ("MDP_delays", "MDP_wait_s", "MDP_W")),
-    "mdp_decisions": ("observations", ("MDP_decisions", "MDP_decision_s", "MDP_D")),
-    "wait_images": ("observations", ("delay_states", "wait_states", "W_IDs")),
-    "decision_images": ("observations", ("decision_points", "decision_states", "D_IDs")),
-    "leaf_images": ("observations", ("graph_ends",)),
-    "image_seed": ("image_dataset", ("seed",)),
-    "one_dimensional": ("image_dataset", ("1D",)),
-    "num_images": ("image_dataset", ("nr_of_images",)),
-    "noise": ("image_dataset", ("noise_on_images_on_read", "noise_on_read")),
-    "rotation": ("image_dataset", ("small_rotation_on_read", "rotation_on_read")),
-    "general_seed": (None, ("general_seed",)),
+def _integer(low, high):
+    return lambda value: type(value) is int and low <= value <= high, f"an integer from {low} to {high}"
+
+
+def _number(low, high):
+    return lambda value: type(value) in (int, float) and low <= value <= high, f"a number from {low:g} to {high:g}"
+
+
+def _is_pair(value):
+    return type(value) is list and len(value) == 2 and all(type(number) is int for number in value)
+
+
+_BOOLEAN = (lambda value: type(value) is bool, "true or false")
+_DISTRIBUTION = (lambda value: value in REWARD_DISTRIBUTIONS, f"one of {', '.join(REWARD_DISTRIBUTIONS)}")
+_IMAGES = _is_pair, "a list of two image numbers [first, last]"
+_REWARD, _EPISODES, _SEED = _number(-MAX_REWARD, MAX_REWARD), _integer(-(2**31), 2**31 - 1), _integer(0, 2**32 - 1)
+
+# Field -> (section, its names by dialect, (what holds of a value, in words)). The first name is that of the 2021 code,
+# the last that of gym-CTgraph 1.0.
+_FIELDS = {
+    "depth": ("graph_shape", ("depth", "d"), _integer(1, MAX_LEAVES.bit_length() - 1)),
+    "branching": ("graph_shape", ("branching_factor", "b"), _integer(2, MAX_LEAVES)),
+    "delay_probability": ("graph_shape", ("delay_prob", "wait_prob", "p"), _number(0.0, 1.0)),
+    "high_reward": ("reward", ("high_reward_value", "high_r"), _REWARD),
+    "crash_reward": ("reward", ("crash_reward_value", "fail_r"), _REWARD),
+    "stochastic_sampling": ("reward", ("stochastic_sampling", "stochastic_d"), _BOOLEAN),
+    "reward_std": ("reward", ("reward_std", "std_r"), _number(0.0, MAX_REWARD)),
+    "min_static_episodes": ("reward", ("min_static_reward_episodes",), _EPISODES),
+    "max_static_episodes": ("reward", ("max_static_reward_episodes",), _EPISODES),
+    "reward_distribution": ("reward", ("reward_distribution",), _DISTRIBUTION),
+    "mdp_waits": ("observations", ("MDP_delays", "MDP_wait_s", "MDP_W"), _BOOLEAN),
+    "mdp_decisions": ("observations", ("MDP_decisions", "MDP_decision_s", "MDP_D"), _BOOLEAN),
+    "wait_images": ("observations", ("delay_states", "wait_states", "W_IDs"), _IMAGES),
+    "decision_images": ("observations", ("decision_points", "decision_states", "D_IDs"), _IMAGES),
+    "leaf_images": ("observations", ("graph_ends",), _IMAGES),
+    "image_seed": ("image_dataset", ("seed",), _SEED),
+    "one_dimensional": ("image_dataset", ("1D",), _BOOLEAN),
+    "num_images": ("image_dataset", ("nr_of_images",), _integer(3, MAX_IMAGES)),
+    "noise": ("image_dataset", ("noise_on_images_on_read", "noise_on_read"), _integer(0, 254)),
+    "rotation": ("image_dataset", ("small_rotation_on_read", "rotation_on_read"), _integer(0, 360)),
+    "general_seed": (None, ("general_seed",), _SEED),
 }
 _SECTIONS = ("graph_shape", "reward", "observations", "image_dataset")
 
@@ -147,143 +166,83 @@ def parse(document, source):
     Raises:
         UserError: a rule is broken.
     """
-    reader = _Reader(source, document)
-    depth = reader.integer("depth", 1, MAX_LEAVES.bit_length() - 1)
-    branching = reader.integer("branching", 2, MAX_LEAVES)
-    if branching**depth > MAX_LEAVES:
-        reader.fail("branching", f"branching ** depth must be at most {MAX_LEAVES} leaves, got {branching}**{depth}")
-    delay_probability = reader.number("delay_probability", 0.0, 1.0)
-    if delay_probability == 1.0:
-        reader.fail("delay_probability", "must lie in [0, 1), got 1")
+    names, values = _fields_of(document, source)
 
-    high_reward = reader.number("high_reward", -MAX_REWARD, MAX_REWARD)
-    if abs(high_reward) * MAX_REWARD < 1.0:
-        reader.fail("high_reward", f"must be at least {1 / MAX_REWARD:g} in size, got {high_reward!r}")
-    reward_std = reader.number("reward_std", 0.0, MAX_REWARD)
-    # The 2021 code needs the key; 1.0 has none.
-    if reader.has("stochastic_sampling") or reader.spelling("reward_std") == "reward_std":
-        reward_std = reward_std if reader.boolean("stochastic_sampling") else 0.0
-    reward_distribution = reader.choice("reward_distribution", REWARD_DISTRIBUTIONS)
-    for ignored in ("min_static_episodes", "max_static_episodes"):
-        reader.integer(ignored, -(2**31), 2**31 - 1)
-    reader.integer("general_seed", 0, 2**32 - 1)
+    def require(field, holds, rule):
+        section = _FIELDS[field][0]
+        if not holds:
+            raise UserError(f"{source}: {f'{section}.' if section else ''}{names[field]} {rule}")
 
-    one_dimensional = reader.boolean("one_dimensional")
-    num_images = reader.integer("num_images", 3, MAX_IMAGES)
-    config = CTGraphConfig(
-        depth=depth,
-        branching=branching,
-        delay_probability=delay_probability,
-        high_reward=high_reward,
-        crash_reward=reader.number("crash_reward", -MAX_REWARD, MAX_REWARD),
-        reward_std=reward_std,
-        reward_distribution=reward_distribution,
-        mdp_waits=reader.boolean("mdp_waits"),
-        mdp_decisions=reader.boolean("mdp_decisions"),
-        wait_images=reader.subset("wait_images", num_images),
-        decision_images=reader.subset("decision_images", num_images),
-        leaf_images=reader.subset("leaf_images", num_images),
-        one_dimensional=one_dimensional,
-        num_images=num_images,
-        image_seed=reader.integer("image_seed", 0, 2**32 - 1),
-        noise=reader.integer("noise", 0, 254),
-        # Only pictures can be turned, and they are always turned by less than `rotation` degrees.
-        rotation=reader.integer("rotation", 0 if one_dimensional else 1, 360),
-    )
-    for field, needs_own, needed in (
-        ("wait_images", config.mdp_waits, config.num_waits),
-        ("decision_images", config.mdp_decisions, config.num_decisions),
+    for field, (section, spellings, (holds, words)) in _FIELDS.items():
+        if field not in values:
+            # The 2021 code needs the key; 1.0 has none.
+            if field == "stochastic_sampling" and names.get("reward_std") == "std_r":
+                values[field] = True
+                continue
+            where = f" in section {section!r}" if section else ""
+            raise UserError(f"{source}: key {' or '.join(spellings)} is missing{where}")
+        require(field, holds(values[field]), f"must be {words}, got {_show(values[field])}")
+    for field in ("delay_probability", "high_reward", "crash_reward", "reward_std"):
+        values[field] = float(values[field])
+    for field in ("wait_images", "decision_images", "leaf_images"):
+        values[field] = tuple(values[field])
+    if not values["stochastic_sampling"]:
+        values["reward_std"] = 0.0
+    config = CTGraphConfig(**{field.name: values[field.name] for field in dataclasses.fields(CTGraphConfig)})
+
+    leaves = f"{config.branching}**{config.depth}"
+    few = config.branching**config.depth <= MAX_LEAVES
+    require("branching", few, f"branching ** depth must be at most {MAX_LEAVES} leaves, got {leaves}")
+    require("delay_probability", config.delay_probability < 1.0, "must lie in [0, 1), got 1")
+    large = abs(config.high_reward) * MAX_REWARD >= 1.0
+    require("high_reward", large, f"must be at least {1 / MAX_REWARD:g} in size, got {config.high_reward!r}")
+    # Only pictures can be turned, and they are always turned by less than `rotation` degrees.
+    turns = config.one_dimensional or config.rotation >= 1
+    require("rotation", turns, f"must be an integer from 1 to 360, got {config.rotation}")
+    for field, needed in (
+        ("wait_images", config.num_waits if config.mdp_waits else 1),
+        ("decision_images", config.num_decisions if config.mdp_decisions else 1),
+        ("leaf_images", 1),
     ):
         first, last = getattr(config, field)
-        if needs_own and last - first + 1 < needed:
-            reader.fail(field, f"must hold at least {needed} images, one a state, got {last - first + 1}")
-    if config.horizon > MAX_HORIZON:
-        reader.fail("delay_probability", f"episodes would take more than {MAX_HORIZON} steps")
+        got = f"got {_show([first, last])}"
+        require(field, first >= 2, f"must not hold images 0 and 1, which belong to home and crash, {got}")
+        inside = first <= last < config.num_images
+        require(field, inside, f"must be [first, last] with first <= last < {config.num_images} images, {got}")
+        found = last - first + 1
+        require(field, found >= needed, f"must hold at least {needed} images, one a state, got {found}")
+    require("delay_probability", config.horizon <= MAX_HORIZON, f"episodes would take more than {MAX_HORIZON} steps")
     return config
 
 
-class _Reader:
-    """Typed access to a parsed file by field name; every failure is a `UserError`."""
+def _fields_of(document, source):
+    """The names under which a document gives its fields, and their values: two dicts by field."""
+    names, values = {}, {}
 
-    def __init__(self, source, document):
-        self.source = source
-        self.values = {}
-        self._collect(document, None)
-        for section in _SECTIONS:
-            if section not in document:
-                raise UserError(f"{source}: section {section!r} is missing")
-            self._collect(document[section], section)
-
-    def _collect(self, entries, section):
+    def collect(entries, section):
         where = f"section {section!r}" if section else "the file"
         if not isinstance(entries, dict):
-            raise UserError(f"{self.source}: {where} must be a JSON object, got {_show(entries)}")
-        fields = {name: field for field, (home, names) in _KEYS.items() if home == section for name in names}
+            raise UserError(f"{source}: {where} must be a JSON object, got {_show(entries)}")
+        known = {
+            name: field for field, (home, spellings, _) in _FIELDS.items() if home == section for name in spellings
+        }
+        expected = [*known] if section else [*_SECTIONS, *known]
         for name, value in entries.items():
-            if section is None and name in _SECTIONS:
+            if name not in expected:
+                raise UserError(f"{source}: unknown key {_show(name)} in {where}; expected {', '.join(expected)}")
+            if name not in known:
                 continue
-            if name not in fields:
-                expected = [*_SECTIONS, *fields] if section is None else list(fields)
-                raise UserError(f"{self.source}: unknown key {_show(name)} in {where}; expected {', '.join(expected)}")
-            if fields[name] in self.values:
-                raise UserError(
-                    f"{self.source}: {where} gives one setting twice, as {self.values[fields[name]][0]} and {name}"
-                )
-            self.values[fields[name]] = (name, value)
+            field = known[name]
+            if field in names:
+                raise UserError(f"{source}: {where} gives one setting twice, as {names[field]} and {name}")
+            names[field], values[field] = name, value
 
-    def has(self, field):
-        return field in self.values
-
-    def spelling(self, field):
-        """The name under which the file gives the field."""
-        self.value(field)
-        return self.values[field][0]
-
-    def value(self, field):
-        if field not in self.values:
-            section, names = _KEYS[field]
-            where = f" in section {section!r}" if section else ""
-            raise UserError(f"{self.source}: key {' or '.join(names)} is missing{where}")
-        return self.values[field][1]
-
-    def fail(self, field, rule):
-        section = _KEYS[field][0]
-        raise UserError(f"{self.source}: {section + '.' if section else ''}{self.spelling(field)} {rule}")
-
-    def integer(self, field, low, high):
-        value = self.value(field)
-        if type(value) is not int or not low <= value <= high:
-            self.fail(field, f"must be an integer from {low} to {high}, got {_show(value)}")
-        return value
-
-    def number(self, field, low, high):
-        value = self.value(field)
-        if type(value) not in (int, float) or not low <= value <= high:
-            self.fail(field, f"must be a number from {low:g} to {high:g}, got {_show(value)}")
-        return float(value)
-
-    def boolean(self, field):
-        value = self.value(field)
-        if type(value) is not bool:
-            self.fail(field, f"must be true or false, got {_show(value)}")
-        return value
-
-    def choice(self, field, allowed):
-        value = self.value(field)
-        if type(value) is not str or value not in allowed:
-            self.fail(field, f"must be one of {', '.join(allowed)}, got {_show(value)}")
-        return value
-
-    def subset(self, field, num_images):
-        value = self.value(field)
-        if type(value) is not list or len(value) != 2 or any(type(number) is not int for number in value):
-            self.fail(field, f"must be a list of two image numbers [first, last], got {_show(value)}")
-        first, last = value
-        if first < 2:
-            self.fail(field, f"must not hold images 0 and 1, which belong to home and crash, got {_show(value)}")
-        if not first <= last < num_images:
-            self.fail(field, f"must be [first, last] with first <= last < {num_images} images, got {_show(value)}")
-        return first, last
+    collect(document, None)
+    for section in _SECTIONS:
+        if section not in document:
+            raise UserError(f"{source}: section {section!r} is missing")
+        collect(document[section], section)
+    return names, values
 
 
 def _read_json(path):

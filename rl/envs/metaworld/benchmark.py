@@ -42,7 +42,7 @@ class MetaWorldML(TaskVectorEnv):
     two objects' positions (m) and quaternions], then three zeros, where Meta-World shows the goal outside of ML.
     Actions [4]: displacement of the hand in cm, clipped to ±1, and gripper effort.
 
-    `infos` of a step: "success", bool [N], whether the task is solved in the present state.
+    `infos` of a step: "success", bool [N], whether the present state counts as success.
 
     Args:
         num_envs: N.

@@ -4,12 +4,13 @@ from scipy import stats
 from skimage.transform import rotate
 
 from rl import streams
+from rl.envs.contract import keys, roll
 from rl.envs.ctgraph import config as ctgraph_config
 from rl.envs.ctgraph import images
 from rl.envs.ctgraph.environment import DECISION, HOME, LEAF, WAIT
 from rl.errors import UserError
 from tests.support.ctgraph_documents import FOLDER, NOISY, SIGNIFICANCE, document, every_walk, make
-from tests.support.env_contract import EnvironmentContract, keys, roll
+from tests.support.env_contract import EnvironmentContract
 
 
 class CTGraphContract(EnvironmentContract):
