@@ -127,8 +127,8 @@ def gate_curves(policy, params, phases, sampling, seed):
 
 
 def draw_probe(seed, phases, chosen):
-    """Observations [N, O] of 256 steps (all where there are fewer) drawn uniformly, without replacement, from all phases
-    of the chosen tasks.
+    """Observations [N, O] of 256 steps, or all where there are fewer, drawn uniformly, without replacement, from all
+    phases of the chosen tasks.
     """
     pooled = np.concatenate([episodes.observations[chosen][episodes.mask[chosen] > 0] for episodes in phases.episodes])
     rng = streams.generator(streams.key(seed, purpose=streams.PROBE))
