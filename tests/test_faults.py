@@ -9,6 +9,7 @@ import re
 import resource
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 import gymnasium
