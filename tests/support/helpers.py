@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from rl.algorithm.jacobians import unflatten
-from rl.evaluation import events
 from rl.policies import GATES, Architecture, make_policy
 from rl.sampling.episodes import Episodes
 
@@ -213,18 +212,6 @@ def becomes(condition, seconds=PATIENCE):
     return True
 
 
-<<<<<<< HEAD
-=======
-def scalars(folder):
-    """The TensorBoard scalars in a folder: tag -> [(iteration, value), …]."""
-    found = {}
-    (path,) = folder.glob(events.EVENTS)
-    for tag, step, value in events.scalars(path):
-        found.setdefault(tag, []).append((step, value))
-    return found
-
-
->>>>>>> envs
 def only_run(folder):
     """The folder of the only run below `folder` (logs or saves)."""
     (run,) = folder.glob("*/*/*")

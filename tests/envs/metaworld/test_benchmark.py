@@ -10,12 +10,8 @@ from rl import streams
 from rl.envs.contract import expect_same, keys, roll
 from rl.envs.metaworld.benchmark import IDS, MetaWorldML
 from rl.errors import UserError
-<<<<<<< HEAD
-from tests.support.env_contract import EnvironmentContract, assert_same, keys, roll
-from tests.support.metaworld_experts import expert_action
-=======
 from tests.support.env_contract import EnvironmentContract
->>>>>>> envs
+from tests.support.metaworld_experts import expert_action
 
 pytest.importorskip("metaworld")
 
