@@ -29,7 +29,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rl import streams
 from rl.config import parse_options
-from rl.experiment.build import Parts
+from rl.experiment.build import Experiment
 
 CTGRAPH = ROOT / "rl/envs/ctgraph"
 COMMON = "--nonlinearity relu --test-batch-size 40 --num-test-steps 4 --num-workers 4 --neuromodulation"
@@ -129,15 +129,17 @@ def measure(config, warm_up, counted, evaluation, memory):
     """Train for some iterations; medians over the counted ones. Memory is watched in the others alone: to look takes a
     fifth of a core where a process has gigabytes.
     """
-    parts = Parts(config)
-    learner, params = parts.learner(), parts.initial_params()
+    experiment = Experiment(config)
+    learner, params = experiment.learner(), experiment.initial_params()
     sampling, learning, rates = [], [], []
-    with parts.sampler() as sampler:
+    with experiment.sampler() as sampler:
 
         def iterate(iteration):
             started = time.perf_counter()
-            tasks = parts.tasks(config.meta_batch_size, "train", iteration, streams.TRAIN)
-            phases = sampler.sample(params, tasks, parts.training(), parts.origin(iteration, streams.TRAIN))
+            tasks = experiment.sample_tasks(config.meta_batch_size, "train", iteration, streams.TRAIN)
+            phases = sampler.sample(
+                params, tasks, experiment.train_sampling(), experiment.origin(iteration, streams.TRAIN)
+            )
             sampled = time.perf_counter()
             after, _ = learner.step(params, *phases.episodes)
             learning.append(time.perf_counter() - sampled)
@@ -157,7 +159,8 @@ def measure(config, warm_up, counted, evaluation, memory):
             from rl.evaluation.evaluate import evaluate
 
             started = time.perf_counter()
-            evaluate(parts, sampler, params, 0, config.test_batch_size)
+            tasks = experiment.sample_tasks(config.test_batch_size, "test", 0, streams.EVALUATE)
+            evaluate(sampler, params, tasks, experiment.test_sampling(), experiment.origin(0, streams.EVALUATE))
             evaluated = time.perf_counter() - started
     return {
         "sampling": statistics.median(sampling[-counted:]),

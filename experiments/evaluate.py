@@ -139,7 +139,7 @@ def alike(evaluation):
             result = similarity.similarity(values[:, -1])
             found.setdefault(layer, {}).update(cka=rounded(result.mean), null=rounded(result.null_mean))
         elif part == "gates":
-            summary = gates.summarize(values)
+            summary = gates.shares(values)
             found.setdefault(layer, {}).update(
                 constant_gates=rounded(summary["constant"]), flips_between_tasks=rounded(summary["flips_between_tasks"])
             )

@@ -18,32 +18,28 @@ if __name__ == "__main__":
     start.program()
 
 # isort: split
-import dataclasses
 import functools
 import json
 import math
 import shutil
-import time
 from pathlib import Path
 
-from rl import envs, streams, video
-from rl.config import HERE, Config, Parser, check_option, load_config
-from rl.errors import UserError
-from rl.evaluation import intervals
-from rl.evaluation.evaluate import by_class, evaluate, successes
-from rl.experiment.folders import Folders, group_of, load_policy, save_policy, write_config
-from rl.experiment.interrupts import complain, exit_status
-from rl.files import appearing, write_text
-from rl.sampling import interventions
+import numpy as np
+import torch
 
-GIGABYTE = 1e9
-# Meta-World's evaluation of meta-learning, as its documents describe it.
-METAWORLD = {"adaptation episodes": 10, "evaluation episodes": 3, "horizon": 500}
-# Options that replace the run's own: name on this command line -> name in `Config`.
-OVERRIDING = {
-    "num_tasks": "test_batch_size", "num_test_steps": "num_test_steps", "seed": "seed", "num_workers": "num_workers",
-    "expname": "expname",
-}  # fmt: skip
+from rl import streams, video
+from rl.config import Parser
+from rl.evaluation import recordings, report
+from rl.evaluation.evaluate import evaluate, successes
+from rl.evaluation.task_choice import distinct
+from rl.experiment.folders import Folders, save_policy, write_config
+from rl.experiment.interrupts import complain, exit_status
+from rl.experiment.logger import Logger
+from rl.experiment.request import METAWORLD, checked
+from rl.files import appearing, write_text
+from rl.plots.adaptation import adaptation
+from rl.sampling import interventions
+from rl.sampling.worker_pool import WorkerError
 
 
 def main(command_line=None):
@@ -86,97 +82,118 @@ def parse(command_line=None):
 
 def test(options):
     """Evaluate as the parsed options say; returns the exit status."""
-    config, description = load_config(options.config)
-    task_seed = config.seed
-    env_config_path = environment_file(options, config)
-    config = overridden(config, options, env_config_path)
-    available = METAWORLD["evaluation episodes"] if options.protocol == "metaworld" else config.fast_batch_size
-    episodes = recorded_episodes(options.activations, available)
-    if options.video:
-        video.check(config, options.video)
-
-    import numpy as np
-    import torch
-
-    from rl.evaluation import recordings
-    from rl.experiment.build import Parts
-    from rl.experiment.logger import Logger
-    from rl.sampling.worker_pool import WorkerError
-
     torch.set_num_threads(1)
-    # Task sets drawn once for a run stay those of the run: another seed's test goals may have been trained on.
-    parts = Parts(config, task_seed)
-    intervenes = (options.modulation, options.context) != ("normal", "normal")
-    parts.check_machine("--num-tasks", training=False, interventions=int(intervenes))
-    parts.check_tasks("--num-tasks", config.test_batch_size, options.split, streams.EVALUATE)
-    check_sizes(options.config, description, parts.policy)
-    params = load_policy(options.policy, parts.policy)
-    intervention = intervention_of(options, parts)
-    probe = options.probe and recordings.read_probe(options.probe, parts.policy)
-    shape = recordings.shape(parts, episodes)
-    if not intervention:
-        print(f"activations.npy: {episodes} episodes a task, {4 * math.prod(shape) / GIGABYTE:.2f} GB", flush=True)
-
-    folder = Folders.make(config, suffix="_test").logs
+    request = checked(options)
+    experiment = request.experiment
+    if options.video:
+        video.check(experiment.config, options.video)
+    if not request.sampling.intervention:
+        announce_activations(request)
+    folder = Folders.make(experiment.config, suffix="_test").logs
     try:
-        started = time.perf_counter()
-        with parts.sampler() as sampler:
-            tasks, phases = evaluate(parts, sampler, params, 0, config.test_batch_size, options.split, intervention)
-        seconds = time.perf_counter() - started
-        measured = phases._replace(episodes=phases.intervened) if intervention else phases
-        if options.protocol == "metaworld":
-            shown = tuple(phase.first(METAWORLD["evaluation episodes"]) for phase in measured.episodes)
-            measured = measured._replace(episodes=shown)
-        write_config(folder, config, parts.policy, env_config_path)
-        save_policy(folder / "policy.pt", params)
-        write_text(folder / "tasks.json", json.dumps(tasks) + "\n")
-        np.save(folder / "rewards.npy", np.stack([phase.rewards for phase in measured.episodes], axis=-1))
-        if successes(measured.episodes[0]):
-            solved = np.stack([phase.infos["success"] for phase in measured.episodes], axis=-1)
-            np.save(folder / "success_metric.npy", solved)
-        recordings.write_episodes(folder, measured.episodes, episodes)
-        # Under an intervention, units would not do what the policy's own do.
-        recordings.write(folder, parts, params, tasks, phases, 0 if intervention else episodes, probe)
-        results = describe(options, parts, tasks, measured, phases)
-        write_text(folder / "results.json", json.dumps(results, indent=2) + "\n")
-        logger = Logger(folder)
-        logger.evaluation(0, tasks, measured, seconds)
-        logger.close()
+        with experiment.sampler() as sampler:
+            origin = experiment.origin(0, streams.EVALUATE)
+            evaluated = evaluate(sampler, request.params, request.tasks, request.sampling, origin)
+        measured = reported(evaluated, options.protocol)
+        write(folder, options, request, evaluated, measured)
     except BaseException as error:
         shutil.rmtree(folder)
         if not isinstance(error, WorkerError):
             raise
-        print(f"test.py: {error}", file=sys.stderr)
+        complain(f"test.py: {error}")
         return 1
-
-    if intervention:
+    if request.sampling.intervention:
         print(f"modulation {options.modulation}, context {options.context}; without them:")
-        print(f"{table(phases, tasks)}\nwith them:")
-    print(table(measured, tasks))
+        print(f"{report.table(evaluated)}\nwith them:")
+    print(report.table(measured))
     print(f"evaluation:  {folder.resolve()}", flush=True)
-    return draw(folder, parts, tasks, measured.episodes, options.video)
+    return draw(folder, experiment.setting, measured, origin, options.video)
 
 
-def draw(folder, parts, tasks, phases, films):
+def reported(evaluated, protocol):
+    """The `Evaluated` whose episodes count: those under an intervention where there was one; Meta-World's protocol
+    takes the first 3 of each task.
+    """
+    episodes = evaluated.phases.intervened or evaluated.phases.episodes
+    if protocol == "metaworld":
+        episodes = tuple(phase.first(METAWORLD["evaluation episodes"]) for phase in episodes)
+    return evaluated._replace(phases=evaluated.phases._replace(episodes=episodes))
+
+
+def write(folder, options, request, evaluated, measured):
+    """Write everything but the pictures.
+
+    Args:
+        folder: the evaluation.
+        options: as parsed.
+        request: `Request`.
+        evaluated: `Evaluated` of all episodes.
+        measured: `Evaluated` of those that count.
+    """
+    experiment, episodes = request.experiment, measured.phases.episodes
+    config, policy = experiment.config, experiment.policy
+    write_config(folder, config, policy, config.env_config_path)
+    save_policy(folder / "policy.pt", request.params)
+    write_text(folder / "tasks.json", json.dumps(request.tasks) + "\n")
+    np.save(folder / "rewards.npy", np.stack([phase.rewards for phase in episodes], axis=-1))
+    if successes(episodes[0]):
+        np.save(folder / "success_metric.npy", np.stack([phase.infos["success"] for phase in episodes], axis=-1))
+    recordings.write_episodes(folder, episodes, request.num_recorded)
+    intervention, probe = request.sampling.intervention, request.probe
+    if probe is None:
+        probe = recordings.draw_probe(config.seed, evaluated.phases, distinct(request.tasks))
+    # Under an intervention, units would not do what the policy's own do.
+    num_recorded = 0 if intervention else request.num_recorded
+    recordings.write(
+        folder, policy, request.params, evaluated, request.sampling, config.tasks_per_group, num_recorded, probe
+    )
+    conditions = {
+        "policy": str(options.policy),
+        "split": options.split,
+        "seed": config.seed,
+        "protocol": options.protocol,
+        "num_tasks": len(request.tasks),
+        "episodes_per_task": episodes[0].mask.shape[2],
+        "fast_lr": list(request.sampling.learning_rates),
+        "modulation": options.modulation,
+        "context": options.context,
+    }
+    results = report.results(conditions, measured, evaluated if intervention else None)
+    write_text(folder / "results.json", json.dumps(results, indent=2) + "\n")
+    logger = Logger(folder)
+    logger.evaluation(0, measured)
+    logger.close()
+
+
+def announce_activations(request):
+    """Say how large the file of activations will be."""
+    env, num_updates = request.experiment.env, len(request.sampling.learning_rates)
+    shape = recordings.shape(
+        request.experiment.policy, len(request.tasks), env.horizon, request.num_recorded, num_updates
+    )
+    size = 4 * math.prod(shape) / 1e9
+    print(f"activations.npy: {request.num_recorded} episodes a task, {size:.2f} GB", flush=True)
+
+
+def draw(folder, setting, measured, origin, num_films):
     """Draw an evaluation that is written already: one that cannot be drawn stays, and the others are.
 
     Args:
         folder: the evaluation.
-        parts: `rl.experiment.build.Parts`.
-        tasks: those of the evaluation.
-        phases: its U + 1 `Episodes`.
-        films: how many tasks to film.
+        setting: the `Setting` of its workers.
+        measured: its `Evaluated`.
+        origin: the `Origin` of its first phase and task.
+        num_films: how many tasks to film.
 
     Returns:
         The exit status: 1 where a picture failed.
     """
-    from rl.plots.adaptation import adaptation
-
-    origin = parts.origin(0, streams.EVALUATE)
+    tasks, episodes = measured.tasks, measured.phases.episodes
     pictures = {"adaptation.png": lambda place: adaptation([folder], place / "adaptation")}
-    for number in video.chosen(tasks, films):
-        film = functools.partial(video.record, parts=parts, tasks=tasks, phases=phases, origin=origin, number=number)
-        pictures[f"video-task{number}.mp4"] = film
+    for number in video.chosen(tasks, num_films):
+        pictures[f"video-task{number}.mp4"] = functools.partial(
+            video.record, setting=setting, tasks=tasks, phases=episodes, origin=origin, number=number
+        )
     status = 0
     for name, make in pictures.items():
         path = folder.resolve() / name
@@ -190,170 +207,6 @@ def draw(folder, parts, tasks, phases, films):
         else:
             print(f"picture:     {path}")
     return status
-
-
-def describe(options, parts, tasks, measured, phases):
-    """What results.json says: of the episodes `measured` and, under an intervention, of those without it."""
-    config = parts.config
-    normal = {"returns_normal": returns(phases)} if phases.intervened else {}
-    return {
-        "policy": str(options.policy),
-        "split": options.split,
-        "seed": config.seed,
-        "protocol": options.protocol,
-        "num_tasks": config.test_batch_size,
-        "episodes_per_task": measured.episodes[0].mask.shape[2],
-        "fast_lr": list(parts.evaluation().learning_rates),
-        "modulation": options.modulation,
-        "context": options.context,
-        "intervals": "95%, over tasks: Student's t for returns, Wilson's for success rates",
-        "returns": returns(measured),
-        **normal,
-        "returns_per_task": [episodes.returns.mean(axis=1).tolist() for episodes in measured.episodes],
-        **success(measured, tasks),
-    }
-
-
-def returns(phases):
-    """The mean return and its interval over tasks after each number of updates."""
-    per_task = [episodes.returns.mean(axis=1) for episodes in phases.episodes]
-    return [
-        {"updates": updates, "mean": float(values.mean()), "half_width_95": known(intervals.half_width(values))}
-        for updates, values in enumerate(per_task)
-    ]
-
-
-def success(phases, tasks):
-    """The success rates after each number of updates, with intervals over tasks, where the environment tells."""
-    told = [successes(episodes) for episodes in phases.episodes]
-    if told[0] is None:
-        return {}
-    per_task = [{name: values.mean(axis=1) for name, values in found.items()} for found in told]
-    return {
-        "success": [
-            {"updates": updates} | {name: rate(shares) for name, shares in found.items()}
-            for updates, found in enumerate(per_task)
-        ],
-        "success_per_class": {
-            name: [rate(found["any"][members]) for found in per_task] for name, members in by_class(tasks).items()
-        },
-        "success_per_task": [found["any"].tolist() for found in per_task],
-    }
-
-
-def rate(shares):
-    """A rate and its interval over tasks, for JSON."""
-    return {name: float(value) for name, value in intervals.rate(shares)._asdict().items()}
-
-
-def known(number):
-    """A number for JSON, which knows no NaN."""
-    return None if math.isnan(number) else float(number)
-
-
-def intervention_of(options, parts):
-    """The `Intervention` that the options ask for, or None.
-
-    Raises:
-        UserError: the policy has no gates or no context, or the tasks leave nothing to swap.
-    """
-    intervention = interventions.Intervention(options.modulation, options.context, parts.config.seed)
-    sizes = parts.policy.architecture
-    if (options.modulation != "normal" or options.context == "gates") and not sizes.nm_gate:
-        name = "--context gates" if options.modulation == "normal" else f"--modulation {options.modulation}"
-        raise UserError(f"{name}: a plain policy has no gates; expected a run with --neuromodulation")
-    if options.context != "normal" and not sizes.num_context_params:
-        raise UserError(f"--context {options.context}: a MAML policy has no context")
-    if "swapped" in intervention:
-        tasks = parts.tasks(parts.config.test_batch_size, options.split, 0, streams.EVALUATE)
-        size = parts.config.tasks_per_group
-        if not all(interventions.differ(tasks[start : start + size]) for start in range(0, len(tasks), size)):
-            raise UserError(
-                f"swapped: tasks are swapped within groups of {size}, and in one of them none differ; "
-                "expected other --num-tasks or --seed"
-            )
-    return intervention if intervention[:2] != ("normal", "normal") else None
-
-
-def environment_file(options, config):
-    """The environment's configuration file: the one named on the command line, else the run's own copy.
-
-    A path that merely stands in config.json is never followed.
-    """
-    if options.env_config_path or not config.env_config_path:
-        return options.env_config_path or ""
-    copy = options.config.parent / Path(config.env_config_path).name
-    if not copy.is_file():
-        raise UserError(f"{copy}: the run's copy of the environment's file is missing; name one with --env-config-path")
-    return str(copy)
-
-
-def overridden(config, options, env_config_path):
-    """The run's `Config` with what the command line changes.
-
-    Raises:
-        UserError: an impossible value, naming the option that was typed.
-    """
-    typed = {name: vars(options)[name] for name in OVERRIDING if vars(options)[name] is not None}
-    for name, value in typed.items():
-        check_option(Config.__dataclass_fields__[OVERRIDING[name]], value, "--" + name.replace("_", "-"))
-    changes = {OVERRIDING[name]: value for name, value in typed.items()}
-    if options.protocol == "metaworld":
-        if config.env_name not in envs.META_WORLD:
-            raise UserError(f"--protocol metaworld: expected a run on Meta-World, this one is on {config.env_name}")
-        changes |= {"fast_batch_size": METAWORLD["adaptation episodes"], "horizon": METAWORLD["horizon"]}
-        changes.setdefault("num_test_steps", 1)
-    logdir = options.logdir or str(beside(options.config, config))
-    return dataclasses.replace(config, **changes, logdir=logdir, env_config_path=env_config_path)
-
-
-def beside(path, config):
-    """The folder of all logs in which a run's config.json lies, wherever that is now; the default one where it lies
-    alone.
-    """
-    group = path.resolve().parents[1:3]
-    if [folder.name for folder in reversed(group)] == list(group_of(config).parts):
-        return path.resolve().parents[3]
-    return Path(HERE / "logs")
-
-
-def recorded_episodes(text, available):
-    """How many episodes a task to record: a number, or all."""
-    if text == "all":
-        return available
-    if not text.isdecimal():
-        raise UserError(f"--activations: expected a number of episodes or all, got {text!r}")
-    return min(int(text), available)
-
-
-def check_sizes(path, description, policy):
-    """Hold the sizes that config.json names against the environment's."""
-    for name, size in (
-        ("input_size", policy.architecture.observation_size),
-        ("output_size", policy.architecture.action_size),
-    ):
-        if description.get(name, size) != size:
-            raise UserError(f"{path}: {name}: expected {size} for this environment, found {description[name]}")
-
-
-def table(phases, tasks):
-    """The returns, and where the environment tells them the success rates, as text."""
-    told = success(phases, tasks)
-    kinds = {"any": "success rate (any step)", "final": "success rate (final step)"} if told else {}
-    header = ["updates      mean    95% interval over tasks", *(f"{words:<26}" for words in kinds.values())]
-    lines = [f"return on {len(tasks)} tasks × {phases.episodes[0].mask.shape[2]} episodes", "   ".join(header).rstrip()]
-    for updates, row in enumerate(returns(phases)):
-        interval = "none" if row["half_width_95"] is None else f"±{row['half_width_95']:.3f}"
-        cells = [f"{updates:7d}{row['mean']:10.3f}    {interval:<23}"]
-        for name in kinds:
-            share = told["success"][updates][name]
-            cells.append(f"{share['mean']:6.1%} [{share['low']:.1%}, {share['high']:.1%}]".ljust(26))
-        lines.append("   ".join(cells).rstrip())
-    if told and told["success_per_class"]:
-        lines.append("success rate (any step), by class, after each number of updates")
-        for name, rates in told["success_per_class"].items():
-            lines.append(f"  {name:<28}" + "".join(f"{share['mean']:8.1%}" for share in rates))
-    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ import re
 import resource
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 import gymnasium
@@ -18,11 +19,12 @@ import torch
 from gymnasium.spaces import Box
 from tensorboardX.event_file_writer import EventsWriter
 
-import rl.main
 from rl.errors import UserError
+from rl.experiment.console import Console
 from rl.experiment.folders import load_policy
 from rl.experiment.state import DAMAGED_STATE, OLDER_STATE, STATE, Counters, State, load_state, save_state
-from rl.main import MAX_FLIGHT_RECORDS, MAX_REJECTED_IN_A_ROW, main
+from rl.experiment.training_run import MAX_FLIGHT_RECORDS, MAX_REJECTED_IN_A_ROW
+from rl.main import main
 from tests import conformance
 from tests.support.helpers import random_params, small_policy
 from tests.support.in_process import InProcessSampler
@@ -226,13 +228,13 @@ def test_a_run_goes_on_once_there_is_room_again(tmp_path, undisturbed):
 def remove_after(iteration, pattern):
     """What matches below the run's place is removed after an iteration."""
 
-    def telling(progress, number, outcome):
-        tell(progress, number, outcome)
+    def removing(console, number, *arguments):
+        shown(console, number, *arguments)
         if number == iteration:
-            for path in Path(rl.main.sys.stdout.name).parent.glob(pattern):
+            for path in Path(sys.stdout.name).parent.glob(pattern):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
 
-    tell, rl.main.tell = rl.main.tell, telling
+    shown, Console.iteration = Console.iteration, removing
 
 
 @pytest.mark.parametrize("pattern", ["logs", "saves", "logs/*", "saves/*/*/*", "logs/*/*/*/events.*"])

@@ -9,7 +9,8 @@ from gymnasium.spaces import Box
 
 from rl import main, memory, test
 from rl.config import Config, parse_given
-from rl.experiment.build import Parts
+from rl.experiment import resources
+from rl.experiment.build import Experiment
 from tests.support.documents import commands
 from tests.support.helpers import ROOT
 
@@ -73,7 +74,7 @@ def test_sizes_of_an_evaluation(tiny, tmp_path, capsys, option):
 
 
 def meta_world(*_):
-    """What `needs` looks at of a Meta-World environment, which takes long to make."""
+    """What `estimate` looks at of a Meta-World environment, which takes long to make."""
     return SimpleNamespace(
         single_observation_space=Box(-1, 1, (39,), np.float32), single_action_space=Box(-1, 1, (4,), np.float32),
         horizon=200,
@@ -90,7 +91,9 @@ def test_what_the_documents_propose_is_far_from_the_limit(monkeypatch, line):
     if config.env_name.startswith("ML"):
         monkeypatch.setattr("rl.envs.options", lambda *_: {})
         monkeypatch.setattr("rl.envs.make", meta_world)
-    assert sum(Parts(config).needs("--test-batch-size", True, 1).values()) < 8e9
+    experiment = Experiment(config)
+    needs = resources.estimate(config, experiment.env, experiment.policy, "--test-batch-size", True, 1)
+    assert sum(needs.values()) < 8e9
 
 
 def test_an_estimate_by_hand():
@@ -98,10 +101,13 @@ def test_an_estimate_by_hand():
     of 4: 28 bytes.
     """
     ones = dict.fromkeys(("meta_batch_size", "test_batch_size", "fast_batch_size", "num_test_steps", "num_workers"), 1)
-    parts = Parts(Config(**ones, hidden_size=10, num_layers=1, num_context_params=1))
+    config = Config(**ones, hidden_size=10, num_layers=1, num_context_params=1)
+    experiment = Experiment(config)
     # 3·10 + 10 weights and biases of the hidden layer, 10·2 + 2 of the means, 2 standard deviations.
-    assert parts.policy.num_params == 64
-    assert parts.needs("--num-tasks", training=True, interventions=1) == {
+    assert experiment.policy.num_params == 64
+    assert resources.estimate(
+        config, experiment.env, experiment.policy, "--num-tasks", training=True, interventions=1
+    ) == {
         "--meta-batch-size, --fast-batch-size": 200 + 2 * 2800,
         "--num-tasks, --num-test-steps, --fast-batch-size": 200 + 2 * 4 * 2800,
         "--tasks-per-group, --fast-batch-size": 300 + 2 * 2800,

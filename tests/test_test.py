@@ -14,11 +14,13 @@ import pytest
 import torch
 
 import rl.experiment.build
-import rl.plots.adaptation
 import rl.test
 from rl.config import HERE, Config, load_config
 from rl.errors import UserError
-from rl.experiment.build import Parts
+from rl.evaluation import report
+from rl.evaluation.evaluate import Evaluated
+from rl.experiment import request
+from rl.experiment.build import Experiment
 from rl.experiment.folders import load_policy
 from rl.sampling.episodes import Episodes
 from rl.sampling.rollout import Phases
@@ -126,7 +128,7 @@ def test_success_rates_of_classes():
     ones = np.ones(told.shape)
     phases = tuple(Episodes(ones[..., None], ones, ones, ones, {"success": values}) for values in (told, told | True))
     tasks = [{"env_name": "push-v3"}, {"env_name": "push-v3"}, {"env_name": "reach-v3"}]
-    lines = rl.test.table(Phases(phases, np.zeros((1, 3)), 0), tasks).splitlines()
+    lines = report.table(Evaluated(tasks, Phases(phases, np.zeros((1, 3)), 0), 0.0)).splitlines()
     assert lines[-3] == "success rate (any step), by class, after each number of updates"
     assert [line.split() for line in lines[-2:]] == [["push-v3", "25.0%", "100.0%"], ["reach-v3", "100.0%", "100.0%"]]
 
@@ -151,7 +153,7 @@ def test_infos_of_an_environment_are_recorded(tiny):
 def distribution(folder, context, observations, record=None):
     """That of the evaluated policy for one task."""
     config, _ = load_config(folder / "config.json")
-    policy = Parts(config).policy
+    policy = Experiment(config).policy
     params = load_policy(folder / "policy.pt", policy)
     return policy(params, torch.from_numpy(context)[None], torch.from_numpy(observations)[None], record)
 
@@ -294,7 +296,7 @@ def test_the_probe_set_of_another_environment(tiny, folder, capsys):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_leaves_no_half_of_an_evaluation(tiny, tmp_path, capsys, monkeypatch, number):
-    monkeypatch.setattr(rl.test, "describe", lambda *_: os.kill(os.getpid(), number))
+    monkeypatch.setattr(report, "results", lambda *_: os.kill(os.getpid(), number))
     tiny.run("navigation")
     capsys.readouterr()
     assert tiny.evaluate("navigation", "--logdir", str(tmp_path)) == 128 + number
@@ -317,7 +319,7 @@ def test_a_full_disk_is_told_of_in_one_line(tiny, tmp_path, capsys, monkeypatch)
 
 
 def test_a_folder_that_is_deleted_is_told_of_in_one_line(tiny, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(rl.test, "describe", lambda *_: shutil.rmtree(only_run(tmp_path)))
+    monkeypatch.setattr(report, "results", lambda *_: shutil.rmtree(only_run(tmp_path)))
     tiny.run("navigation")
     capsys.readouterr()
     assert tiny.evaluate("navigation", "--logdir", str(tmp_path)) == 1
@@ -340,7 +342,7 @@ WRITTEN = {"results.json", "rewards.npy", "tasks.json", "contexts.npy", "episode
 
 
 def test_a_picture_that_fails_costs_the_picture_alone(tiny, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(rl.plots.adaptation, "adaptation", fails_after_half(ValueError("no\nfont")))
+    monkeypatch.setattr(rl.test, "adaptation", fails_after_half(ValueError("no\nfont")))
     tiny.run("navigation")
     capsys.readouterr()
     assert tiny.evaluate("navigation", "--logdir", str(tmp_path)) == 1
@@ -355,7 +357,7 @@ def test_a_picture_that_fails_costs_the_picture_alone(tiny, tmp_path, capsys, mo
 
 
 def test_an_interrupted_picture_costs_the_picture_alone(tiny, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(rl.plots.adaptation, "adaptation", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    monkeypatch.setattr(rl.test, "adaptation", lambda *_: os.kill(os.getpid(), signal.SIGINT))
     tiny.run("navigation")
     capsys.readouterr()
     assert tiny.evaluate("navigation", "--logdir", str(tmp_path)) == 130
@@ -369,7 +371,7 @@ def test_tasks_that_cannot_be_drawn_are_told_of_before_anything_is_written(tiny,
 
     tiny.run("navigation")
     capsys.readouterr()
-    monkeypatch.setattr(rl.experiment.build.Parts, "tasks", too_few)
+    monkeypatch.setattr(rl.experiment.build.Experiment, "sample_tasks", too_few)
     assert tiny.evaluate("navigation", "--logdir", str(tmp_path / "none"), "--num-tasks", "7") == 2
     assert capsys.readouterr().err == "test.py: --num-tasks 7: too few\n"
     assert not (tmp_path / "none").exists()
@@ -378,7 +380,7 @@ def test_tasks_that_cannot_be_drawn_are_told_of_before_anything_is_written(tiny,
 def test_an_evaluation_goes_beside_its_run(tmp_path):
     config = Config(neuromodulation=True)
     run = tmp_path / "moved" / "2DNavigation-v0" / "nm_cavia" / "run" / "config.json"
-    assert rl.test.beside(run, config) == tmp_path / "moved"
+    assert request.beside(run, config) == tmp_path / "moved"
     # A config.json that lies alone has no run around it.
     for alone in (tmp_path / "config.json", tmp_path / "2DNavigation-v0" / "cavia" / "run" / "config.json"):
-        assert rl.test.beside(alone, config) == HERE / "logs"
+        assert request.beside(alone, config) == HERE / "logs"

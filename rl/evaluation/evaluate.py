@@ -1,37 +1,71 @@
 """Returns and successes after each adaptation step."""
 
+import time
 from typing import NamedTuple
 
 import numpy as np
 
-from rl import streams
 from rl.algorithm import inner_loop
 from rl.evaluation import intervals
-from rl.sampling.rollout import update_on
+from rl.sampling.rollout import Phases, update_on
 
 
-class Summary(NamedTuple):
+class Evaluated(NamedTuple):
+    """Adaptation to tasks.
+
+    Attributes:
+        tasks: list of K tasks.
+        phases: `Phases` with U + 1 of them: what was sampled after 0, 1, 2, … updates.
+        seconds: how long that took.
+        gates: `rl.evaluation.recordings.gate_curves`, where they were asked for.
+    """
+
+    tasks: list
+    phases: Phases
+    seconds: float
+    gates: dict = {}
+
+
+class Mean(NamedTuple):
     """Mean and half-width of its 95% confidence interval."""
 
     mean: float
     half_width: float
 
 
-def summarize(returns):
+def evaluate(sampler, params, tasks, sampling, origin):
+    """Adapt to tasks step by step, each on fresh episodes of the policy reached.
+
+    Args:
+        sampler: `rl.sampling.worker_pool.Sampler`.
+        params: θ.
+        tasks: list of K tasks.
+        sampling: `rl.sampling.rollout.Sampling` with U learning rates, and an intervention to try as well, if any.
+        origin: `rl.sampling.rollout.Origin`.
+
+    Returns:
+        `Evaluated` with U + 1 phases
+    """
+    started = time.perf_counter()
+    phases = sampler.sample(params, tasks, sampling, origin)
+    return Evaluated(tasks, phases, time.perf_counter() - started)
+
+
+def mean_over_episodes(returns):
     """Mean return and its 95% Student-t interval with every episode a sample, as TensorBoard's published tags have it.
 
     Args:
         returns: array of any shape, one entry an episode.
 
     Returns:
-        `Summary`; the half-width is 0 for fewer than two episodes.
+        `Mean`; the half-width is 0 for fewer than two episodes.
     """
     values = np.asarray(returns, np.float64).ravel()
-    return Summary(float(values.mean()), float(np.nan_to_num(intervals.half_width(values))))
+    return Mean(float(values.mean()), float(np.nan_to_num(intervals.half_width(values))))
 
 
 def successes(episodes):
-    """Where the environment tells success: "any" (at some step) and "final" (at the last step taken), bool [K, E].
+    """Where the environment tells success: "any" (at any step) and "final" (at the last step taken), bool [K, E].
 
     Returns:
         A dict of the two, or None where the environment does not tell.
@@ -49,26 +83,6 @@ def by_class(tasks):
     for number, task in enumerate(tasks):
         classes.setdefault(task.get("env_name"), []).append(number)
     return classes if len(classes) > 1 else {}
-
-
-def evaluate(parts, sampler, params, iteration, num_tasks, split="test", intervention=None):
-    """Adapt to tasks step by step, each on fresh episodes of the current policy.
-
-    Args:
-        parts: `rl.experiment.build.Parts`.
-        sampler: `rl.sampling.worker_pool.Sampler`.
-        params: θ.
-        iteration: names the random streams.
-        num_tasks, split: which tasks to draw.
-        intervention: a `rl.sampling.interventions.Intervention` to try as well, or None.
-
-    Returns:
-        (tasks, `rl.sampling.rollout.Phases` with U + 1 phases)
-    """
-    tasks = parts.tasks(num_tasks, split, iteration, streams.EVALUATE)
-    sampling = parts.evaluation()._replace(intervention=intervention)
-    phases = sampler.sample(params, tasks, sampling, parts.origin(iteration, streams.EVALUATE))
-    return tasks, phases
 
 
 def replay(policy, params, phases, sampling):

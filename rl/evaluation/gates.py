@@ -7,7 +7,7 @@ import numpy as np
 SATURATED = 0.99  # |g| above this counts as saturated
 
 
-def summarize(gates):
+def shares(gates):
     """Shares of a layer's gates.
 
     A gate counts as positive at 0, as sign(0) = +1.

@@ -7,6 +7,7 @@ import torch
 
 from rl import streams
 from rl.errors import UserError
+from rl.evaluation import gates
 from rl.evaluation.evaluate import replay
 from rl.evaluation.task_choice import distinct
 from rl.files import load_arrays, write_text
@@ -25,14 +26,12 @@ def columns(policy):
     return found
 
 
-def shape(parts, num_episodes):
-    """The shape of activations.npy: (tasks, steps, episodes, updates, units); its entries are float32."""
-    config = parts.config
-    units = sum(size for _, size in columns(parts.policy))
-    return config.test_batch_size, parts.env.horizon, num_episodes, config.num_test_steps + 1, units
+def shape(policy, num_tasks, num_steps, num_episodes, num_updates):
+    """The shape of activations.npy: (tasks, steps, episodes, updates + 1, units); its entries are float32."""
+    return num_tasks, num_steps, num_episodes, num_updates + 1, sum(size for _, size in columns(policy))
 
 
-def write(folder, parts, params, tasks, phases, num_episodes, probe=None):
+def write(folder, policy, params, evaluated, sampling, group_size, num_episodes, probe):
     """Write contexts.npy (where there is a context), activations.npy with activations.json, and probe.npz.
 
     Contexts and activations are computed again from what was sampled, a few tasks at a time:
@@ -44,29 +43,29 @@ def write(folder, parts, params, tasks, phases, num_episodes, probe=None):
 
     Args:
         folder: where.
-        parts: `rl.experiment.build.Parts`.
+        policy: `MLPPolicy`.
         params: θ.
-        tasks: the tasks of the evaluation.
-        phases: `Phases` of the evaluation.
+        evaluated: `Evaluated` with θ.
+        sampling: the `Sampling` of that.
+        group_size: how many tasks are computed at once.
         num_episodes: how many episodes of each task; none writes the contexts alone.
-        probe: observations [N, O]; None draws 256 steps of the chosen tasks' episodes of all phases, without
-            replacement.
+        probe: observations [N, O]; unused without episodes.
     """
-    policy, size = parts.policy, shape(parts, num_episodes)
     if not num_episodes and not policy.architecture.num_context_params:
         return
+    tasks, phases = evaluated.tasks, evaluated.phases
+    size = shape(policy, len(tasks), phases.episodes[0].mask.shape[1], num_episodes, len(sampling.learning_rates))
     names = [name for name, _ in columns(policy)]
     contexts = np.zeros((size[0], size[3], policy.architecture.num_context_params), np.float32)
     if num_episodes:
         written = np.lib.format.open_memmap(folder / "activations.npy", "w+", np.float32, size)
         chosen = distinct(tasks)
-        probe = draw_probe(parts.config.seed, phases, chosen) if probe is None else probe
         probed = {name: np.zeros((len(chosen), size[3], len(probe), units), np.float32)
                   for name, units in columns(policy)}  # fmt: skip
-    for start in range(0, size[0], parts.config.tasks_per_group):
-        group = slice(start, min(start + parts.config.tasks_per_group, size[0]))
+    for start in range(0, size[0], group_size):
+        group = slice(start, min(start + group_size, size[0]))
         for updates, (episodes, adapted) in enumerate(
-            replay(policy, params, phases.tasks(group.start, group.stop), parts.evaluation())
+            replay(policy, params, phases.tasks(group.start, group.stop), sampling)
         ):
             if adapted.context is not None:
                 contexts[group, updates] = adapted.context.detach().numpy()
@@ -100,8 +99,37 @@ def recorded(policy, adapted, observations):
     return {name: values.numpy() for name, values in record.items()}
 
 
+def gate_curves(policy, params, phases, sampling, seed):
+    """What the gates do on a group of tasks; docs/figures.md defines the numbers.
+
+    Args:
+        policy: `MLPPolicy`.
+        params: θ.
+        phases: `Phases` of the group, sampled with θ.
+        sampling: the `Sampling` of that.
+        seed: of the probe observations.
+
+    Returns:
+        `gates/<layer>/<name>` -> value after the last update; nothing for a plain policy
+    """
+    if not policy.architecture.nm_gate:
+        return {}
+    count = phases.episodes[0].mask.shape[0]
+    probe = torch.from_numpy(draw_probe(seed, phases, list(range(count)))).expand(count, -1, -1)
+    records = [recorded(policy, adapted, probe) for _, adapted in replay(policy, params, phases, sampling)]
+    found = {}
+    for layer in policy.layer_names:
+        for name, value in gates.shares(np.stack([record[f"{layer}.gates"] for record in records], axis=1)).items():
+            if value is not None:
+                # Of flips from step to step, those of the first update.
+                found[f"gates/{layer}/{name}"] = float(np.ravel(value)[0 if name == "flips_between_steps" else -1])
+    return found
+
+
 def draw_probe(seed, phases, chosen):
-    """Observations [N, O] of steps drawn uniformly, without replacement, from all phases of the chosen tasks."""
+    """Observations [N, O] of 256 steps, or all where there are fewer, drawn uniformly, without replacement, from all
+    phases of the chosen tasks.
+    """
     pooled = np.concatenate([episodes.observations[chosen][episodes.mask[chosen] > 0] for episodes in phases.episodes])
     rng = streams.generator(streams.key(seed, purpose=streams.PROBE))
     return pooled[np.sort(rng.choice(len(pooled), min(PROBE_SIZE, len(pooled)), replace=False))]

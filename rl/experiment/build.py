@@ -1,26 +1,19 @@
-"""From a `Config` to the parts of a run. main and test share it."""
+"""From a `Config` to its environment, policy, sampler and learner. main.py and test.py share it."""
 
-import math
-import os
-
-import numpy as np
 import torch
 
 from rl import envs, memory, streams
 from rl.algorithm import chunks, metalearner
 from rl.errors import UserError
 from rl.policies import Architecture, make_policy, match_params
-from rl.sampling import processes
 from rl.sampling.rollout import Origin, Sampling
 from rl.sampling.worker_pool import Sampler, Setting
 
 MAX_PARAMS = 100_000_000  # conjugate gradient and the workers' pipes hold several copies of θ
-PROCESS = 10e6  # bytes of a worker's own that hold nothing yet
-TASK, EPISODE = 200, 300  # bytes of a task's parameters; of an episode's environment and random streams
 
 
-class Parts:
-    """The parts of a run, built once.
+class Experiment:
+    """What a `Config` describes: the environment and the policy, and how they are sampled and learnt from.
 
     Args:
         config: `Config`.
@@ -30,7 +23,8 @@ class Parts:
         config: the `Config`.
         env: a `TaskVectorEnv` with one episode, which draws tasks and knows the sizes.
         policy: `MLPPolicy`.
-        setting: what the workers are told.
+        setting: the `Setting` that the workers are told.
+        learner_options: the `rl.algorithm.chunks.Options` of the outer step.
     """
 
     def __init__(self, config, task_seed=None):
@@ -45,66 +39,7 @@ class Parts:
                 f"{self.policy.num_params:,} parameters; expected at most {MAX_PARAMS:,}"
             )
         self.setting = Setting(config.env_name, options, self.policy.architecture)
-
-    def check_machine(self, test_batch_size="--test-batch-size", training=True, interventions=0):
-        """Hold the memory and open files that a run or an evaluation needs at the least against what there is, before
-        anything is made.
-
-        Args:
-            test_batch_size: the name of that option where it was typed.
-            training: whether there is training too.
-            interventions: how often every evaluated phase is sampled once more.
-
-        Raises:
-            UserError: with the estimate, the options that ask for the most of it, and what the machine has.
-        """
-        processes.check_descriptors(self.config.num_workers)
-        needs = self.needs(test_batch_size, training, interventions)
-        total, available = sum(needs.values()), memory.size()
-        if total > available:
-            most = max(needs, key=needs.get)
-            raise UserError(
-                f"{most}: at least {memory.told(total)} of memory would be needed, {memory.told(needs[most])} of it "
-                f"for these; this machine has {memory.told(available)}"
-            )
-
-    def needs(self, test_batch_size, training, interventions):
-        """Bytes that are in use at once, at the least: the options that decide them -> bytes. What is left out (the
-        learner's activations, libraries, a third copy) makes a run need more, never less.
-        """
-        config, space = self.config, self.env.single_action_space
-        entries = math.prod(self.env.single_observation_space.shape)
-        step = 4 * entries + space.dtype.itemsize * math.prod(space.shape) + np.dtype(float).itemsize + 4
-        episode = self.env.horizon * step
-        trained = config.meta_batch_size * training
-        phases = (config.num_test_steps + 1) * (1 + interventions)
-        tasks = max(trained, config.test_batch_size)
-        group = min(config.tasks_per_group, tasks)
-        at_work = min(config.num_workers, os.cpu_count() or 1, math.ceil(tasks / group))
-        theta = 4 * self.policy.num_params
-        adapted = group if config.maml else 0
-        return {
-            "--meta-batch-size, --fast-batch-size": trained * (TASK + 2 * config.fast_batch_size * episode),
-            # The groups' results, and what they are joined to.
-            f"{test_batch_size}, --num-test-steps, --fast-batch-size": (
-                config.test_batch_size * (TASK + 2 * phases * config.fast_batch_size * episode)
-            ),
-            "--tasks-per-group, --fast-batch-size": (
-                at_work * group * config.fast_batch_size * (EPISODE + 2 * episode)
-            ),
-            "--num-workers": config.num_workers * PROCESS,
-            "--hidden-size, --num-layers": theta * (4 * training + at_work * (2 + adapted)),
-        }
-
-    def sampler(self):
-        """Start the workers."""
-        config = self.config
-        return Sampler(self.setting, config.num_workers, config.tasks_per_group, config.worker_timeout)
-
-    def learner(self):
-        """The outer step on the device asked for."""
-        config = self.config
-        options = chunks.Options(
+        self.learner_options = chunks.Options(
             gamma=config.gamma,
             gae_lambda=config.tau,
             fast_lr=config.fast_lr,
@@ -116,16 +51,31 @@ class Parts:
             ls_backtrack_ratio=config.ls_backtrack_ratio,
             fvp_subsample=config.fvp_subsample,
         )
+
+    def sampler(self):
+        """Start the workers."""
+        config = self.config
+        return Sampler(self.setting, config.num_workers, config.tasks_per_group, config.worker_timeout)
+
+    def learner(self):
+        """The outer step on the device asked for."""
+        config = self.config
         place = device(config.device)
         kept = config.learner_memory * memory.GIGABYTE or memory_size(place) / 2
-        return metalearner.MetaLearner(self.policy, options, kept, device=place)
+        return metalearner.MetaLearner(self.policy, self.learner_options, kept, device=place)
 
     def initial_params(self):
         """θ before training, from the seed."""
         return self.policy.initial_params(streams.generator(streams.key(self.config.seed, purpose=streams.PARAMETERS)))
 
-    def tasks(self, num_tasks, split, iteration, phase):
-        """Draw an iteration's tasks."""
+    def sample_tasks(self, num_tasks, split, iteration, phase):
+        """Draw an iteration's tasks: a list of dicts.
+
+        Args:
+            num_tasks: how many.
+            split: train or test.
+            iteration, phase: name the random stream (`streams.TRAIN` or `streams.EVALUATE`).
+        """
         key = streams.key(self.config.seed, iteration, phase, purpose=streams.TASKS)
         return envs.sample_tasks(self.config.env_name, self.env, num_tasks, split, streams.generator(key))
 
@@ -136,20 +86,20 @@ class Parts:
             UserError: naming the option that says how many.
         """
         try:
-            self.tasks(num_tasks, split, 0, phase)
+            self.sample_tasks(num_tasks, split, 0, phase)
         except UserError as error:
             raise UserError(f"{option} {num_tasks}: {error}") from None
 
     def origin(self, iteration, phase):
-        """Where an iteration's random streams begin."""
+        """The `Origin` of an iteration's random streams."""
         return Origin(self.config.seed, iteration, phase, first_task=0)
 
-    def training(self):
-        """How to sample while meta-training: one update."""
+    def train_sampling(self):
+        """The `Sampling` of meta-training: episodes before and after one update."""
         return self._sampling((self.config.fast_lr,))
 
-    def evaluation(self):
-        """How to sample in an evaluation: `--num-test-steps` updates."""
+    def test_sampling(self):
+        """The `Sampling` of an evaluation: episodes before and after each of `--num-test-steps` updates."""
         config = self.config
         later = config.fast_lr / 2 if config.halve_test_lr else config.fast_lr
         return self._sampling((config.fast_lr,) + (later,) * (config.num_test_steps - 1))

@@ -1,17 +1,21 @@
-"""TensorBoard scalars. docs/metrics.md defines every tag."""
+"""What TensorBoard shows of a run: scalars, of which docs/metrics.md defines every tag, charts and a table of runs."""
 
 import contextlib
 import os
 import sys
 import time
 
+from tensorboardX import summary as summaries
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2, summary_pb2
 
+from rl.config import NEUTRAL
 from rl.errors import UserError
 from rl.evaluation import events
-from rl.evaluation.evaluate import by_class, successes, summarize
+from rl.evaluation.evaluate import by_class, mean_over_episodes, successes
 from rl.evaluation.events import EVENTS
+
+RETURNS = ("running_returns/before_update", "running_returns/after_update")
 
 
 class Logger:
@@ -43,13 +47,18 @@ class Logger:
         # Known files, and the new one.
         self.files = sorted(folder.glob(EVENTS))
 
-    def training(self, iteration, phases, report, times, counters):
+    def describe(self, config):
+        """What TensorBoard shows besides curves: its custom charts and its table of runs."""
+        for summary in (charts(config.num_test_steps), *hparams(config)):
+            self.summary(summary)
+
+    def training(self, iteration, phases, step, times, counters):
         """One iteration of meta-training.
 
         Args:
             iteration: its number.
             phases: `Phases` before and after the update.
-            report: the outer step's `StepReport`.
+            step: the outer step's `StepReport`.
             times: dict name -> seconds.
             counters: the run's `rl.experiment.state.Counters`.
         """
@@ -57,39 +66,41 @@ class Logger:
         self.scalar("policy/actions_train", mean_action(before), iteration)
         self.scalar("policy/actions_test", mean_action(after), iteration)
         for name, episodes in (("before_update", before), ("after_update", after)):
-            mean, half_width = summarize(episodes.returns)
+            mean, half_width = mean_over_episodes(episodes.returns)
             self.scalar(f"running_returns/{name}", mean, iteration)
             self.scalar(f"running_cfis/{name}", half_width, iteration)
-        self.scalar("loss/inner_rl", report.inner_loss, iteration)
-        self.scalar("loss/outer_rl", report.surrogate_before, iteration)
+        self.scalar("loss/inner_rl", step.inner_loss, iteration)
+        self.scalar("loss/outer_rl", step.surrogate_before, iteration)
         for name in ("kl", "step_size", "backtracks", "cg_residual", "gradient_norm"):
-            self.scalar(f"trpo/{name}", getattr(report, name), iteration)
-        self.scalar("trpo/improvement", report.surrogate_before - report.surrogate_after, iteration)
+            self.scalar(f"trpo/{name}", getattr(step, name), iteration)
+        self.scalar("trpo/improvement", step.surrogate_before - step.surrogate_after, iteration)
         self.scalar("trpo/no_update", counters.no_update, iteration)
         self.scalar("trpo/rejected_nonfinite", counters.rejected_nonfinite, iteration)
-        self.scalar("baseline/ridge_retries", report.ridge_retries, iteration)
+        self.scalar("baseline/ridge_retries", step.ridge_retries, iteration)
         self.scalar("sampler/worker_restarts", counters.worker_restarts, iteration)
         if "unstable" in before.infos:
             unstable = sum(int(episodes.infos["unstable"].sum()) for episodes in phases.episodes)
             self.scalar("env/unstable_episodes", unstable, iteration)
         for name, seconds in times.items():
             self.scalar(f"time/{name}", seconds, iteration)
-        steps = before.steps + after.steps
-        self.scalar("time/env_steps_per_second", steps / max(times["sampling"], 1e-9), iteration)
+        num_steps = before.steps + after.steps
+        self.scalar("time/env_steps_per_second", num_steps / max(times["sampling"], 1e-9), iteration)
 
-    def evaluation(self, iteration, tasks, phases, seconds):
+    def evaluation(self, iteration, evaluated):
         """One evaluation: the mean return, and where there is one the success rate, after each number of updates."""
-        for updates, episodes in enumerate(phases.episodes):
-            mean, half_width = summarize(episodes.returns)
+        for updates, episodes in enumerate(evaluated.phases.episodes):
+            mean, half_width = mean_over_episodes(episodes.returns)
             self.scalar(f"evaluation_rew/avg_rew {updates}", mean, iteration)
             self.scalar(f"evaluation_cfi/avg_rew {updates}", half_width, iteration)
             success = successes(episodes)
             if success is not None:
                 for name, values in success.items():
                     self.scalar(f"evaluation_success/{name} {updates}", values.mean(), iteration)
-                for name, members in by_class(tasks).items():
+                for name, members in by_class(evaluated.tasks).items():
                     self.scalar(f"evaluation_success/{name} {updates}", success["any"][members].mean(), iteration)
-        self.scalar("time/evaluation", seconds, iteration)
+        for tag, value in evaluated.gates.items():
+            self.scalar(tag, value, iteration)
+        self.scalar("time/evaluation", evaluated.seconds, iteration)
 
     def scalar(self, tag, value, iteration):
         """One point of one curve."""
@@ -124,6 +135,34 @@ class Logger:
             yield
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self.folder)) from None
+
+
+def charts(num_test_steps):
+    """TensorBoard's custom scalars, a summary: before and after in one chart, all adaptation steps in another."""
+    updates = range(num_test_steps + 1)
+    return summaries.custom_scalars(
+        {
+            "returns": {
+                "before and after the update": ["Multiline", list(RETURNS)],
+                "test tasks, after each number of updates": [
+                    "Multiline", [f"evaluation_rew/avg_rew {count}" for count in updates]
+                ],
+                "success rate (any step) of the test tasks": [
+                    "Multiline", [f"evaluation_success/any {count}" for count in updates]
+                ],
+            }
+        }
+    )  # fmt: skip
+
+
+def hparams(config):
+    """TensorBoard's table of runs, two summaries: the options, and which curves' last points are the run's metrics.
+
+    Written at the start, the table needs no end: it shows the last points logged so far.
+    """
+    options = {name: value for name, value in vars(config).items() if name not in NEUTRAL} | {"method": config.method}
+    tags = [*RETURNS, *(f"evaluation_rew/avg_rew {count}" for count in range(config.num_test_steps + 1))]
+    return summaries.hparams(options, dict.fromkeys(tags, 0.0))[:2]
 
 
 def check(path):

@@ -2,14 +2,16 @@
 
 import dataclasses
 import os
+import shlex
 import sys
 from pathlib import Path
 
+from rl import start
 from rl.config import NEUTRAL, Config, load_config, parse_given, without_effect
 from rl.errors import UserError
 from rl.evaluation.events import EVENTS
 from rl.experiment.folders import POLICIES, Folders, deciding, git_commit, group_of, versions
-from rl.experiment.state import OLDER_STATE, STATE, saved_options, states
+from rl.experiment.state import OLDER_STATE, STATE, OptionsChanged, load_state, states
 from rl.files import check_file
 
 # Options that may differ when a run is resumed: it may become longer, but keeps its name.
@@ -23,7 +25,7 @@ def choose(command_line=None):
         (`Config`, the `Folders` of the run to resume, or None for a new run)
 
     Raises:
-        UserError: a bad option, no such run, one that has lost its state, or options that would change its result.
+        UserError: a bad option, no such run, or options that would change its result.
     """
     given, resume = parse_given(command_line)
     if resume in (None, "auto"):
@@ -57,7 +59,6 @@ def choose(command_line=None):
     folders = Folders(folder, Path(config.savedir, *folder.resolve().parts[-3:]))
     if not folders.saves.is_dir():
         raise UserError(f"{folders.saves}: the run's policies are not there; say where with --savedir")
-    check_state(config, folders)
     for warning in changed_since(description):
         print(f"warning: {warning}; the results may differ in their last digits or more", file=sys.stderr)
     return config, folders
@@ -88,12 +89,16 @@ def check_logs(folder, saved):
         raise UserError(f"{folder}: holds a run's policies; expected its log folder, which was {logs}")
 
 
-def check_state(config, folders):
-    """Find out whether a run's state is there, and made with the same options. A run without one may begin if nothing
-    else was written yet.
+def load(config, folders, policy):
+    """Load the `State` of a run to resume; None where it has begun and nothing was written yet.
+
+    Args:
+        config: its `Config`.
+        folders: its `Folders`, claimed.
+        policy: `MLPPolicy`.
 
     Raises:
-        UserError: the state is missing, or options were changed.
+        UserError: the state is missing or damaged, or was made with other options.
     """
     written = [*folders.saves.glob(POLICIES), *folders.logs.glob(EVENTS)]
     if written and not states(folders.saves):
@@ -101,17 +106,20 @@ def check_state(config, folders):
             f"{folders.saves / STATE}: the run has begun ({written[0].name} is there), but its state is missing, so it "
             f"cannot go on; bring {STATE} or {OLDER_STATE} back, or begin a new run without --resume"
         )
-    before, now = saved_options(folders.saves), deciding(config)
-    changed = [
-        f"{name}: {before[name]} when the run's state was saved, now {now[name]}"
-        for name in sorted(before.keys() & now.keys())
-        if before[name] != now[name] and not (name == "num_batches" and now[name] > before[name])
-    ]
-    if changed:
+    try:
+        return load_state(folders.saves, policy, deciding(config))
+    except OptionsChanged as error:
         raise UserError(
-            f"{folders.logs}: what decides the run's result was changed: {'; '.join(changed)}; "
-            "change it back, or begin a new run"
-        )
+            f"{folders.logs}: what decides the run's result was changed: {error}; change it back, or begin a new run"
+        ) from None
+
+
+def command(config, folders):
+    """The command line that resumes a run."""
+    words = ["python", start.path_of("main.py"), "--resume", str(folders.logs)]
+    if Path(config.savedir).resolve() != Path(Config().savedir).resolve():
+        words += ["--savedir", config.savedir]
+    return shlex.join(words)
 
 
 def differences(folder, saved, given):

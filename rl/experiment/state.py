@@ -1,6 +1,5 @@
 """What a run needs to go on, in two generations of files, and flight records of steps that went wrong."""
 
-import contextlib
 import dataclasses
 import hashlib
 import io
@@ -14,9 +13,9 @@ from rl.errors import UserError
 from rl.files import check_shapes, load_tensors, replacing, save_tensors
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(frozen=True)
 class Counters:
-    """What a run has met so far. A state of before a counter was there begins with its default."""
+    """What a run has met so far. A state saved before a counter was there begins with its default."""
 
     worker_restarts: int = 0
     no_update: int = 0
@@ -25,6 +24,25 @@ class Counters:
     flight_records: int = 0
     idle_in_a_row: int = 0
     longest_idle: int = 0
+
+    def after(self, step, restarts):
+        """The counters after an outer step.
+
+        Args:
+            step: its `StepReport`.
+            restarts: of workers, in the whole run.
+        """
+        rejected = step.rejected_nonfinite
+        idle = 0 if step.accepted else self.idle_in_a_row + 1
+        return Counters(
+            worker_restarts=restarts,
+            no_update=self.no_update + (not step.accepted and not rejected),
+            rejected_nonfinite=self.rejected_nonfinite + rejected,
+            rejected_in_a_row=self.rejected_in_a_row + 1 if rejected else 0,
+            flight_records=self.flight_records + rejected,
+            idle_in_a_row=idle,
+            longest_idle=max(self.longest_idle, idle),
+        )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,15 +87,11 @@ def states(folder):
     return [folder / name for name in (STATE, OLDER_STATE) if (folder / name).exists()]
 
 
-def saved_options(folder):
-    """The `options` of the newest undamaged state in a folder; empty where none tells."""
-    for path in states(folder):
-        with contextlib.suppress(UserError):
-            return _read_state(path).options
-    return {}
+class OptionsChanged(UserError):
+    """A state was made with other options than the run has now."""
 
 
-def load_state(folder, policy):
+def load_state(folder, policy, options=None):
     """Load the newest undamaged `State`, or None where a run has none yet.
 
     A damaged newest one is put aside, lest the next one saved push the good one out.
@@ -85,15 +99,21 @@ def load_state(folder, policy):
     Args:
         folder: where policies are saved.
         policy: `MLPPolicy`, whose parameters are expected.
+        options: what decides the run's result now (`rl.experiment.folders.deciding`), to be compared with what the
+            state was made with; None: it is not.
 
     Raises:
+        OptionsChanged: they differ; a run may only have become longer.
         UserError: there are states, but all are damaged.
     """
     damage = []
     for path in states(folder):
         try:
             state = _read_state(path)
+            _check_options(state.options, options or {})
             check_shapes(path, state.params, policy)
+        except OptionsChanged:
+            raise
         except UserError as error:
             damage.append(str(error))
             continue
@@ -104,6 +124,16 @@ def load_state(folder, policy):
     if damage:
         raise UserError("; ".join(damage))
     return None
+
+
+def _check_options(before, now):
+    changed = [
+        f"{name}: {before[name]} when the run's state was saved, now {now[name]}"
+        for name in sorted(before.keys() & now.keys())
+        if before[name] != now[name] and not (name == "num_batches" and now[name] > before[name])
+    ]
+    if changed:
+        raise OptionsChanged("; ".join(changed))
 
 
 def _read_state(path):

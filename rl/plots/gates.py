@@ -38,7 +38,7 @@ def gates(folder, output):
     if not evaluation.config.neuromodulation:
         raise UserError(f"{folder}: a plain policy ({evaluation.method}) has no gates; expected a neuromodulated one")
     layers = {name.partition(".")[0]: values for name, values in evaluation.probe.items() if name.endswith(".gates")}
-    found = {layer: numerics.summarize(values) for layer, values in layers.items()}
+    found = {layer: numerics.shares(values) for layer, values in layers.items()}
     spread = {layer: intervals(values) for layer, values in layers.items()}
     numbers = {
         "environment": evaluation.environment,
@@ -72,7 +72,7 @@ def intervals(values):
         values: gates [D, U + 1, N, H].
 
     Returns:
-        name as in `rl.evaluation.gates.summarize` -> (low, high), each [U + 1] or [U]; empty for fewer than 3 tasks.
+        name as in `rl.evaluation.gates.shares` -> (low, high), each [U + 1] or [U]; empty for fewer than 3 tasks.
     """
     if len(values) < 3:
         return {}

@@ -42,12 +42,12 @@ def chosen(tasks, count):
     return (first + [task for task in range(len(tasks)) if task not in first])[:count]
 
 
-def record(folder, parts, tasks, phases, origin, number):
+def record(folder, setting, tasks, phases, origin, number):
     """Film the first episode of a task: the files `video-task<number>.mp4` and `.gif`.
 
     Args:
         folder: where the files go.
-        parts: `rl.experiment.build.Parts`.
+        setting: the `Setting` of the evaluation's workers.
         tasks: those of the evaluation.
         phases: its U + 1 `Episodes`, a panel each.
         origin: the `Origin` of its first phase and task.
@@ -58,9 +58,9 @@ def record(folder, parts, tasks, phases, origin, number):
     """
     from rl.video import film, replay
 
-    module, _, name = _SCENES[parts.config.env_name].partition(":")
+    module, _, name = _SCENES[setting.env_name].partition(":")
     with (
-        closing(envs.make(parts.config.env_name, 1, **parts.setting.env_options)) as env,
+        closing(envs.make(setting.env_name, 1, **setting.env_options)) as env,
         closing(getattr(importlib.import_module(f"rl.video.{module}"), name)(env)) as scene,
     ):
         panels, own = [], [episodes.tasks(number, number + 1) for episodes in phases]
@@ -69,5 +69,5 @@ def record(folder, parts, tasks, phases, origin, number):
             place = (origin.seed, origin.iteration, origin.phase + updates, origin.first_task + number, 0)
             key = streams.key(*place, streams.ENVIRONMENT)
             panels.append(replay.panel(env, scene, tasks[number], episodes, key))
-        title = f"{parts.config.env_name}, task {number}: {film.described(tasks[number])}"
+        title = f"{setting.env_name}, task {number}: {film.described(tasks[number])}"
         return film.write(folder / f"video-task{number}", title, panels, replay.shown(env.horizon))

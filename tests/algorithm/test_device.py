@@ -162,10 +162,10 @@ def test_parts_put_the_learner_on_the_device_asked_for(monkeypatch, tmp_path):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda place: (1e9, 6e9))
     for name, memory in (("cuda", 0.0), ("auto", 0.0), ("cuda", 2.0)):
-        learner = build.Parts(Config(device=name, learner_memory=memory)).learner()
+        learner = build.Experiment(Config(device=name, learner_memory=memory)).learner()
         assert learner.device.type == "cuda"
         assert learner.memory == (memory * 1e9 or 3e9)
-    assert build.Parts(Config(device="cpu")).learner().device == CPU
+    assert build.Experiment(Config(device="cpu")).learner().device == CPU
 
 
 def test_policies_after_a_step_elsewhere_can_be_saved(tmp_path):

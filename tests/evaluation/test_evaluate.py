@@ -4,47 +4,56 @@ from scipy import stats
 
 from rl import streams
 from rl.config import Config
-from rl.evaluation.evaluate import by_class, evaluate, successes, summarize
-from rl.experiment.build import Parts
+from rl.evaluation.evaluate import by_class, evaluate, mean_over_episodes, successes
+from rl.experiment.build import Experiment
 from rl.sampling.episodes import Episodes
 from tests.support.in_process import InProcessSampler
 
 
-def test_summarize_by_hand():
+def test_a_mean_over_episodes_by_hand():
     # 1, 2, 3, 6: mean 3; deviations² 4 + 1 + 0 + 9 = 14; s² = 14/3; s/√4 = 1.0801; t(0.975, 3) = 3.1824: 3.4375.
-    summary = summarize([[1.0, 2.0], [3.0, 6.0]])
+    summary = mean_over_episodes([[1.0, 2.0], [3.0, 6.0]])
     assert summary.mean == 3.0
     assert summary.half_width == pytest.approx(3.182446305 * np.sqrt(14 / 3) / 2, rel=1e-9)
 
 
-def test_summarize_equals_scipy():
+def test_a_mean_over_episodes_equals_scipy():
     values = np.random.default_rng(0).normal(3, 2, (4, 5))
     low, high = stats.t.interval(0.95, values.size - 1, loc=values.mean(), scale=stats.sem(values, axis=None))
-    mean, half_width = summarize(values)
+    mean, half_width = mean_over_episodes(values)
     assert (mean - half_width, mean + half_width) == pytest.approx((low, high), rel=1e-12)
 
 
 def test_one_episode_has_no_interval():
-    assert summarize([4.0]) == (4.0, 0.0)
-    assert summarize(np.full(5, 2.0)) == (2.0, 0.0)
+    assert mean_over_episodes([4.0]) == (4.0, 0.0)
+    assert mean_over_episodes(np.full(5, 2.0)) == (2.0, 0.0)
 
 
 @pytest.mark.parametrize("halve, expected", [(False, (0.4, 0.4, 0.4)), (True, (0.4, 0.2, 0.2))])
 def test_the_learning_rate_is_halved_after_the_first_update(halve, expected):
-    parts = Parts(Config(fast_lr=0.4, num_test_steps=3, halve_test_lr=halve, fast_batch_size=7))
-    assert parts.evaluation()[:4] == (7, expected, 0.95, 1.0)
-    assert parts.training()[:4] == (7, (0.4,), 0.95, 1.0)
+    experiment = Experiment(Config(fast_lr=0.4, num_test_steps=3, halve_test_lr=halve, fast_batch_size=7))
+    assert experiment.test_sampling()[:4] == (7, expected, 0.95, 1.0)
+    assert experiment.train_sampling()[:4] == (7, (0.4,), 0.95, 1.0)
 
 
-def test_evaluate_draws_test_tasks_from_streams_of_its_own():
-    parts = Parts(Config(num_test_steps=2, seed=8, fast_batch_size=3, test_batch_size=5))
-    params = parts.initial_params()
-    with InProcessSampler(parts.setting) as sampler:
-        tasks, phases = evaluate(parts, sampler, params, 6, 5)
-        assert evaluate(parts, sampler, params, 6, 5)[0] == tasks
-        assert evaluate(parts, sampler, params, 7, 5)[0] != tasks
-        assert parts.tasks(5, "test", 6, streams.TRAIN) != tasks
-        trained_on = sampler.sample(params, tasks, parts.evaluation(), parts.origin(6, streams.TRAIN))
+def test_test_tasks_are_drawn_and_sampled_from_streams_of_their_own():
+    experiment = Experiment(Config(num_test_steps=2, seed=8, fast_batch_size=3, test_batch_size=5))
+    params, sampling = experiment.initial_params(), experiment.test_sampling()
+    tasks, again, later, trained_on = (
+        experiment.sample_tasks(5, "test", iteration, phase)
+        for iteration, phase in (
+            (6, streams.EVALUATE),
+            (6, streams.EVALUATE),
+            (7, streams.EVALUATE),
+            (6, streams.TRAIN),
+        )
+    )
+    assert again == tasks and later != tasks and trained_on != tasks
+    with InProcessSampler(experiment.setting) as sampler:
+        evaluated = evaluate(sampler, params, tasks, sampling, experiment.origin(6, streams.EVALUATE))
+        trained_on = sampler.sample(params, tasks, sampling, experiment.origin(6, streams.TRAIN))
+    phases = evaluated.phases
+    assert evaluated.tasks == tasks and evaluated.gates == {}
     # The tasks returned are those of the episodes: rewards are distances from their goals, here after the first move.
     goals = np.array([task["goal"] for task in tasks])[:, None]
     assert [episodes.mask.shape for episodes in phases.episodes] == [(5, 100, 3)] * 3

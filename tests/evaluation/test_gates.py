@@ -15,7 +15,7 @@ def test_counts_by_hand():
             [[[1.0, 0.5, -1.0, -0.995]], [[1.0, 0.0, -0.5, 1.0]]],
         ]
     )
-    found = gates.summarize(values)
+    found = gates.shares(values)
     np.testing.assert_array_equal(found["negative"], [4 / 8, 4 / 8])
     # Above 0.99 in absolute value: 3 of 4 units twice before; after, 3 of task 0 and 2 of task 1.
     np.testing.assert_array_equal(found["saturated"], [6 / 8, 5 / 8])
@@ -29,10 +29,10 @@ def test_counts_by_hand():
 
 def test_pairs_of_three_tasks():
     """Signs +, −, − of one unit: of the pairs 01, 02, 12 two differ."""
-    found = gates.summarize(np.array([1.0, -1.0, -1.0]).reshape(3, 1, 1, 1))
+    found = gates.shares(np.array([1.0, -1.0, -1.0]).reshape(3, 1, 1, 1))
     np.testing.assert_allclose(found["flips_between_tasks"], [2 / 3])
     assert found["flips_between_steps"].shape == (0,)
 
 
 def test_a_single_task_has_no_pairs():
-    assert gates.summarize(np.ones((1, 2, 3, 4)))["flips_between_tasks"] is None
+    assert gates.shares(np.ones((1, 2, 3, 4)))["flips_between_tasks"] is None

@@ -20,13 +20,12 @@ from rl import start
 from rl import test as evaluation_program
 from rl.config import Config, load_config, parse_options
 from rl.errors import UserError
-from rl.experiment import resume
-from rl.experiment.build import Parts
+from rl.experiment import request, resume
+from rl.experiment.build import Experiment
 from rl.experiment.folders import Folders, deciding, versions, write_config
 from rl.experiment.logger import Logger
 from rl.experiment.state import STATE, Counters, State, load_state, save_state
 from rl.experiment.state import _digest as digest_of
-from rl.main import resume_command
 from tests.support.sabotage import FEW, run
 from tests.torture import GRAPH, SHORT, into, kill_parent, record, run_of, undisturbed
 
@@ -40,7 +39,7 @@ FUZZ = settings(
 def begun(folder, *line):
     """The log folder of a run that has begun and not computed anything."""
     config = parse_options([*line, *into(folder)])
-    parts = Parts(config)
+    parts = Experiment(config)
     folders = Folders.make(config)
     for place in (folders.saves, folders.logs):
         write_config(place, config, parts.policy, config.env_config_path)
@@ -50,6 +49,12 @@ def begun(folder, *line):
 
 def chosen(folder, logs, *line):
     return resume.choose(["--resume", str(logs), "--savedir", str(folder / "saves"), *line])
+
+
+def loaded(line):
+    """The state of the run that a command line resumes."""
+    config, folders = resume.choose(line)
+    return resume.load(config, folders, Experiment(config).policy)
 
 
 def changed(path, **changes):
@@ -200,7 +205,7 @@ def test_logs_and_policies_may_lie_in_one_folder(tmp_path, made, events):
 def with_options(logs, line):
     """Save a state in a run that has begun, as main.py does: with its options."""
     config, folders = resume.choose(line)
-    state = load_state(folders.saves, Parts(config).policy)
+    state = load_state(folders.saves, Experiment(config).policy)
     save_state(folders.saves, dataclasses.replace(state, options=deciding(config)))
     return folders.saves
 
@@ -220,10 +225,10 @@ def test_options_edited_in_a_config_are_refused(tmp_path, changes, told):
     with_options(logs, line)
     changed(logs / "config.json", **changes)
     if told is None:
-        assert resume.choose(line)[1].logs == logs
+        assert loaded(line).iteration == 0
         return
     with pytest.raises(UserError) as caught:
-        resume.choose(line)
+        loaded(line)
     assert str(caught.value).startswith(f"{logs}: what decides the run's result was changed: {told}")
     assert "\n" not in str(caught.value)
 
@@ -235,7 +240,7 @@ def test_an_edited_copy_of_the_environments_file_is_refused(tmp_path):
     copy = logs / "ctgraph_d2.json"
     copy.write_text(copy.read_text().replace('"depth": 2', '"depth": 3'))
     with pytest.raises(UserError, match=r"env_config_path: a file of SHA-256 .* now a file of SHA-256"):
-        resume.choose(line)
+        loaded(line)
 
 
 def test_a_state_of_before_it_told_its_options_still_loads(tmp_path):
@@ -249,7 +254,7 @@ def test_a_state_of_before_it_told_its_options_still_loads(tmp_path):
     torch.save(content | {"facts": facts, "digest": digest_of(facts, content["params"])}, path)
     changed(logs / "config.json", fast_lr=0.25)
     config, folders = resume.choose(line)
-    assert load_state(folders.saves, Parts(config).policy).options == {} and config.fast_lr == 0.25
+    assert resume.load(config, folders, Experiment(config).policy).options == {} and config.fast_lr == 0.25
 
 
 def test_paths_in_a_config_are_not_followed(tmp_path, monkeypatch):
@@ -344,15 +349,15 @@ def test_commands_name_programs_as_the_user_typed_them(monkeypatch):
         assert start.path_of("test.py") == expected
     monkeypatch.setattr("sys.argv", ["rl/main.py"])
     folders = Folders("rl/logs/run", "rl/saves/run")
-    assert resume_command(Config(), folders) == "python rl/main.py --resume rl/logs/run"
+    assert resume.command(Config(), folders) == "python rl/main.py --resume rl/logs/run"
 
 
 def test_the_command_that_resumes_names_what_it_must(tmp_path):
     config = Config(logdir=str(tmp_path / "my logs"))
     folders = Folders(tmp_path / "my logs" / "run", tmp_path / "saves" / "run")
-    assert resume_command(config, folders) == f"python main.py --resume '{folders.logs}'"
+    assert resume.command(config, folders) == f"python main.py --resume '{folders.logs}'"
     elsewhere = dataclasses.replace(config, savedir="there")
-    assert resume_command(elsewhere, folders).endswith("--savedir there")
+    assert resume.command(elsewhere, folders).endswith("--savedir there")
 
 
 def test_event_files_that_the_state_does_not_know_are_set_aside(tmp_path, capsys):
@@ -459,13 +464,13 @@ def test_a_fuzzed_config_is_a_clean_error_or_a_run(graph_run, text):
         config, folders = chosen(folder, logs)
         assert folders.logs == logs and str(folder / "saves") in str(folders.saves)
         if config.num_layers < 100:
-            load_state(folders.saves, Parts(config).policy)
+            load_state(folders.saves, Experiment(config).policy)
     with contextlib.suppress(UserError):
         options = evaluation_program.parse([str(path), "policy.pt"])
         config, _ = load_config(options.config)
-        file = evaluation_program.environment_file(options, config)
+        file = request.environment_file(options, config)
         assert file in ("", str(logs / "ctgraph_d2.json")) or logs in (logs / file).parents
-        evaluation_program.overridden(config, options, file)
+        request.overridden(config, options, file)
 
 
 @FUZZ

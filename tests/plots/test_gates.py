@@ -22,7 +22,7 @@ SIGNS = of_signs(("++--", "++--"), ("++--", "+++-"), ("++--", "----"))
 
 def drawn(values):
     layers = {"layer1": values}
-    found = {name: numerics.summarize(values) for name, values in layers.items()}
+    found = {name: numerics.shares(values) for name, values in layers.items()}
     return gates.draw(EVALUATION, layers, found, {name: gates.intervals(values) for name, values in layers.items()})
 
 

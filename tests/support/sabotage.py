@@ -3,7 +3,7 @@
 import multiprocessing
 import sys
 
-from rl.experiment.build import Parts
+from rl.experiment.build import Experiment
 from rl.main import main
 from rl.sampling import processes
 from tests.support.helpers import PATIENCE
@@ -39,6 +39,6 @@ def run(folder, line, sabotage=nothing, *arguments):
 
 def _main(line, output, sabotage, arguments):
     sys.stdout = sys.stderr = output.open("w", buffering=1)
-    Parts.sampler = lambda parts: InProcessSampler(parts.setting, parts.config.tasks_per_group)
+    Experiment.sampler = lambda self: InProcessSampler(self.setting, self.config.tasks_per_group)
     sabotage(*arguments)
     sys.exit(main(line))

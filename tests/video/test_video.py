@@ -12,7 +12,7 @@ from rl import envs, streams, video
 from rl.config import Config
 from rl.errors import UserError
 from rl.evaluation.evaluate import evaluate
-from rl.experiment.build import Parts
+from rl.experiment.build import Experiment
 from rl.test import main
 from rl.video import drawings, film, opengl, replay
 from tests.support.helpers import ROOT
@@ -24,10 +24,13 @@ SIZES = {"hidden_size": 8, "num_layers": 1, "fast_batch_size": 2, "test_batch_si
 
 
 def evaluated(num_test_steps=1, **options):
-    """(parts, tasks, episodes of all phases, origin) of a small evaluation."""
-    parts = Parts(Config(**SIZES | {"num_test_steps": num_test_steps} | options))
-    tasks, phases = evaluate(parts, InProcessSampler(parts.setting), parts.initial_params(), 0, 4)
-    return parts, tasks, phases.episodes, parts.origin(0, streams.EVALUATE)
+    """(experiment, tasks, episodes of all phases, origin) of a small evaluation."""
+    experiment = Experiment(Config(**SIZES | {"num_test_steps": num_test_steps} | options))
+    tasks = experiment.sample_tasks(4, "test", 0, streams.EVALUATE)
+    origin = experiment.origin(0, streams.EVALUATE)
+    sampler = InProcessSampler(experiment.setting)
+    phases = evaluate(sampler, experiment.initial_params(), tasks, experiment.test_sampling(), origin).phases
+    return experiment, tasks, phases.episodes, origin
 
 
 def read(path):
@@ -49,8 +52,8 @@ def words(frames, panel):
 
 
 def test_navigation_is_filmed_before_and_after_each_update(tmp_path):
-    parts, tasks, phases, origin = evaluated(num_test_steps=2)
-    paths = video.record(tmp_path, parts, tasks, phases, origin, 0)
+    experiment, tasks, phases, origin = evaluated(num_test_steps=2)
+    paths = video.record(tmp_path, experiment.setting, tasks, phases, origin, 0)
     assert sorted(paths) == sorted(tmp_path.iterdir())
     assert [path.suffix for path in paths] == [".mp4", ".gif"]
     for path in paths:
@@ -72,9 +75,11 @@ def test_navigation_is_filmed_before_and_after_each_update(tmp_path):
 
 
 def test_ctgraph_is_filmed(tmp_path):
-    parts, tasks, phases, origin = evaluated(**CTGRAPH)
+    experiment, tasks, phases, origin = evaluated(**CTGRAPH)
     numbers = video.chosen(tasks, 4)
-    paths = [path for number in numbers for path in video.record(tmp_path, parts, tasks, phases, origin, number)]
+    paths = [
+        path for number in numbers for path in video.record(tmp_path, experiment.setting, tasks, phases, origin, number)
+    ]
     # First one of each kind, then the others.
     leaves = [task["leaf"] for task in tasks]
     kinds = [leaves.index(leaf) for leaf in sorted(set(leaves))]
@@ -139,12 +144,12 @@ def test_the_point_is_where_the_agent_is():
 
 
 def test_one_scale_for_all_panels_and_all_time(tmp_path, monkeypatch):
-    parts, tasks, phases, origin = evaluated(num_test_steps=2)
+    experiment, tasks, phases, origin = evaluated(num_test_steps=2)
     farthest = max(float(np.abs(episodes.observations[0, :, 0]).max()) for episodes in phases)
     assert 1.1 * farthest > 0.65  # a way leads out of the square of goals
     shown = []
     monkeypatch.setattr(film, "write", lambda path, title, panels, moments: shown.extend(panels))
-    video.record(tmp_path, parts, tasks, phases, origin, 0)
+    video.record(tmp_path, experiment.setting, tasks, phases, origin, 0)
     goal, places = np.array(tasks[0]["goal"]), set()
     for panel in shown:
         for view in panel.views:
@@ -177,8 +182,8 @@ def test_episodes_run_again_earn_the_same_bits(env_name):
             return np.zeros((1, 1, 3), np.uint8), str(self.steps)
 
     options = {"env_name": env_name} | (CTGRAPH if "CTgraph" in env_name else {})
-    parts, tasks, phases, origin = evaluated(**options)
-    env = envs.make(env_name, 1, **parts.setting.env_options)
+    experiment, tasks, phases, origin = evaluated(**options)
+    env = envs.make(env_name, 1, **experiment.setting.env_options)
     for number, task in enumerate(tasks[:2]):
         for updates, episodes in enumerate(phases):
             one = episodes.tasks(number, number + 1)
@@ -247,12 +252,12 @@ def can_render():
 def test_robots_are_filmed(tmp_path, env_name):
     if not can_render():
         pytest.skip("no OpenGL on this machine")
-    parts, tasks, phases, origin = evaluated(env_name=env_name)
+    experiment, tasks, phases, origin = evaluated(env_name=env_name)
     for episodes in phases:
         # The first twelve steps will do.
         for array in (*episodes.arrays(), *episodes.infos.values()):
             array[:, 12:] = 0
-    paths = video.record(tmp_path, parts, tasks, phases, origin, 0)
+    paths = video.record(tmp_path, experiment.setting, tasks, phases, origin, 0)
     for path in paths:
         frames = read(path)
         moments = replay.shown(200)
@@ -334,9 +339,9 @@ def test_the_option_of_test_py(tmp_path, capsys, monkeypatch):
     from rl.experiment.folders import save_policy, write_config
 
     config = Config(**SIZES | CTGRAPH, num_workers=1, num_test_steps=1)
-    parts = Parts(config)
-    write_config(tmp_path, config, parts.policy, TREE)
-    save_policy(tmp_path / "policy-0.pt", parts.initial_params())
+    experiment = Experiment(config)
+    write_config(tmp_path, config, experiment.policy, TREE)
+    save_policy(tmp_path / "policy-0.pt", experiment.initial_params())
     command = [str(tmp_path / "config.json"), str(tmp_path / "policy-0.pt"), "--logdir", str(tmp_path / "logs")]
     assert main([*command, "--video", "9"]) == 2
     assert not (tmp_path / "logs").exists()

@@ -1,4 +1,4 @@
-"""Where a run stands at its end, read from what it logged: a run that was resumed is judged as a whole."""
+"""What is said at a run's end, read from what it logged: a run that was resumed is judged as a whole."""
 
 import itertools
 from pathlib import Path
@@ -9,9 +9,10 @@ from rl.errors import UserError
 from rl.evaluation import intervals, runs
 from rl.evaluation.references import read_reference
 
+# Read at a run's end. Where the folder is not there (a copy of rl/ alone), nothing is compared.
 REFERENCES = Path(__file__).resolve().parents[2] / "docs" / "reference_curves"
 WINDOW = 5  # iterations that a comparison with a reference is the mean of
-IDLE = 10  # outer steps in a row without an accepted one that are told of
+MANY_UNACCEPTED = 10  # outer steps in a row without an accepted one, of which people are warned
 FEWEST = 10  # iterations that a judgement of adaptation needs
 WHAT_MAY_HELP = (
     "more episodes (--fast-batch-size), more tasks (--meta-batch-size) or a smaller --fast-lr may help; where all "
@@ -19,7 +20,7 @@ WHAT_MAY_HELP = (
 )
 
 
-def last_words(folder):
+def summary(folder):
     """What there is to say of a run, a list of lines. Logs that cannot be read cost these lines and nothing else.
 
     Args:
@@ -27,13 +28,13 @@ def last_words(folder):
     """
     try:
         run = runs.read_run(folder)
-        return [*last_evaluation(run), *stillness(run), *adaptation(run), *beside_references(run)]
+        return [*last_evaluation(run), *unmoved(run), *adaptation(run), *comparison_with_references(run)]
     except UserError as error:
         return [f"no summary: {error}"]
 
 
-def idle(count):
-    """In words, that so many outer steps in a row were not accepted."""
+def unaccepted(count):
+    """That so many outer steps in a row were not accepted, in words."""
     return f"{count} outer steps in a row changed nothing, none was accepted: {WHAT_MAY_HELP}"
 
 
@@ -54,14 +55,14 @@ def last_evaluation(run):
         yield f"success rate (any step): {last('evaluation_success/any', '.1%')}"
 
 
-def stillness(run):
+def unmoved(run):
     """A line where the policy did not move, or stood still for long, or hardly moved at all."""
     accepted, divergences = run.curve("trpo/step_size")[1] > 0, run.curve("trpo/kl")[1]
     longest = max((len(list(row)) for moved, row in itertools.groupby(accepted) if not moved), default=0)
     if not accepted.any():
         yield f"the policy never moved: of {len(accepted)} outer steps none was accepted; {WHAT_MAY_HELP}"
-    elif longest >= IDLE:
-        yield idle(longest)
+    elif longest >= MANY_UNACCEPTED:
+        yield unaccepted(longest)
     elif divergences.max() < run.config.max_kl / 100:
         yield (
             f"the policy hardly moved: a step's KL divergence was at most {divergences.max():.1e} nat, and "
@@ -92,8 +93,8 @@ def adaptation(run):
         )
 
 
-def beside_references(run):
-    """Where a run stands beside the reference curve of the same environment, method and options; else nothing.
+def comparison_with_references(run):
+    """Lines that compare a run with the reference curve of the same environment, method and options; else nothing.
 
     Compared are the means of the last 5 iterations that both have, of fewer where there are fewer; iteration 0, before
     any training, is left out.

@@ -1,0 +1,65 @@
+"""Memory and open files: what a run or an evaluation needs at the least, held against what the machine has."""
+
+import math
+import os
+
+import numpy as np
+
+from rl import memory
+from rl.errors import UserError
+from rl.sampling import processes
+
+PROCESS = 10e6  # bytes of a worker's own that hold nothing yet
+TASK, EPISODE = 200, 300  # bytes of a task's parameters; of an episode's environment and random streams
+
+
+def check(config, env, policy, num_tasks_option="--test-batch-size", training=True, interventions=0):
+    """Find out whether memory and open files suffice, before anything is made.
+
+    Args:
+        config: `Config`.
+        env: a `TaskVectorEnv` of its environment.
+        policy: `MLPPolicy`.
+        num_tasks_option: the name under which the number of evaluated tasks was typed.
+        training: whether there is training too.
+        interventions: how often every evaluated phase is sampled once more.
+
+    Raises:
+        UserError: with the estimate, the options that ask for the most of it, and what the machine has.
+    """
+    processes.check_descriptors(config.num_workers)
+    needs = estimate(config, env, policy, num_tasks_option, training, interventions)
+    total, available = sum(needs.values()), memory.size()
+    if total > available:
+        most = max(needs, key=needs.get)
+        raise UserError(
+            f"{most}: at least {memory.told(total)} of memory would be needed, {memory.told(needs[most])} of it "
+            f"for these; this machine has {memory.told(available)}"
+        )
+
+
+def estimate(config, env, policy, num_tasks_option, training, interventions):
+    """Bytes that are in use at once, at the least: the options that decide them -> bytes. What is left out (the
+    learner's activations, libraries, a third copy) makes a run need more, never less. Arguments as for `check`.
+    """
+    space = env.single_action_space
+    entries = math.prod(env.single_observation_space.shape)
+    step = 4 * entries + space.dtype.itemsize * math.prod(space.shape) + np.dtype(float).itemsize + 4
+    episode = env.horizon * step
+    trained = config.meta_batch_size * training
+    phases = (config.num_test_steps + 1) * (1 + interventions)
+    tasks = max(trained, config.test_batch_size)
+    group = min(config.tasks_per_group, tasks)
+    at_work = min(config.num_workers, os.cpu_count() or 1, math.ceil(tasks / group))
+    theta = 4 * policy.num_params
+    adapted = group if config.maml else 0
+    return {
+        "--meta-batch-size, --fast-batch-size": trained * (TASK + 2 * config.fast_batch_size * episode),
+        # The groups' results, and what they are joined to.
+        f"{num_tasks_option}, --num-test-steps, --fast-batch-size": (
+            config.test_batch_size * (TASK + 2 * phases * config.fast_batch_size * episode)
+        ),
+        "--tasks-per-group, --fast-batch-size": at_work * group * config.fast_batch_size * (EPISODE + 2 * episode),
+        "--num-workers": config.num_workers * PROCESS,
+        "--hidden-size, --num-layers": theta * (4 * training + at_work * (2 + adapted)),
+    }
