@@ -216,7 +216,7 @@ def gates(rows, methods, folder=RESULTS):
 
 
 def summary(rows, methods, folder=RESULTS):
-    """The table of README: one line for each method of each experiment of the paper."""
+    """The summary of docs/results.md: one line for each method of each experiment."""
     lines = ["| experiment | method | return after the last update | minus the baseline |", "|---|---|---|---|"]
     for row in rows:
         found = load(row, folder)
@@ -228,6 +228,29 @@ def summary(rows, methods, folder=RESULTS):
             last = estimate([after(run) for run in runs.values()])
             against = str(compared[0]) if compared else "the baseline" if method == row.baseline else ""
             lines.append(f"| {row.title} | {methods[method].title} | {last} | {against} |")
+    return lines
+
+
+def front(rows, methods, folder=RESULTS):
+    """The table of README: one line for each experiment, with the method that gains most over the baseline."""
+    lines = [
+        "| experiment | methods run | return after the last update: the largest difference to the baseline | seeds |",
+        "|---|---|---|---|",
+    ]
+    for row in rows:
+        found = load(row, folder)
+        baseline = found.get(row.baseline, {})
+        compared = {method: difference(runs, baseline) for method, runs in found.items() if method != row.baseline}
+        compared = {method: pair[0] for method, pair in compared.items() if pair}
+        cells = [str(len(found)) if found else "not run", "", ""]
+        if compared:
+            best = max(compared, key=lambda method: compared[method].value)
+            shared = len(found[best].keys() & baseline.keys())
+            title = methods[row.baseline].title
+            cells[1:] = [f"{methods[best].title}, minus {title}: {compared[best]}", str(shared)]
+        elif found:
+            cells[1] = "none with an interval yet"
+        lines.append(f"| {row.title} | {' | '.join(cells)} |")
     return lines
 
 
@@ -309,7 +332,7 @@ def write(results=RESULTS):
     text = FRONT.read_text(encoding="utf-8")
     if BEGIN in text:
         before, _, rest = text.partition(BEGIN)
-        lines = "\n".join(summary([row for row in rows if row.paper_iterations], found.methods, results))
+        lines = "\n".join(front([row for row in rows if row.paper_iterations], found.methods, results))
         write_text(FRONT, f"{before}{BEGIN}\n\n{lines}\n\n{END}{rest.partition(END)[2]}")
 
 

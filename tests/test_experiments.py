@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from rl.config import parse_options
+from tests.support import documents
 from tests.support.helpers import ROOT
 
 HERE = ROOT / "experiments"
@@ -33,13 +34,9 @@ def test_every_run_has_options_that_main_takes(experiment, method):
     assert TABLE.experiments[experiment].baseline in TABLE.experiments[experiment].methods
 
 
-def test_options_are_those_of_the_readmes_commands():
-    # Of each experiment of the paper the README gives one command; nothing but these options may differ from it.
-    commands = [
-        parse_options(line.split()[2:])
-        for line in re.sub(r"\\\n\s*", "", (ROOT / "README.md").read_text(encoding="utf-8")).splitlines()
-        if line.startswith("python main.py --env-name") and "line:" not in line
-    ]
+def test_options_are_those_of_the_documented_commands():
+    # Of each experiment of the paper docs/experiments.md gives one command; nothing but these options may differ.
+    commands = [parse_options(line) for line in documents.commands("main.py", "docs/experiments.md")]
     free = {"seed", "expname", "num_batches", "num_workers", "neuromodulation", "nm_gate", "nm_size", "save_freq"}
     for row in TABLE.experiments.values():
         ours = {
@@ -113,7 +110,28 @@ def test_the_front_page_says_what_the_results_say():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     found = text.partition(report.BEGIN)[2].partition(report.END)[0]
     rows = [row for row in TABLE.experiments.values() if row.paper_iterations]
-    assert_alike(found.strip("\n"), "\n".join(report.summary(rows, TABLE.methods)))
+    assert_alike(found.strip("\n"), "\n".join(report.front(rows, TABLE.methods)))
+
+
+def test_the_front_page_names_the_method_that_gains_most(tmp_path):
+    row = TABLE.experiments["navigation"]
+    lines = report.front([row], TABLE.methods, tmp_path)
+    assert lines[2:] == ["| 2D navigation | not run |  |  |"]
+
+    def keep(method, shifts):
+        for seed, shift in enumerate(shifts, 1):
+            path = tmp_path / row.name / method / f"{seed}.json"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(made_up(shift, [seed])[seed]), encoding="utf-8")
+
+    keep("nm_hard", [1.0, 1.1, 1.2])
+    assert report.front([row], TABLE.methods, tmp_path)[2] == "| 2D navigation | 1 | none with an interval yet |  |"
+    # Differences −1, −0.9, −0.8, and −2, −1.9, −1.8: the smaller loss is the largest difference; 4.303·0.1/√3 = 0.248.
+    keep("cavia", [2.0, 2.0, 2.0])
+    keep("nm_soft_2", [0.0, 0.1, 0.2])
+    assert report.front([row], TABLE.methods, tmp_path)[2] == (
+        "| 2D navigation | 3 | hard gates, as published, minus plain CAVIA: −0.90 [−1.15, −0.65] | 3 |"
+    )
 
 
 NUMBER = re.compile(r"−?\d+\.\d+")

@@ -240,7 +240,7 @@ def test_an_evaluation_without_trajectories(tiny, tmp_path, capsys):
     assert "no picture of trajectories for Bandit-K5-v0" in complaint(capsys, "trajectories", folder)
 
 
-def test_the_readmes_commands_are_understood():
+def test_the_documented_commands_are_understood():
     """Placeholders stand for folders; the commands themselves are run above."""
     found = commands("plot.py")
     assert {line[0] for line in found} == {"curves", "adaptation", "trajectories", "representation", "gates"}

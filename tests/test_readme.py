@@ -1,4 +1,4 @@
-"""The commands of README.md, run as written but shorter: the options that shorten them are added at the end."""
+"""The commands of README.md and docs/, run as written but shorter: options that shorten them are added at the end."""
 
 import os
 import re
@@ -8,47 +8,47 @@ import sys
 
 import pytest
 
-from tests.support.documents import README, code_blocks, commands, training_command
+from tests.support.documents import PAGES, code_blocks, command_lines, commands, training_command
 from tests.support.helpers import ROOT
 
 FEWER_BATCHES = ["--num-batches", "1"]
+FEWER_EPISODES = ["--meta-batch-size", "2", "--fast-batch-size", "2", "--test-batch-size", "2"]
 # One worker starts faster than four and computes the same.
-SMALL = [
-    *FEWER_BATCHES, "--meta-batch-size", "2", "--fast-batch-size", "2", "--test-batch-size", "2", "--num-workers", "1",
-]  # fmt: skip
-# Words that single out README's training commands: those run by tests of their own, and those that are only run.
-ALONE = ["2DNavigation-v0", "./envs/ctgraph/ctgraph_d2.json", "line:Line-v0"]
+SMALL = [*FEWER_BATCHES, *FEWER_EPISODES, "--num-workers", "1"]
+# Words that single out training commands of docs/experiments.md: those of the fixtures, and those that are only run.
+ALONE = ["2DNavigation-v0", "./envs/ctgraph/ctgraph_d2.json"]
 LARGER = [
     "./envs/ctgraph/ctgraph_d3.json", "./envs/ctgraph/ctgraph_d4.json", "HalfCheetahDir-v1", "AntVel-v1", "ML1Push-v2",
 ]  # fmt: skip
 LARGER_AND_SLOW = ["HalfCheetahVel-v1", "AntDir-v1", "AntPos-v0", "ML45-v2"]
-# The README gives them the options of AntVel-v1.
+# docs/experiments.md gives them the options of AntVel-v1.
 LIKE_ANT_VEL = {"AntDir-v1", "AntPos-v0"}
+# What is run elsewhere, or is no program of this project.
+ELSEWHERE = {
+    "PYTHONPATH=../examples python main.py --env-name line:Line-v0": "tests/test_examples.py",
+    "PYTHONPATH=examples python -m rl.envs.check line:Line-v0": "tests/test_examples.py",
+    "python -m tests.conformance tests/golden/*.npz": "tests/algorithm/test_conformance.py",
+    "python -m tests.conformance --replay ": "tests/algorithm/test_conformance.py",
+}
+OTHER_PROGRAMS = {"cd", "cmp", "make", "pip", "snakemake", "source", "tensorboard"}
 
 
 def evaluations():
-    """README's test.py commands for any run: (that for a run of 2D navigation, that for one of the CT-graph)."""
-    found = [arguments for arguments in commands("test.py") if not {"--num-tasks", *kept()} & set(arguments)]
-    (plain,) = (arguments for arguments in found if "--env-config-path" not in arguments)
-    (with_file,) = (arguments for arguments in found if "--env-config-path" in arguments)
-    return plain, with_file
-
-
-def kept():
-    """The arguments of README's test.py command for a policy that results/ keeps."""
-    (found,) = (arguments for arguments in commands("test.py") if arguments[0].startswith("../results/"))
-    return found
-
-
-def comparisons():
-    """README's test.py commands that compare two methods, the neuromodulated one first."""
-    return [arguments for arguments in commands("test.py") if "--num-tasks" in arguments]
+    """The test.py commands of docs/evaluation.md: (for a run of 2D navigation, for one of the CT-graph, for a policy
+    that results/ keeps).
+    """
+    found = commands("test.py", "docs/evaluation.md")
+    (kept,) = (arguments for arguments in found if arguments[0].startswith("../results/"))
+    plain, with_file = (arguments for arguments in found if arguments != kept)
+    assert "--env-config-path" in with_file
+    return plain, with_file, kept
 
 
 def variants():
-    """README's table of variants but for the unchanged one: (name, folder, the changed 2D navigation command)."""
+    """The table of methods but for the unchanged one: (name, folder, the changed 2D navigation command)."""
     navigation = training_command("2DNavigation-v0")
-    for name, change, folder in re.findall(r"^\| (.*?(?:CAVIA|MAML).*?) \| (.*?) \| `(\w+)` \|$", README, re.MULTILINE):
+    page = PAGES["docs/experiments.md"]
+    for name, change, folder in re.findall(r"^\| (.*?(?:CAVIA|MAML).*?) \| (.*?) \| `(\w+)` \|$", page, re.MULTILINE):
         text = " ".join(navigation)
         if change == "none":
             continue
@@ -61,7 +61,7 @@ def variants():
 
 
 def run(program, arguments, **environment):
-    """Run a program of rl/ as the README says, in rl/."""
+    """Run a program of rl/ as the documents say, in rl/."""
     done = subprocess.run(
         [sys.executable, program, *arguments],
         cwd=ROOT / "rl", env={**os.environ, **environment}, capture_output=True, text=True, timeout=300,
@@ -78,7 +78,7 @@ def train(arguments, folder, shorter, **environment):
 
 
 def evaluate(arguments, logs, saves, folder):
-    """Run a test.py command of the README on a run: (its output, the folder of the evaluation)."""
+    """Run a test.py command on a run: (its output, the folder of the evaluation)."""
     placeholders = {
         "logs/<env>/<method>/<run>": str(logs),
         "saves/<env>/<method>/<run>": str(saves),
@@ -91,8 +91,8 @@ def evaluate(arguments, logs, saves, folder):
 
 
 def files_of_a(folder):
-    """The files that README lists for a folder: names, with * where they vary."""
-    (listed,) = re.findall(rf"^{re.escape(folder)}\n((?: +.*\n)+)", README, re.MULTILINE)
+    """The files that docs/files.md lists for a folder: names, with * where they vary."""
+    (listed,) = re.findall(rf"^{re.escape(folder)}\n((?: +.*\n)+)", PAGES["docs/files.md"], re.MULTILINE)
     return {line.split()[0].replace("<iteration>", "*") for line in listed.splitlines()}
 
 
@@ -130,37 +130,70 @@ def test_training_writes_the_files_listed(name, environment_file, request):
 def test_evaluation_prints_the_table_and_writes_the_files_listed(number, name, environment_file, request, tmp_path):
     output, folder = evaluate(evaluations()[number], *request.getfixturevalue(name), tmp_path)
     check_files(folder, files_of_a("logs/<env>/<method>_test/<run>/"), environment_file)
-    (sample,) = (block for block in code_blocks("text") if block.startswith("return on"))
-    # The same lines as the README shows, number for number.
+    # The same lines as README shows, number for number.
+    (sample,) = code_blocks("text", "README.md")
     assert shape_of(output.partition("return on")[2]) == shape_of(sample.partition("return on")[2])
 
 
+def placed(arguments, places):
+    """A command's arguments with the placeholders replaced that `places` names."""
+    for placeholder, value in places.items():
+        arguments = [argument.replace(placeholder, str(value)) for argument in arguments]
+    return arguments
+
+
+def test_the_front_pages_commands(tmp_path):
+    """Train, evaluate with a film, draw: each with the folder that the one before it has made."""
+    (training,), (evaluation,), (picture,) = (commands(f"{name}.py", "README.md") for name in ("main", "test", "plot"))
+    logs, saves = train(training, tmp_path, SMALL)
+    places = {
+        "logs/2DNavigation-v0/nm_cavia/<run>": logs,
+        "saves/2DNavigation-v0/nm_cavia/<run>": saves,
+        f"policy-{int(training[-1]) - 1}.pt": "policy-0.pt",
+    }
+    output, folder = evaluate(placed(evaluation, places), logs, saves, tmp_path)
+    assert "return on 2 tasks" in output and len(list(folder.glob("video-task?.gif"))) == 1
+    written = run("plot.py", placed(picture, {"logs/2DNavigation-v0/nm_cavia_test/<run>": folder}))
+    assert f"written: {folder}/trajectories.png" in written
+
+
 def test_the_comparison_of_two_methods(navigation, tmp_path):
-    """README's commands from two runs to a picture of both, with the folders that they name."""
+    """The commands of docs/figures.md from two runs to a picture of both, with the folders that they name."""
     (plain,) = (arguments for name, _, arguments in variants() if name == "plain CAVIA")
     folders = {"nm_cavia": navigation, "cavia": train(plain, tmp_path, SMALL)}
-    place = {"policy-40.pt": "policy-0.pt", "../docs/pictures/representation": str(tmp_path / "representation")}
+    places = {"policy-40.pt": "policy-0.pt", "../docs/pictures/representation": f"{tmp_path}/representation"}
     for method, (logs, saves) in folders.items():
         for tree, folder in (("logs", logs), ("saves", saves)):
-            place[f"{tree}/2DNavigation-v0/{method}/<run>"] = str(folder)
-
-    def placed(arguments):
-        for placeholder, value in place.items():
-            arguments = [argument.replace(placeholder, value) for argument in arguments]
-        return arguments
-
-    for arguments, method in zip(comparisons(), folders, strict=True):
-        run("test.py", [*placed(arguments), "--num-tasks", "2", "--num-workers", "1", "--logdir", f"{tmp_path}/logs"])
+            places[f"{tree}/2DNavigation-v0/{method}/<run>"] = folder
+    for arguments, method in zip(commands("test.py", "docs/figures.md"), folders, strict=True):
+        short = ["--num-tasks", "2", "--num-workers", "1", "--logdir", f"{tmp_path}/logs"]
+        run("test.py", [*placed(arguments, places), *short])
         (folder,) = (tmp_path / "logs/2DNavigation-v0" / f"{method}_test").iterdir()
-        place[f"logs/2DNavigation-v0/{method}_test/<run>"] = str(folder)
+        places[f"logs/2DNavigation-v0/{method}_test/<run>"] = folder
     (picture,) = (arguments for arguments in commands("plot.py") if "--against" in arguments)
-    assert f"written: {tmp_path}/representation.png" in run("plot.py", placed(picture))
+    assert f"written: {tmp_path}/representation.png" in run("plot.py", placed(picture, places))
 
 
 def test_a_policy_that_is_kept_can_be_evaluated(tmp_path):
-    assert "return on 2 tasks" in run(
-        "test.py", [*kept(), "--num-tasks", "2", "--num-workers", "1", "--logdir", str(tmp_path)]
-    )
+    shorter = ["--num-tasks", "2", "--num-workers", "1", "--logdir", str(tmp_path)]
+    assert "return on 2 tasks" in run("test.py", [*evaluations()[2], *shorter])
+
+
+def test_equal_bytes_and_resuming(tmp_path):
+    """The commands of docs/reproducibility.md write equal policies; that of docs/robustness.md goes on with one run."""
+    # Three groups of tasks, so that three workers have something to do.
+    shorter = [*FEWER_EPISODES, "--meta-batch-size", "12"]
+    runs = [
+        train(arguments, tmp_path / str(number), shorter)
+        for number, arguments in enumerate(commands("main.py", "docs/reproducibility.md"))
+    ]
+    first, second = ((saves / "policy-2.pt").read_bytes() for _, saves in runs)
+    assert first == second
+    (resuming,) = commands("main.py", "docs/robustness.md")
+    logs, saves = runs[0]
+    options = ["--num-batches", "4", "--savedir", str(tmp_path / "0/saves")]
+    run("main.py", [*placed(resuming, {"logs/<env>/<method>/<run>": logs}), *options])
+    assert (saves / "policy-3.pt").is_file()
 
 
 def shape_of(table):
@@ -186,16 +219,31 @@ def test_the_larger_commands(word, tmp_path):
     train(arguments, tmp_path, SMALL + divisible)
 
 
-def test_an_environment_of_ones_own(tmp_path):
-    (source,) = code_blocks("python")
-    (tmp_path / "line.py").write_text(source, encoding="utf-8")
-    logs, saves = train(training_command("line:Line-v0"), tmp_path, SMALL, PYTHONPATH=str(tmp_path))
-    assert logs.parts[-3] == "line_Line-v0"
-    assert (saves / "policy-0.pt").is_file()
-
-
 def test_every_command_is_run():
-    """A command added to the README needs a test here (those of plot.py: tests/test_plot.py)."""
+    """A command added to a page needs a test here (those of plot.py: tests/test_plot.py)."""
     words = [*ALONE, *sorted({*LARGER, *LARGER_AND_SLOW} - LIKE_ANT_VEL)]
-    assert sorted(commands("main.py")) == sorted(training_command(word) for word in words)
-    assert sorted(commands("test.py")) == sorted([*evaluations(), *comparisons(), kept()])
+    run_here = [
+        *(training_command(word) for word in words),
+        *(
+            line
+            for page in ("README", "docs/reproducibility", "docs/robustness")
+            for line in commands("main.py", f"{page}.md")
+        ),
+        *evaluations(),
+        *(line for page in ("README", "docs/figures") for line in commands("test.py", f"{page}.md")),
+        *commands("plot.py"),
+    ]
+    expected = {shlex.join(arguments) for arguments in run_here}
+    for line in command_lines():
+        arguments = shlex.split(line)
+        elsewhere = any(line.startswith(beginning) for beginning in ELSEWHERE)
+        assert elsewhere or arguments[0] in OTHER_PROGRAMS or shlex.join(arguments[2:]) in expected, line
+    assert all((ROOT / test).is_file() for test in ELSEWHERE.values())
+
+
+def test_targets_of_make_exist():
+    rules = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    named = re.findall(r"`make ([\w-]+)", "".join(PAGES.values())) + [
+        line.split()[1] for line in command_lines() if line.startswith("make ")
+    ]
+    assert set(named) - set(rules) == set() and len(set(named)) > 5

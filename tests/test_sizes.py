@@ -81,12 +81,12 @@ def meta_world(*_):
 
 
 @pytest.mark.parametrize("line", commands("main.py"), ids=lambda line: " ".join(line[:2]))
-def test_what_readme_proposes_is_far_from_the_limit(monkeypatch, line):
+def test_what_the_documents_propose_is_far_from_the_limit(monkeypatch, line):
     monkeypatch.chdir(ROOT / "rl")
     given, resumed = parse_given([*line, "--num-workers", "64"])
     config = Config(**given)
     if resumed or ":" in config.env_name:
-        pytest.skip("no run, or an environment that README makes elsewhere")
+        pytest.skip("no run, or an environment of one's own")
     if config.env_name.startswith("ML"):
         monkeypatch.setattr("rl.envs.options", lambda *_: {})
         monkeypatch.setattr("rl.envs.make", meta_world)

@@ -56,7 +56,7 @@ def test_a_run_of_the_same_options_is_compared(tmp_path):
 
 
 def test_every_file_is_of_a_command_that_there_is(tmp_path):
-    """README's commands meet the two of the published code, a rerun of CAVIA's the others."""
+    """The documented commands meet the two of the published code, a rerun of CAVIA's the others."""
     graph = training_command("./envs/ctgraph/ctgraph_d2.json")
     plain = ["--num-context-params", "5", "--fast-lr", "0.2"]
     cheetah = ["--env-name", "HalfCheetahDir-v1", "--num-context-params", "50", "--fast-lr", "10"]

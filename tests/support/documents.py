@@ -5,21 +5,34 @@ import shlex
 
 from tests.support.helpers import ROOT
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+# Name -> text, README first.
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text(encoding="utf-8")
+    for path in [
+        ROOT / "README.md",
+        *sorted({*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")} - {ROOT / "README.md"}),
+    ]
+}
 
 
-def code_blocks(language):
-    """The contents of README's code blocks in a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", README, re.MULTILINE | re.DOTALL)
+def code_blocks(language, *names):
+    """The contents of the code blocks in a language, of the pages named or of all."""
+    pattern = re.compile(rf"^```{language}\n(.*?)^```", re.MULTILINE | re.DOTALL)
+    return [block for name in names or PAGES for block in pattern.findall(PAGES[name])]
 
 
-def commands(program):
-    """README's `python <program> …` commands, each a list of its arguments."""
-    lines = "\n".join(code_blocks("bash")).replace("\\\n", " ").splitlines()
-    return [shlex.split(line)[2:] for line in lines if line.startswith(f"python {program} ")]
+def command_lines(*names):
+    """The lines to be typed in a shell, of the pages named or of all; continued ones joined."""
+    return "".join(code_blocks("bash", *names)).replace("\\\n", " ").splitlines()
+
+
+def commands(program, *names):
+    """The `python <program> …` commands of the pages named or of all, each a list of its arguments."""
+    found = (re.fullmatch(rf"(?:\w+=\S+ )?python {re.escape(program)} (.*)", line) for line in command_lines(*names))
+    return [shlex.split(match[1]) for match in found if match]
 
 
 def training_command(*words):
-    """README's only main.py command that has all of `words`."""
+    """The only main.py command that has all of `words`."""
     (found,) = (arguments for arguments in commands("main.py") if set(words) <= set(arguments))
     return found
