@@ -1,4 +1,4 @@
-"""results/ -> docs/results.md, its pictures, and README's summary.
+"""results/ -> docs/results.md, its pictures, and README's table.
 
 python experiments/report.py
 """
