@@ -78,12 +78,12 @@ def missing_files(page, text):
     for block in re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
         named += re.findall(rf"(?<!\S)((?:\.\./)?(?:{FOLDERS})/[^\s<]*)(?!\S)", block)
     places = (ROOT, (ROOT / page).parent, ROOT / "rl")
-    return [name for name in named if not any((place / name).exists() or glob(place, name) for place in places)]
+    return [name for name in named if not any(stands_for_something(place, name) for place in places)]
 
 
-def glob(place, name):
-    """Whether a name with * stands for something."""
-    return "*" in name and any(place.glob(name))
+def stands_for_something(place, name):
+    """Whether a name is that of a file or folder, or of a picture without its suffix, or has a * that some file fits."""
+    return (place / name).exists() or (place / f"{name}.png").exists() or ("*" in name and any(place.glob(name)))
 
 
 def missing_names(text):
