@@ -82,7 +82,7 @@ def missing_files(page, text):
 
 
 def stands_for_something(place, name):
-    """Whether a name is that of a file or folder, or of a picture without its suffix, or has a * that some file fits."""
+    """Whether a name is that of a file or folder, of a picture without its suffix, or with a * that a file fits."""
     return (place / name).exists() or (place / f"{name}.png").exists() or ("*" in name and any(place.glob(name)))
 
 
