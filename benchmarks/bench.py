@@ -2,10 +2,10 @@
 
     python benchmarks/bench.py [--cases [navigation ctgraph_d2 ...]] [--iterations 5] [--scaling]
 
-For each command of README: seconds an iteration (median over the counted ones), split into sampling and learning;
-environment steps a second; the share of the learning time that its matrix multiplications alone would take at this
-machine's float32 rate, measured in the same run; for MuJoCo the share of what its physics alone would reach; and the
-peak memory of the process tree. These machines are shared: quote the ratios.
+For each command of docs/experiments.md: seconds an iteration (median over the counted ones), split into sampling and
+learning; environment steps a second; the share of the learning time that its matrix multiplications alone would take at
+this machine's float32 rate, measured in the same run; for MuJoCo the share of what its physics alone would reach; and
+the peak memory of the process tree. These machines are shared: quote the ratios.
 """
 
 import argparse

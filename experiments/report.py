@@ -1,4 +1,4 @@
-"""results/ -> docs/results.md, its pictures, and README's summary.
+"""results/ -> docs/results.md, its pictures, and README's table.
 
 python experiments/report.py
 """
@@ -234,7 +234,8 @@ def summary(rows, methods, folder=RESULTS):
 def front(rows, methods, folder=RESULTS):
     """The table of README: one line for each experiment, with the method that gains most over the baseline."""
     lines = [
-        "| experiment | methods run | return after the last update: the largest difference to the baseline | seeds |",
+        "| experiment | methods run | "
+        "return after the last update: the largest difference to the baseline [95% interval] | seeds |",
         "|---|---|---|---|",
     ]
     for row in rows:

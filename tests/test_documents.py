@@ -1,5 +1,6 @@
-"""What the documents say exists: options, tags, files."""
+"""What the documents say exists: options, tags, files, headings, modules."""
 
+import pkgutil
 import re
 
 import numpy as np
@@ -14,10 +15,14 @@ from rl.experiment.logger import Logger
 from rl.experiment.state import Counters
 from rl.sampling.episodes import Episodes
 from rl.sampling.rollout import Phases
+from tests.support.documents import PAGES, training_command
 from tests.support.helpers import ROOT
 
-DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").glob("*.md")])
-README = ROOT / "README.md"
+# Options of other programs: ruff's, tests.conformance's, benchmarks/bench.py's, snakemake's, pip's.
+OTHERS = {"--check", "--replay", "--scaling", "--snakefile", "--executor", "--jobs"}
+FOLDERS = "benchmarks|docs|examples|experiments|results|rl|tests"
+
+every_page = pytest.mark.parametrize("page", PAGES)
 
 
 def flags(text):
@@ -36,45 +41,101 @@ def known_flags(capsys):
     return flags(make_parser().format_help()) | flags(capsys.readouterr().out)
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_options_named_in_documents_exist(path, known_flags):
-    text = path.read_text(encoding="utf-8")
-    # The only options of other programs.
-    for other in ("ruff format --check", "tests.conformance --replay", "bench.py --scaling", "^snakemake .*$"):
-        text = re.sub(other, "", text, flags=re.MULTILINE)
-    assert flags(text) <= known_flags
+@every_page
+def test_options_named_in_documents_exist(page, known_flags):
+    assert flags(PAGES[page]) <= known_flags | OTHERS
 
 
 def test_some_options_are_named():
     """The search above finds what it should."""
     assert {"--fast-lr", "--make_deterministic"} == flags("`--fast-lr`, --make_deterministic and em--dash, ---")
-    assert len(flags(README.read_text(encoding="utf-8"))) > 20
+    assert len(flags(PAGES["docs/experiments.md"])) > 20
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_links_lead_somewhere(path):
-    text = path.read_text(encoding="utf-8")
+def anchors(text):
+    """The names by which a page's headings are linked to: small letters, hyphens for spaces, no other signs."""
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    titles = re.findall(r"^#+ (.*)$", prose, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def broken_links(page, text):
+    """The relative links of a page that lead nowhere."""
+    broken = []
     for target in re.findall(r"\]\((?!https?://)(.*?)\)", text):
         file, _, heading = target.partition("#")
-        linked = (path.parent / file).resolve() if file else path
-        assert linked.exists(), f"{path.name}: {target}"
-        if heading:
-            titles = re.findall(r"^#+ (.*)$", linked.read_text(encoding="utf-8"), re.MULTILINE)
-            assert heading in {title.lower().replace(" ", "-") for title in titles}, f"{path.name}: {target}"
+        linked = (ROOT / page).parent / file if file else ROOT / page
+        lost = not linked.exists() or (heading and heading not in anchors(linked.read_text(encoding="utf-8")))
+        broken += [target] if lost else []
+    return broken
 
 
-@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)
-def test_files_named_in_documents_exist(path):
-    text = path.read_text(encoding="utf-8")
-    named = re.findall(r"`((?:rl|tests|docs|benchmarks)/[\w./]*)`", text)
-    assert [name for name in named if not (ROOT / name).exists()] == []
+def missing_files(page, text):
+    """What a page names in backticks, or gives to a command, and is no file of the repository. Paths start at its root,
+    at the page, or in rl/, where the programs are run; the published code's files are not ours.
+    """
+    text = re.sub(r"[Pp]ublished\s+(code's\s+)?`[^`]*`", "", text)
+    named = re.findall(rf"`((?:{FOLDERS})/[^\s`<]*|[\w./-]+\.(?:py|md|toml))`", text)
+    for block in re.findall(r"^```bash\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+        named += re.findall(rf"(?<!\S)((?:\.\./)?(?:{FOLDERS})/[^\s<]*)(?!\S)", block)
+    places = (ROOT, (ROOT / page).parent, ROOT / "rl")
+    return [name for name in named if not any(stands_for_something(place, name) for place in places)]
 
 
-def test_the_map_names_every_module_but_environments():
-    text = README.read_text(encoding="utf-8").partition("## Map")[2]
-    modules = [*(ROOT / "rl").glob("*.py"), *(ROOT / "rl" / "policies").glob("*.py")]
-    names = {f"{path.relative_to(ROOT)}" for path in modules if path.name != "__init__.py"}
-    assert names - set(re.findall(r"[\w/]+\.py", text)) == set()
+def stands_for_something(place, name):
+    """Whether a name is that of a file or folder, of a picture without its suffix, or with a * that a file fits."""
+    return (place / name).exists() or (place / f"{name}.png").exists() or ("*" in name and any(place.glob(name)))
+
+
+def missing_names(text):
+    """The dotted names of our packages that a page names and Python does not find."""
+    missing = []
+    for name in re.findall(r"(?<![\w./])((?:rl|tests)(?:\.[A-Za-z_]\w*)+)", text):
+        try:
+            pkgutil.resolve_name(name)
+        except (ImportError, AttributeError):
+            missing.append(name)
+    return [name for name in missing if not name.endswith((".py", ".txt"))]
+
+
+@every_page
+def test_links_lead_somewhere(page):
+    assert broken_links(page, PAGES[page]) == []
+
+
+@every_page
+def test_files_named_in_documents_exist(page):
+    assert missing_files(page, PAGES[page]) == []
+
+
+@every_page
+def test_modules_named_in_documents_exist(page):
+    assert missing_names(PAGES[page]) == []
+
+
+def test_the_searches_find_what_is_stale():
+    page = "docs/metrics.md"
+    text = "[a](files.md#files-of-a-run) [b](gone.md) [c](#gone) [d](../README.md) [e](https://example.org/x)"
+    assert broken_links(page, text) == ["gone.md", "#gone"]
+    text = (
+        "`rl/main.py` `rl/gone.py` `main.py` `gone.py` published `policies/mlp.py` `tests/golden/*.npz` `docs/gone.md`"
+    )
+    assert missing_files(page, text) == ["rl/gone.py", "gone.py", "docs/gone.md"]
+    assert missing_files(page, "```bash\npython x.py ../docs/gone.json docs/files.md\n```\n") == ["../docs/gone.json"]
+    assert missing_names("`rl.files.write_text` `rl.gone` `python -m tests.conformance` rl.files.gone") == [
+        "rl.gone", "rl.files.gone"
+    ]  # fmt: skip
+
+
+def test_the_code_names_pages_that_exist():
+    sources = [*(ROOT / "rl").rglob("*.py"), *(ROOT / "experiments").iterdir(), ROOT / "Makefile"]
+    text = "\n".join(path.read_text(encoding="utf-8") for path in sources if path.is_file())
+    named = set(re.findall(r"docs/[\w/-]+\.md", text))
+    assert named and [name for name in named if not (ROOT / name).is_file()] == []
+
+
+def test_the_front_page_is_short():
+    assert len(PAGES["README.md"].splitlines()) <= 150
 
 
 @pytest.fixture
@@ -97,15 +158,13 @@ def logged_tags(tmp_path, monkeypatch):
 
 
 def test_every_tag_is_defined_and_every_definition_is_logged(logged_tags):
-    text = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
-    assert set(re.findall(r"^\| `(.*?)` \|", text, re.MULTILINE)) == logged_tags
+    assert set(re.findall(r"^\| `(.*?)` \|", PAGES["docs/metrics.md"], re.MULTILINE)) == logged_tags
 
 
-def test_the_demo_is_the_readmes_first_command():
-    """`make demo` trains with the 2D navigation command but for the number of iterations."""
+def test_the_demo_is_the_command_of_2d_navigation():
+    """`make demo` trains with it but for the number of iterations."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8").replace("\\\n", " ")
     (options,) = re.findall(r"^NAVIGATION := (.*)$", makefile, re.MULTILINE)
-    text = README.read_text(encoding="utf-8").replace("\\\n", " ")
-    (command,) = re.findall(r"^python main.py (--env-name 2DNavigation-v0 .*)$", text, re.MULTILINE)
+    command = " ".join(training_command("2DNavigation-v0"))
     assert options.split() == command.replace("--num-batches 501 ", "").split()
     assert "$(NAVIGATION) --num-batches 20 " in makefile

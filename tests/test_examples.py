@@ -4,8 +4,11 @@ import os
 import subprocess
 import sys
 
+import numpy as np
+import pytest
+
 from rl.envs.contract import POINTS
-from tests.support.helpers import ROOT
+from tests.support.helpers import ROOT, only_run
 
 EXAMPLES = ROOT / "examples"
 SMALL = [
@@ -38,3 +41,14 @@ def test_line_trains(tmp_path):
 def test_line_keeps_the_contract():
     told = python("-m", "rl.envs.check", "line:Line-v0").splitlines()
     assert len(told) == len(POINTS) and all(line.startswith("ok: ") for line in told)
+
+
+@pytest.mark.parametrize("name", ["navigation", "maml", "graph"])
+def test_adapt_by_hand_does_what_an_evaluation_does(name, tiny):
+    """Its returns are those of the first task of test.py's evaluation, before and after the first update."""
+    folder = tiny.run(name)
+    policy = only_run(tiny.folder / name / "saves") / "policy-1.pt"
+    told = python("examples/adapt_by_hand.py", folder / "config.json", policy)
+    evaluation = tiny.evaluation(name, "--num-tasks", "1")
+    before, after = (np.load(evaluation / "rewards.npy")[0, ..., update].sum(axis=0).mean() for update in (0, 1))
+    assert told.splitlines()[-1] == f"return before: {before:.3f}, after: {after:.3f}"

@@ -25,7 +25,7 @@ LARGER_AND_SLOW = ["HalfCheetahVel-v1", "AntDir-v1", "AntPos-v0", "ML45-v2"]
 LIKE_ANT_VEL = {"AntDir-v1", "AntPos-v0"}
 # What is run elsewhere, or is no program of this project.
 ELSEWHERE = {
-    "PYTHONPATH=../examples python main.py --env-name line:Line-v0": "tests/test_examples.py",
+    "PYTHONPATH=../examples python main.py --env-name line:Line-v0 ": "tests/test_examples.py",
     "PYTHONPATH=examples python -m rl.envs.check line:Line-v0": "tests/test_examples.py",
     "python -m tests.conformance tests/golden/*.npz": "tests/algorithm/test_conformance.py",
     "python -m tests.conformance --replay ": "tests/algorithm/test_conformance.py",
@@ -239,6 +239,9 @@ def test_every_command_is_run():
         elsewhere = any(line.startswith(beginning) for beginning in ELSEWHERE)
         assert elsewhere or arguments[0] in OTHER_PROGRAMS or shlex.join(arguments[2:]) in expected, line
     assert all((ROOT / test).is_file() for test in ELSEWHERE.values())
+    # tests/test_examples.py runs what the example's docstring says.
+    (own,) = (line for line in command_lines() if "line:Line-v0 " in line)
+    assert own in (ROOT / "examples/line.py").read_text(encoding="utf-8")
 
 
 def test_targets_of_make_exist():

@@ -1,0 +1,49 @@
+"""Adapt a saved policy to one new task, step by step, without the programs.
+
+python examples/adapt_by_hand.py rl/logs/<env>/<method>/<run>/config.json rl/saves/<env>/<method>/<run>/policy-<n>.pt
+"""
+
+import dataclasses
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from rl import envs, streams
+from rl.algorithm import inner_loop
+from rl.config import load_config
+from rl.experiment.build import Experiment
+from rl.experiment.folders import load_policy
+from rl.experiment.resume import copied
+from rl.sampling.rollout import Acting, rollout, update_on
+
+
+def main(config_path, policy_path):
+    config, _ = load_config(config_path)
+    # A CT-graph's file is found beside config.json.
+    config = dataclasses.replace(config, env_config_path=copied(Path(config_path).parent, config))
+    experiment = Experiment(config)  # the environment and the policy that the options describe
+    policy, sampling = experiment.policy, experiment.test_sampling()
+    params = load_policy(policy_path, policy)  # θ: name -> tensor
+
+    (task,) = experiment.sample_tasks(1, "test", 0, streams.EVALUATE)
+    print("task:", task)
+    env = envs.make(config.env_name, sampling.num_episodes, **experiment.setting.env_options)
+    env.set_tasks([task] * sampling.num_episodes)
+
+    # φ = 0; with MAML there is none, and θ itself is adapted.
+    start = inner_loop.unadapted(policy, params, num_tasks=1)
+    origin = experiment.origin(0, streams.EVALUATE)
+    before = rollout(env, [Acting(policy, start, 1)], sampling.num_episodes, origin)
+    adapted, losses, _ = update_on(policy, start, before, sampling, update=1)
+    origin = origin._replace(phase=origin.phase + 1)  # other random numbers than before
+    after = rollout(env, [Acting(policy, adapted, 1)], sampling.num_episodes, origin)
+
+    if adapted.context is not None:
+        print("φ after the update:", [round(value, 3) for value in adapted.context[0].tolist()])
+    print(f"REINFORCE loss before the update: {losses[0]:.4f}")
+    print(f"return before: {before.returns.mean():.3f}, after: {after.returns.mean():.3f}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
