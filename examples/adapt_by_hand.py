@@ -15,7 +15,7 @@ from rl.config import load_config
 from rl.experiment.build import Experiment
 from rl.experiment.folders import load_policy
 from rl.experiment.resume import copied
-from rl.sampling.rollout import Acting, rollout, update_on
+from rl.sampling.rollout import Actor, rollout, update_on
 
 
 def main(config_path, policy_path):
@@ -34,10 +34,10 @@ def main(config_path, policy_path):
     # φ = 0; with MAML there is none, and θ itself is adapted.
     start = inner_loop.unadapted(policy, params, num_tasks=1)
     origin = experiment.origin(0, streams.EVALUATE)
-    before = rollout(env, [Acting(policy, start, 1)], sampling.num_episodes, origin)
+    before = rollout(env, [Actor(policy, start, 1)], sampling.num_episodes, origin)
     adapted, losses, _ = update_on(policy, start, before, sampling, update=1)
     origin = origin._replace(phase=origin.phase + 1)  # other random numbers than before
-    after = rollout(env, [Acting(policy, adapted, 1)], sampling.num_episodes, origin)
+    after = rollout(env, [Actor(policy, adapted, 1)], sampling.num_episodes, origin)
 
     if adapted.context is not None:
         print("φ after the update:", [round(value, 3) for value in adapted.context[0].tolist()])
