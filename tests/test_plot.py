@@ -50,7 +50,7 @@ def test_curves(tiny, tmp_path, capsys):
     assert plot.main(["curves", str(tiny.run("navigation")), str(tiny.run("plain")), "--output", str(output)]) == 0
     said = capsys.readouterr().out
     assert said.count("one seed: no interval over seeds can be given") == 2
-    assert "neuromodulated CAVIA, hard gates minus plain CAVIA: " in said and "tell of no interval (1 shared)" in said
+    assert "neuromodulated CAVIA, hard gates minus plain CAVIA: " in said and "give no interval (1 shared)" in said
     assert [line.split("written: ")[1] for line in said.splitlines() if line.startswith("written")] == [
         f"{output}.png", f"{output}.pdf", f"{output}.csv"
     ]  # fmt: skip
