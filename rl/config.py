@@ -17,20 +17,36 @@ GATES = ("hard", "soft", "ste")
 DEVICES = ("auto", "cpu", "cuda")
 
 
-def option(default, help, choices=None, at_least=None, below=None, above=None, flag=None, neutral=False):
+def option(
+    default,
+    help,
+    choices=None,
+    at_least=None,
+    at_most=None,
+    above=None,
+    below=None,
+    flag=None,
+    neutral=False,
+    resumable=None,
+    ungrouped=None,
+):
     """A field of `Config` that is an option too.
 
     Args:
         default: its default; its type is the option's type (None stands for an optional string).
         help: what it does, for people.
         choices: the values allowed.
-        at_least, above, below: the range allowed.
+        at_least, at_most, above, below: the range allowed.
         flag: its name on the command line where that is not the field's name with dashes.
         neutral: whether it says how and where a run is computed and what is kept of it, but changes no result.
+        resumable: whether it may change when a run is resumed; default: where it is neutral.
+        ungrouped: whether it never tells groups of runs apart; default: where it is neutral.
     """
     metadata = {
-        "help": help, "choices": choices, "at_least": at_least, "above": above, "below": below, "flag": flag,
-        "neutral": neutral,
+        "help": help, "choices": choices, "at_least": at_least, "at_most": at_most, "above": above, "below": below,
+        "flag": flag, "neutral": neutral,
+        "resumable": neutral if resumable is None else resumable,
+        "ungrouped": neutral if ungrouped is None else ungrouped,
     }  # fmt: skip
     return dataclasses.field(default=default, metadata=metadata)
 
@@ -45,12 +61,11 @@ class Config:
     """Every option of a run. Immutable, and complete: with the same version of the code it is the run."""
 
     env_name: str = option("2DNavigation-v0", "environment: a built-in id, or package.module:Id for one of your own")
-    env_config_path: str = option("", "the environment's own configuration file (CT-graph: JSON)")
+    # Runs are grouped by what the file says, not by its path.
+    env_config_path: str = option("", "the environment's own configuration file (CT-graph: JSON)", ungrouped=True)
     horizon: int = option(0, "steps of a Meta-World episode, at most 500; 0: 200, as in the paper", at_least=0)
-    gamma: float = option(0.95, "discount factor", at_least=0.0, below=1.0 + 1e-9)
-    tau: float = option(
-        1.0, "λ of generalised advantage estimation (named tau as published)", at_least=0.0, below=1.0 + 1e-9
-    )
+    gamma: float = option(0.95, "discount factor", at_least=0.0, at_most=1)
+    tau: float = option(1.0, "λ of generalised advantage estimation (named tau as published)", at_least=0.0, at_most=1)
     first_order: bool = option(False, "ignore second derivatives of the inner update, in the outer gradient too")
     num_context_params: int = option(2, "C, number of context parameters (ignored with --maml)", at_least=1)
     neuromodulation: bool = option(False, "gate every hidden layer by a neuromodulatory network")
@@ -68,26 +83,26 @@ class Config:
     )
     maml: bool = option(False, "adapt all weights (MAML) instead of context parameters (CAVIA)")
     hidden_size: int = option(100, "H, units of each hidden layer", at_least=1)
-    num_layers: int = option(2, "number of hidden layers", at_least=1, below=1001)
+    num_layers: int = option(2, "number of hidden layers", at_least=1, at_most=1000)
     match_params: bool = option(
         False, "widen the layers of a plain policy to as many parameters as with --neuromodulation and --nm-size"
     )
     nonlinearity: str = option("relu", "nonlinearity of the hidden layers", choices=NONLINEARITIES)
     test_freq: int = option(10, "iterations between evaluations on the test tasks", at_least=1)
-    num_test_steps: int = option(5, "inner updates in an evaluation", at_least=1, below=streams.MAX_UPDATES + 1)
+    num_test_steps: int = option(5, "inner updates in an evaluation", at_least=1, at_most=streams.MAX_UPDATES)
     test_batch_size: int = option(40, "number of test tasks in an evaluation", at_least=1)
     halve_test_lr: bool = option(False, "halve the inner learning rate after the first update of an evaluation")
     fast_batch_size: int = option(20, "E, episodes of a task before and after each inner update", at_least=1)
     fast_lr: float = option(1.0, "learning rate of the inner update", above=0.0)
-    num_batches: int = option(500, "number of meta-training iterations", at_least=1)
+    num_batches: int = option(500, "number of meta-training iterations", at_least=1, resumable=True)
     meta_batch_size: int = option(20, "K, tasks of an iteration", at_least=1)
     max_kl: float = option(1e-2, "trust region: bound on the mean KL divergence of an outer step", above=0.0)
     cg_iters: int = option(10, "conjugate-gradient iterations of an outer step", at_least=1)
     cg_damping: float = option(1e-5, "damping added to the curvature", at_least=0.0)
     ls_max_steps: int = option(15, "the most steps that the line search tries", at_least=1)
-    ls_backtrack_ratio: float = option(0.8, "factor from one step of the line search to the next", above=0.0, below=1.0)
+    ls_backtrack_ratio: float = option(0.8, "factor from one step of the line search to the next", above=0.0, below=1)
     fvp_subsample: float = option(
-        1.0, "fraction of each task's steps used in curvature products; 1 is exact", above=0.0, below=1.0 + 1e-9
+        1.0, "fraction of each task's steps used in curvature products; 1 is exact", above=0.0, at_most=1
     )
     learner_memory: float = option(
         0.0,
@@ -108,11 +123,11 @@ class Config:
     tasks_per_group: int = option(
         5, "tasks that the policy acts on at once; changes speed, and results in the last digits", at_least=1
     )
-    seed: int = option(42, "seed of everything random", at_least=0, below=streams.MAX_SEED + 1)
+    seed: int = option(42, "seed of everything random", at_least=0, at_most=streams.MAX_SEED, ungrouped=True)
     make_deterministic: bool = option(
         False, "accepted as published; runs are deterministic without it", flag="--make_deterministic", neutral=True
     )
-    expname: str = option("", "name appended to the run's folder", neutral=True)
+    expname: str = option("", "name appended to the run's folder", neutral=True, resumable=False)
     device: str = option("auto", "device of the outer step; sampling stays on the CPU", choices=DEVICES, neutral=True)
     quiet: bool = option(
         False, "one plain line an iteration on a terminal, too, instead of a progress bar", neutral=True
@@ -139,7 +154,12 @@ class Config:
         return ("nm_" if self.neuromodulation else "") + ("maml" if self.maml else "cavia")
 
 
-NEUTRAL = frozenset(field.name for field in dataclasses.fields(Config) if field.metadata["neutral"])
+def _names(fact):
+    return frozenset(field.name for field in dataclasses.fields(Config) if field.metadata[fact])
+
+
+# Options that change no result; that may change when a run is resumed; that tell no groups of runs apart.
+NEUTRAL, RESUMABLE, UNGROUPED = _names("neutral"), _names("resumable"), _names("ungrouped")
 
 
 def flag_of(field):
@@ -169,17 +189,12 @@ def check_option(field, value, name=None):
         raise UserError(f"{name}: expected a finite number, got {value!r}")
     if rules["at_least"] is not None and value < rules["at_least"]:
         raise UserError(f"{name}: expected at least {rules['at_least']}, got {value}")
+    if rules["at_most"] is not None and value > rules["at_most"]:
+        raise UserError(f"{name}: expected at most {rules['at_most']}, got {value}")
     if rules["above"] is not None and value <= rules["above"]:
         raise UserError(f"{name}: expected more than {rules['above']}, got {value}")
     if rules["below"] is not None and value >= rules["below"]:
-        raise UserError(f"{name}: expected {_bound(rules['below'])}, got {value}")
-
-
-def _bound(below):
-    """An upper bound in words; closed bounds are declared with a margin."""
-    if isinstance(below, int):
-        return f"at most {below - 1}"
-    return f"less than {below:g}" if float(f"{below:g}") == below else f"at most {below:g}"
+        raise UserError(f"{name}: expected less than {rules['below']}, got {value}")
 
 
 class Parser(argparse.ArgumentParser):
@@ -196,28 +211,27 @@ class Parser(argparse.ArgumentParser):
 
 
 def make_parser():
-    """The command line of main.py, made from the fields of `Config`."""
+    """The command line of main.py, made from the fields of `Config`. Parsed, it holds those that were named alone."""
     result = Parser(
         prog="main.py",
         description="Meta-train a policy with (neuromodulated) CAVIA or MAML.",
         allow_abbrev=False,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+        argument_default=argparse.SUPPRESS,
     )
     for field in dataclasses.fields(Config):
+        help = field.metadata["help"]
         if field.type is bool:
-            result.add_argument(flag_of(field), dest=field.name, action="store_true", help=field.metadata["help"])
+            result.add_argument(flag_of(field), dest=field.name, action="store_true", help=help)
         else:
             result.add_argument(
                 flag_of(field),
                 dest=field.name,
                 type=field.type,
-                default=field.default,
                 metavar="|".join(field.metadata["choices"] or ()) or field.type.__name__.upper(),
-                help=field.metadata["help"],
+                help=help if field.default == "" else f"{help} (default: {field.default})".replace("%", "%%"),
             )
     result.add_argument(
         "--resume",
-        default=None,
         metavar="RUN|auto",
         help="go on with a run: its log folder, or auto for the newest one with otherwise the same options",
     )
@@ -240,13 +254,7 @@ def parse_given(arguments=None):
     Returns:
         (the options that it names, a dict; the value of --resume or None)
     """
-    # argparse fills in defaults; parsed a second time without them, it tells what was given.
-    complete = make_parser()
-    complete.parse_args(arguments)
-    sparse = make_parser()
-    for action in sparse._actions:
-        action.default = argparse.SUPPRESS
-    given = vars(sparse.parse_args(arguments))
+    given = vars(make_parser().parse_args(arguments))
     return given, given.pop("resume", None)
 
 

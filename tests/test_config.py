@@ -10,6 +10,8 @@ from rl.config import (
     HERE,
     NEUTRAL,
     NONLINEARITIES,
+    RESUMABLE,
+    UNGROUPED,
     Config,
     flag_of,
     load_config,
@@ -18,8 +20,6 @@ from rl.config import (
     without_effect,
 )
 from rl.errors import UserError
-from rl.evaluation import runs
-from rl.experiment import resume
 from rl.experiment.resume import choose
 
 # The published options with the defaults of the published code, and the new ones.
@@ -95,6 +95,11 @@ def test_every_option_is_explained(capsys):
     assert all(f.metadata["help"] for f in dataclasses.fields(Config))
 
 
+def test_only_what_is_on_the_command_line_is_given():
+    assert parse_given(["--seed", "42", "--maml"]) == ({"seed": 42, "maml": True}, None)
+    assert parse_given(["--resume", "auto"]) == ({}, "auto")
+
+
 def test_choices_are_those_that_there_are():
     assert set(NONLINEARITIES) == set(policies.NONLINEARITIES)
     assert set(GATES) == set(policies.GATES)
@@ -114,6 +119,8 @@ def test_choices_are_those_that_there_are():
         (["--nm-gate", "firm"], "--nm-gate: expected one of hard, soft, ste"),
         (["--device", "abacus"], "--device: expected one of auto, cpu, cuda"),
         (["--gamma", "1.5"], "--gamma: expected at most 1"),
+        (["--gamma", "1.0000000001"], "--gamma: expected at most 1, got 1.0000000001"),
+        (["--num-layers", "1001"], "--num-layers: expected at most 1000, got 1001"),
         (["--gamma", "nan"], "--gamma: expected a finite number"),
         (["--tau", "-0.1"], "--tau: expected at least 0"),
         (["--fast-lr", "0"], "--fast-lr: expected more than 0"),
@@ -289,5 +296,5 @@ def test_what_changes_no_result_is_declared_beside_the_option():
         "num_workers", "worker_timeout", "learner_memory", "make_deterministic", "expname", "device", "quiet",
         "save_freq", "logdir", "savedir",
     } == NEUTRAL  # fmt: skip
-    assert NEUTRAL - {"expname"} | {"num_batches"} == resume.FREE
-    assert NEUTRAL | {"seed", "env_config_path"} == runs.IRRELEVANT
+    assert NEUTRAL - {"expname"} | {"num_batches"} == RESUMABLE
+    assert NEUTRAL | {"seed", "env_config_path"} == UNGROUPED

@@ -8,14 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from rl.config import NEUTRAL, Config, load_config
+from rl.config import UNGROUPED, Config, load_config
 from rl.envs.ctgraph import config as ctgraph_config
 from rl.errors import UserError
 from rl.evaluation.events import EVENTS, scalars
 from rl.files import load_arrays, read_json, read_text
-
-# What never tells two groups of runs apart: it changes no result, or is what a group varies, or `environment` says it.
-IRRELEVANT = NEUTRAL | {"seed", "env_config_path"}
 
 GATES = {"hard": "hard", "soft": "soft", "ste": "straight-through"}
 
@@ -236,7 +233,7 @@ def grouped(folders, group_by):
     groups = {}
     for folder in folders:
         chosen = tuple(
-            (name, value) for name, value in folder.options.items() if name in group_by or name not in IRRELEVANT
+            (name, value) for name, value in folder.options.items() if name in group_by or name not in UNGROUPED
         )
         groups.setdefault(chosen, []).append(folder)
     for members in groups.values():

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import fcntl
 import hashlib
+import itertools
 import os
 import shutil
 import subprocess
@@ -53,7 +54,7 @@ class Folders:
         """
         group = group_of(config, suffix)
         name = run_name(config, datetime.now())
-        for attempt in range(1, 1000):
+        for attempt in itertools.count(1):
             run = group / (name if attempt == 1 else f"{name}-{attempt}")
             folders = cls(Path(config.logdir) / run, Path(config.savedir) / run)
             # realpath takes a loop of links as it is: making the folder then says what is wrong.
@@ -68,9 +69,9 @@ class Folders:
             except OSError as error:
                 for folder in made:
                     folder.rmdir()
-                if not isinstance(error, FileExistsError):
+                # Another run has this name: the next one. A link to nowhere on the way there is no such case.
+                if not isinstance(error, FileExistsError) or error.filename != str(folder):
                     raise FolderError(f"{error.filename}: cannot make the run's folder: {error.strerror}") from None
-        raise FolderError(f"{Path(config.logdir) / group}: a thousand runs were started within this second")
 
     @contextlib.contextmanager
     def claimed(self):

@@ -7,15 +7,12 @@ import sys
 from pathlib import Path
 
 from rl import start
-from rl.config import NEUTRAL, Config, load_config, parse_given, without_effect
+from rl.config import RESUMABLE, Config, load_config, parse_given, without_effect
 from rl.errors import UserError
 from rl.evaluation.events import EVENTS
 from rl.experiment.folders import POLICIES, Folders, deciding, git_commit, group_of, versions
 from rl.experiment.state import OLDER_STATE, STATE, OptionsChanged, load_state, states
 from rl.files import check_file
-
-# Options that may differ when a run is resumed: it may become longer, but keeps its name.
-FREE = NEUTRAL - {"expname"} | {"num_batches"}
 
 
 def choose(command_line=None):
@@ -48,7 +45,7 @@ def choose(command_line=None):
     refused = [
         f"{name}: {getattr(saved, name)} in the run, {value} given"
         for name, value in changes.items()
-        if name not in FREE
+        if name not in RESUMABLE
     ]
     if refused:
         raise UserError(f"{folder}: these options would change the run: {'; '.join(sorted(refused))}")
@@ -181,7 +178,7 @@ def copied(folder, config):
 
 
 def newest(config):
-    """The newest run folder with the same configuration, `FREE` options aside; None where there is none."""
+    """The newest run folder with the same configuration, `RESUMABLE` options aside; None where there is none."""
     candidates = sorted(
         Path(config.logdir, group_of(config)).glob("*/config.json"), key=lambda path: path.stat().st_mtime
     )
@@ -191,6 +188,6 @@ def newest(config):
             changes = differences(path.parent, saved, dataclasses.asdict(config))
         except UserError:
             continue
-        if changes.keys() <= FREE and saved.num_batches <= config.num_batches:
+        if changes.keys() <= RESUMABLE and saved.num_batches <= config.num_batches:
             return path.parent
     return None

@@ -10,7 +10,7 @@ import torch
 import rl.experiment.folders
 from rl.config import Config, load_config
 from rl.errors import UserError
-from rl.experiment.folders import Folders, git_commit, load_policy, os, run_name, save_policy, write_config
+from rl.experiment.folders import FolderError, Folders, git_commit, load_policy, os, run_name, save_policy, write_config
 from rl.files import write_text
 from tests.support.helpers import COMBINATIONS, random_params, small_policy
 
@@ -162,6 +162,12 @@ def test_runs_of_the_same_second_get_folders_of_their_own(tmp_path, monkeypatch)
     runs = [Folders.make(config(tmp_path)) for _ in range(3)]
     assert len({run.logs for run in runs}) == len({run.saves for run in runs}) == 3
     assert all(run.logs.is_dir() and run.saves.is_dir() and run.logs.name == run.saves.name for run in runs)
+
+
+def test_a_link_to_nowhere_is_told_and_not_tried_for_ever(tmp_path):
+    (tmp_path / "logs").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(FolderError, match=r"logs.*: cannot make the run's folder: File exists"):
+        Folders.make(config(tmp_path))
 
 
 def test_folders_follow_the_published_layout(tmp_path):

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import rl.envs
 from rl import start
 from rl import test as evaluation_program
-from rl.config import Config, load_config, parse_options
+from rl.config import RESUMABLE, Config, load_config, parse_options
 from rl.errors import UserError
 from rl.experiment import request, resume
 from rl.experiment.build import Experiment
@@ -130,7 +130,7 @@ def test_every_option_is_free_or_refused(tmp_path, field):
     saved = load_config(logs / "config.json")[0]
     other = {"bool": True, "int": 501, "float": 0.97}.get(field.type.__name__, "another")
     difference = resume.differences(logs, saved, {field.name: other}) if field.name != "env_config_path" else {}
-    assert (set(difference) <= resume.FREE) == (field.name in resume.FREE | {"env_config_path"})
+    assert (set(difference) <= RESUMABLE) == (field.name in RESUMABLE | {"env_config_path"})
 
 
 def test_fewer_iterations_are_refused(tmp_path):
