@@ -5,11 +5,11 @@ for that than is needed, and streaming what it keeps through memory costs as muc
 
     h = f(a ∘ g(z)),   a = W [x, φ] + b,   z = W_o m + b_o,   m = relu(n),   n = W_i [x, φ] + b_i
 
-keeps its input, dh_da = ∂h/∂a and dh_dz = ∂h/∂z; plain layers and flat gates (hard ones) have no z. The backward pass
-of a loss ℓ is ā = dh_da h̄, z̄ = dh_dz h̄. Where second derivatives are wanted, it also leaves d2h_daa, d2h_daz and
-d2h_dzz, the second derivatives of h weighted by h̄, for the tangents (Pearlmutter 1994, the R operator):
+keeps its input, P = ∂h/∂a and Q = ∂h/∂z; plain layers and flat gates (hard ones) have no z. Where second derivatives
+are wanted, the backward pass of a loss ℓ leaves ā = P h̄, z̄ = Q h̄ and the tangents follow (Pearlmutter 1994, the R
+operator):
 
-    dā = d2h_daa da + d2h_daz dz + dh_da dh̄,   dz̄ = d2h_daz da + d2h_dzz dz + dh_dz dh̄
+    dā = A da + B dz + P dh̄,   dz̄ = B da + C dz + Q dh̄,   A, B, C = h̄ ∘ second derivatives of f(a ∘ g(z))
 
 Axes: K tasks, N rows (distinct observations) of each, H units. A bar marks the derivative of ℓ, a d the tangent.
 """
@@ -55,8 +55,8 @@ class Linearization:
         """
         d_inputs, flow = None, []
         for layer in self.layers:
-            d_outputs, tangents = layer.forward_tangent(tangent, d_inputs, d_context)
-            flow.append((d_inputs, *tangents))
+            d_outputs, moved = layer.forward_tangent(tangent, d_inputs, d_context)
+            flow.append((d_inputs, *moved))
             d_inputs, d_context = d_outputs, None
         return self.output.tangent(tangent, d_inputs, None), (flow, d_inputs, tangent)
 
@@ -87,8 +87,8 @@ class Linearization:
         """
         flows, d_hidden, tangent = flow
         d_cotangent = self.output.backward_tangent(d_cotangent, tangent, d_hidden, None, gradient)
-        for layer, tangents in zip(reversed(self.layers), reversed(flows), strict=True):
-            d_cotangent = layer.backward_tangent(d_cotangent, tangent, tangents, gradient)
+        for layer, moved in zip(reversed(self.layers), reversed(flows), strict=True):
+            d_cotangent = layer.backward_tangent(d_cotangent, tangent, moved, gradient)
         return d_cotangent
 
     def nbytes(self):
@@ -189,73 +189,73 @@ class _Layer:
 
     def __init__(self, policy, params, name, inputs, record, context, second_order):
         gate, of_nonlinearity = policy.gate, policy.nonlinearity.derivatives
-        y, hidden, gates = (record.get(f"{name}.{part}") for part in ("input", "output", "gates"))
-        df = of_nonlinearity.slope(y, hidden)
-        d2f = of_nonlinearity.ratio(y, hidden) * df if second_order and of_nonlinearity.ratio else None
+        summed, hidden, gates = (record.get(f"{name}.{part}") for part in ("input", "output", "gates"))
+        slope = of_nonlinearity.slope(summed, hidden)
+        bend = of_nonlinearity.ratio(summed, hidden) * slope if second_order and of_nonlinearity.ratio else None
         self.learns = gate is not None and not gate.flat
         self.second_order = second_order
-        self.std = _Affine(params, f"{name}.std" if gate else name, inputs, context, second_order)
-        self.dh_da = df if gate is None else df * gates
+        self.main = _Affine(params, f"{name}.std" if gate else name, inputs, context, second_order)
+        self.by_main = slope if gate is None else slope * gates
         # ∂²h/∂a², ∂²h/∂a∂z and ∂²h/∂z² of h = f(a g), g = gate(z); None where they vanish.
-        self.d2h_daa = self.d2h_daz = self.d2h_dzz = None
-        if d2f is not None:
-            self.d2h_daa = d2f if gate is None else d2f * gates.square()
+        self.main_main = self.main_gate = self.gate_gate = None
+        if bend is not None:
+            self.main_main = bend if gate is None else bend * gates.square()
         if self.learns:
-            modulators, z = record[f"{name}.modulators"], record[f"{name}.logits"]
-            self.in_nm = _Affine(params, f"{name}.in_nm", inputs, context, second_order)
-            self.out_nm = _Affine(params, f"{name}.out_nm", modulators, None, second_order)
-            self.dm_dn = modulators.sign()
-            dg_dz = gate.derivatives.slope(z, gates)
-            a_dg_dz = record[f"{name}.preactivation"] * dg_dz
-            self.dh_dz = df * a_dg_dz
+            modulators, logits = record[f"{name}.modulators"], record[f"{name}.logits"]
+            self.reader = _Affine(params, f"{name}.in_nm", inputs, context, second_order)
+            self.writer = _Affine(params, f"{name}.out_nm", modulators, None, second_order)
+            self.active = modulators.sign()
+            opening = gate.derivatives.slope(logits, gates)
+            moved = record[f"{name}.preactivation"] * opening
+            self.by_gate = slope * moved
             if second_order:
-                self.d2h_daz = df * dg_dz
+                self.main_gate = slope * opening
                 if gate.derivatives.ratio:
-                    self.d2h_dzz = self.dh_dz * gate.derivatives.ratio(z, gates)
-                if d2f is not None:
-                    self.d2h_daz += d2f * gates * a_dg_dz
-                    self.d2h_dzz = _plus(self.d2h_dzz, d2f * a_dg_dz.square())
+                    self.gate_gate = self.by_gate * gate.derivatives.ratio(logits, gates)
+                if bend is not None:
+                    self.main_gate += bend * gates * moved
+                    self.gate_gate = _plus(self.gate_gate, bend * moved.square())
 
     def forward_tangent(self, tangent, d_inputs, d_context):
         """(dh, (da, dm, dz, dφ))"""
-        da = self.std.tangent(tangent, d_inputs, d_context)
-        dh = self.dh_da * da
+        d_main = self.main.tangent(tangent, d_inputs, d_context)
+        d_hidden = self.by_main * d_main
         if not self.learns:
-            return dh, (da, None, None, d_context)
-        dm = self.dm_dn * self.in_nm.tangent(tangent, d_inputs, d_context)
-        dz = self.out_nm.tangent(tangent, dm, None)
-        return dh.addcmul_(self.dh_dz, dz), (da, dm, dz, d_context)
+            return d_hidden, (d_main, None, None, d_context)
+        d_modulators = self.active * self.reader.tangent(tangent, d_inputs, d_context)
+        d_gates = self.writer.tangent(tangent, d_modulators, None)
+        return d_hidden.addcmul_(self.by_gate, d_gates), (d_main, d_modulators, d_gates, d_context)
 
     def backward(self, cotangent, gradient):
         """x̄ or φ̄ from h̄."""
-        result = self.std.backward(self.dh_da * cotangent, gradient)
+        result = self.main.backward(self.by_main * cotangent, gradient)
         if self.learns:
-            modulators = self.out_nm.backward(self.dh_dz * cotangent, gradient).mul_(self.dm_dn)
-            result = self.in_nm.backward(modulators, gradient, onto=result)
+            modulators = self.writer.backward(self.by_gate * cotangent, gradient).mul_(self.active)
+            result = self.reader.backward(modulators, gradient, onto=result)
         if self.second_order:
-            # From now on weighted by h̄.
-            for weighted in (self.d2h_daa, self.d2h_daz, self.d2h_dzz):
+            # From now on weighted by h̄: A, B and C.
+            for weighted in (self.main_main, self.main_gate, self.gate_gate):
                 if weighted is not None:
                     weighted.mul_(cotangent)
         return result
 
-    def backward_tangent(self, d_cotangent, tangent, tangents, gradient):
+    def backward_tangent(self, d_cotangent, tangent, moved, gradient):
         """dx̄ or dφ̄ from dh̄."""
-        d_inputs, da, dm, dz, d_context = tangents
-        da_bar = self.dh_da * d_cotangent
-        if self.d2h_daa is not None:
-            da_bar.addcmul_(self.d2h_daa, da)
+        d_inputs, d_main, d_modulators, d_gates, d_context = moved
+        d_main_bar = self.by_main * d_cotangent
+        if self.main_main is not None:
+            d_main_bar.addcmul_(self.main_main, d_main)
         if self.learns:
-            da_bar.addcmul_(self.d2h_daz, dz)
-        result = self.std.backward_tangent(da_bar, tangent, d_inputs, d_context, gradient)
+            d_main_bar.addcmul_(self.main_gate, d_gates)
+        result = self.main.backward_tangent(d_main_bar, tangent, d_inputs, d_context, gradient)
         if self.learns:
-            dz_bar = self.dh_dz * d_cotangent
-            dz_bar.addcmul_(self.d2h_daz, da)
-            if self.d2h_dzz is not None:
-                dz_bar.addcmul_(self.d2h_dzz, dz)
-            dn_bar = self.out_nm.backward_tangent(dz_bar, tangent, dm, None, gradient)
-            dn_bar.mul_(self.dm_dn)
-            result = self.in_nm.backward_tangent(dn_bar, tangent, d_inputs, d_context, gradient, onto=result)
+            d_writer = self.by_gate * d_cotangent
+            d_writer.addcmul_(self.main_gate, d_main)
+            if self.gate_gate is not None:
+                d_writer.addcmul_(self.gate_gate, d_gates)
+            d_reader = self.writer.backward_tangent(d_writer, tangent, d_modulators, None, gradient)
+            d_reader.mul_(self.active)
+            result = self.reader.backward_tangent(d_reader, tangent, d_inputs, d_context, gradient, onto=result)
         return result
 
     def kept(self):

@@ -34,14 +34,6 @@ class StepReport(NamedTuple):
     rejected_nonfinite: bool
 
 
-class Surrogate(NamedTuple):
-    """The surrogate loss, its gradient [P], and the mean inner loss, all at θ_old."""
-
-    loss: float
-    gradient: torch.Tensor
-    inner_loss: float
-
-
 WORK = 100e6  # network rows × weights of a chunk, about: 2 to 3 ms of multiplications
 NAN = float("nan")
 REJECTED = StepReport(NAN, NAN, NAN, 0.0, 0.0, 0, NAN, NAN, 0, accepted=False, rejected_nonfinite=True)
@@ -71,8 +63,7 @@ class MetaLearner:
         self.pool = ThreadPoolExecutor(threads or os.cpu_count() or 1)
 
     def step(self, params, before, after):
-        """One outer step (arXiv 1502.05477, appendix C): the surrogate's gradient, the natural gradient scaled to the
-        trust region's border, and a line search along it.
+        """One outer step.
 
         Args:
             params: θ, dict of tensors.
@@ -82,78 +73,56 @@ class MetaLearner:
             (new θ, `StepReport`); θ is unchanged where no step was acceptable, or where the loss, its gradient or a
             curvature product is not finite (`REJECTED`).
         """
+        options = self.options
+        num_tasks = before.mask.shape[0]
         old = flatten(params).to(self.device, self.dtype)
         try:
             chunks = self.chunks(before, after)
         except FloatingPointError:
             return params, REJECTED
-        num_tasks = before.mask.shape[0]
-        surrogate = self.surrogate(chunks, num_tasks, old)
-        direction = self.natural_gradient(chunks, num_tasks, surrogate.gradient)
-        if not all(
-            torch.isfinite(value).all()
-            for value in (torch.tensor(surrogate.loss), surrogate.gradient, direction.product)
-        ):
-            return params, REJECTED
-        full_step = trpo.step_length(direction.x, direction.product, self.options.max_kl) * direction.x
-        found = self.line_search(chunks, num_tasks, old, full_step, surrogate.loss)
-        if found.fraction > 0:
-            new = unflatten(self.policy, old - found.fraction * full_step)
-            params = {name: new[name].to(value.device, value.dtype).clone() for name, value in params.items()}
-        report = StepReport(
-            surrogate_before=surrogate.loss,
-            surrogate_after=found.loss,
-            inner_loss=surrogate.inner_loss,
-            kl=found.kl,
-            step_size=found.fraction,
-            backtracks=found.backtracks,
-            cg_residual=direction.residual,
-            gradient_norm=float(surrogate.gradient.norm()),
-            ridge_retries=sum(chunk.ridge_retries for chunk in chunks),
-            accepted=found.fraction > 0,
-            rejected_nonfinite=False,
-        )
-        return params, report
 
-    def surrogate(self, chunks, num_tasks, old):
-        """The surrogate loss L(θ) = −E[A π_θ/π_old], its gradient g at θ_old through the inner update, and the inner
-        loss; from here on the chunks know their curvature at θ_old.
-        """
         budget = Budget(self.memory)
         linearized = self._map(lambda chunk: chunk.linearize(old, budget), chunks)
-        return Surrogate(
-            loss=float(sum(loss for loss, _, _ in linearized)) / num_tasks,
-            gradient=sum(part for _, part, _ in linearized) / num_tasks,
-            inner_loss=float(torch.cat([losses for _, _, losses in linearized]).mean()),
-        )
-
-    def natural_gradient(self, chunks, num_tasks, gradient):
-        """x with (H + damping) x = g by conjugate gradient, H the Hessian of the mean KL divergence: a
-        `trpo.Solution`. The chunks' curvature is dropped.
-        """
+        surrogate = float(sum(loss for loss, _, _ in linearized)) / num_tasks
+        gradient = sum(part for _, part, _ in linearized) / num_tasks
+        inner_loss = float(torch.cat([losses for _, _, losses in linearized]).mean())
 
         def product(vector):
-            summed = sum(self._map(lambda chunk: chunk.product(vector), chunks))
-            return summed / num_tasks + self.options.cg_damping * vector
-
-        solution = trpo.conjugate_gradient(product, gradient, self.options.cg_iters)
-        for chunk in chunks:
-            chunk.release()
-        return solution
-
-    def line_search(self, chunks, num_tasks, old, full_step, loss):
-        """The largest of the tried fractions of the full step that lowers L(θ) within the trust region: a
-        `trpo.LineSearch`; none of a step that is not finite.
-        """
-        if not torch.isfinite(full_step).all():
-            return trpo.LineSearch(0.0, 0, loss, 0.0)
+            return sum(self._map(lambda chunk: chunk.product(vector), chunks)) / num_tasks + options.cg_damping * vector
 
         def evaluate(fraction):
             parts = self._map(lambda chunk: chunk.evaluate(old - fraction * full_step), chunks)
             return tuple(float(sum(values)) / num_tasks for values in zip(*parts, strict=True))
 
-        options = self.options
-        return trpo.line_search(evaluate, loss, options.max_kl, options.ls_max_steps, options.ls_backtrack_ratio)
+        solution = trpo.conjugate_gradient(product, gradient, options.cg_iters)
+        for chunk in chunks:
+            chunk.release()
+        if not all(torch.isfinite(value).all() for value in (torch.tensor(surrogate), gradient, solution.product)):
+            return params, REJECTED
+        full_step = trpo.step_length(solution.x, solution.product, options.max_kl) * solution.x
+        if torch.isfinite(full_step).all():
+            found = trpo.line_search(
+                evaluate, surrogate, options.max_kl, options.ls_max_steps, options.ls_backtrack_ratio
+            )
+        else:
+            found = trpo.LineSearch(0.0, 0, surrogate, 0.0)
+        if found.fraction > 0:
+            new = unflatten(self.policy, old - found.fraction * full_step)
+            params = {name: new[name].to(value.device, value.dtype).clone() for name, value in params.items()}
+        report = StepReport(
+            surrogate_before=surrogate,
+            surrogate_after=found.loss,
+            inner_loss=inner_loss,
+            kl=found.kl,
+            step_size=found.fraction,
+            backtracks=found.backtracks,
+            cg_residual=solution.residual,
+            gradient_norm=float(gradient.norm()),
+            ridge_retries=sum(chunk.ridge_retries for chunk in chunks),
+            accepted=found.fraction > 0,
+            rejected_nonfinite=False,
+        )
+        return params, report
 
     def chunks(self, before, after):
         """Cut the tasks into `Chunk`s."""

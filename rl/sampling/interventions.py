@@ -26,11 +26,6 @@ class Intervention(NamedTuple):
     context: str = "normal"
     seed: int = 0
 
-    @property
-    def swaps(self):
-        """Whether something of another task is used."""
-        return "swapped" in (self.modulation, self.context)
-
 
 class Intervened:
     """Stands where `rl.sampling.rollout.rollout` calls a policy.
@@ -46,7 +41,7 @@ class Intervened:
 
     def __init__(self, policy, intervention, start, tasks):
         self.policy, self.intervention, self.start = policy, intervention, start
-        self.others = others(tasks) if intervention.swaps else None
+        self.others = others(tasks) if "swapped" in intervention else None
         self.head = policy.head
         sizes = policy.architecture
         rng = streams.generator(streams.key(intervention.seed, purpose=streams.SHUFFLE))
@@ -61,17 +56,17 @@ class Intervened:
 
     def __call__(self, params, context, observations):
         """As `MLPPolicy.__call__`."""
-        modulation, seen = self.intervention.modulation, self.intervention.context
+        modulation, told = self.intervention.modulation, self.intervention.context
         given, without = Adapted(params, context), Adapted(params, self.start.context)
-        acting = without if seen in ("zero", "gates") else given
-        if seen == "swapped":
+        acting = without if told in ("zero", "gates") else given
+        if told == "swapped":
             acting = Adapted(params, context[self.others])
-        if modulation == "normal" and seen != "gates":
+        if modulation == "normal" and told != "gates":
             return self.policy(*acting, observations)
         if modulation == "ones":
             return self.policy(*acting, observations, gates=dict.fromkeys(self.orders, torch.ones(1)))
 
-        gating = given if seen == "gates" else acting
+        gating = given if told == "gates" else acting
         if modulation == "frozen":
             gating = self.start
         elif modulation == "swapped":

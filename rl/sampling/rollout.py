@@ -2,8 +2,8 @@
 
 `meta_rollout` is a pure function of its arguments. Every random number in it comes from streams named by (seed,
 iteration, phase, task, episode), so that any process computes the same bytes. A group is what the policy sees at once.
-Several of them may be sampled side by side, which is faster: the environment steps all their episodes in one call, and
-the policy's code is still in the cache for the second group. Nothing that a group computes depends on those beside it.
+Several of them may walk side by side, which is faster: the environment steps all their episodes in one call, and the
+policy's code is still in the cache for the second group. Nothing that a group computes depends on those beside it.
 """
 
 import contextlib
@@ -79,8 +79,8 @@ class Phases(NamedTuple):
         return Phases(episodes, inner_losses, sum(part.ridge_retries for part in parts), intervened)
 
 
-class Actor(NamedTuple):
-    """What acts on a group of tasks: a policy (or what stands for one), its (θ, φ), and the number of tasks."""
+class Acting(NamedTuple):
+    """Who acts on a group of tasks: a policy (or what stands for one) with its (θ, φ), and how many tasks they are."""
 
     policy: Any
     adapted: inner_loop.Adapted
@@ -106,27 +106,27 @@ def meta_rollout(env, policy, params, tasks, sampling, origin, group_size=None):
     starts = range(0, len(tasks), group_size or len(tasks))
     groups = [tasks[start : start + starts.step] for start in starts]
     adapted = [inner_loop.unadapted(policy, params, len(group)) for group in groups]
-    policies = [policy] * len(groups)
-    intervening = [
-        Intervened(policy, sampling.intervention, unadapted, group)
-        for unadapted, group in zip(adapted, groups, strict=True)
+    acting = [policy] * len(groups)
+    changed = [
+        Intervened(policy, sampling.intervention, start, group)
+        for start, group in zip(adapted, groups, strict=True)
         if sampling.intervention
     ]
 
-    def sample(policies):
-        actors = [Actor(*pair, len(group)) for *pair, group in zip(policies, adapted, groups, strict=True)]
-        return rollout(env, actors, sampling.num_episodes, origin)
+    def walk(policies):
+        who = [Acting(*each, len(group)) for *each, group in zip(policies, adapted, groups, strict=True)]
+        return rollout(env, who, sampling.num_episodes, origin)
 
-    episodes, intervened = [sample(policies)], [sample(intervening)] if intervening else []
+    episodes, intervened = [walk(acting)], [walk(changed)] if changed else []
     inner_losses, ridge_retries = [], 0
     for update in range(1, len(sampling.learning_rates) + 1):
         seen = [episodes[-1].tasks(start, start + len(group)) for start, group in zip(starts, groups, strict=True)]
-        updates = [update_on(policy, *pair, sampling, update) for pair in zip(adapted, seen, strict=True)]
+        updates = [update_on(policy, *each, sampling, update) for each in zip(adapted, seen, strict=True)]
         adapted = [stepped for stepped, _, _ in updates]
         origin = origin._replace(phase=origin.phase + 1)
-        episodes.append(sample(policies))
-        if intervening:
-            intervened.append(sample(intervening))
+        episodes.append(walk(acting))
+        if changed:
+            intervened.append(walk(changed))
         inner_losses.append(np.concatenate([losses.numpy() for _, losses, _ in updates]))
         ridge_retries += sum(retries for _, _, retries in updates)
     return Phases(tuple(episodes), np.stack(inner_losses), ridge_retries, tuple(intervened))
@@ -139,12 +139,12 @@ def update_on(policy, adapted, episodes, sampling, update):
     return inner_loop.detach(stepped), losses, retries
 
 
-def rollout(env, actors, num_episodes, origin):
+def rollout(env, acting, num_episodes, origin):
     """Run all episodes of some groups side by side until each has ended.
 
     Args:
         env: `TaskVectorEnv` of N = K·E episodes, task-major, its tasks set.
-        actors: one `Actor` a group, K tasks in all.
+        acting: one `Acting` a group, K tasks in all.
         num_episodes: E.
         origin: `Origin` whose phase names the streams.
 
@@ -162,7 +162,7 @@ def rollout(env, actors, num_episodes, origin):
         (origin.seed, origin.iteration, origin.phase, origin.first_task + i // num_episodes, i % num_episodes)
         for i in range(num_envs)
     ]
-    noise = action_noise(actors[0].policy.head, [streams.key(*name, streams.ACTIONS) for name in names], horizon, shape)
+    noise = action_noise(acting[0].policy.head, [streams.key(*name, streams.ACTIONS) for name in names], horizon, shape)
     observations = np.zeros((horizon, num_envs, env.single_observation_space.shape[0]), np.float32)
     actions = np.zeros((horizon, num_envs, *env.single_action_space.shape), env.single_action_space.dtype)
     rewards = np.zeros((horizon, num_envs))
@@ -176,22 +176,21 @@ def rollout(env, actors, num_episodes, origin):
     running = np.ones(num_envs, bool)
     with torch.inference_mode():
         groups, end = [], 0
-        for actor in actors:
-            start, end = end, end + actor.num_tasks
-            act = GroupPolicy(actor)
-            groups.append((act, slice(start, end), slice(start * num_episodes, end * num_episodes)))
+        for who in acting:
+            start, end = end, end + who.num_tasks
+            groups.append((Looking(who), slice(start, end), slice(start * num_episodes, end * num_episodes)))
         for t in range(horizon):
             observations[t], mask[t] = current, running
-            for act, tasks, rows in groups:
+            for look, tasks, rows in groups:
                 if running[rows].any():
-                    distribution = act(current[rows].reshape(-1, num_episodes, current.shape[-1]))
+                    distribution = look(current[rows].reshape(-1, num_episodes, current.shape[-1]))
                     actions[t, rows] = distribution.sample(noise[t, tasks]).flatten(0, 1).numpy()
             _check_finite("action", actions[t], place, t)
             with _placed(place, t):
-                current, earned, terminated, truncated, step_infos = env.step(actions[t])
+                current, earned, terminated, truncated, told = env.step(actions[t])
             conforming(f"observations of step {t}", current, observations.shape[1:], np.float32)
             rewards[t] = conforming(f"rewards of step {t}", earned, (num_envs,), np.float64)
-            for name, values in step_infos.items():
+            for name, values in told.items():
                 if np.shape(values) != (num_envs,):
                     continue
                 if name not in infos:
@@ -208,15 +207,15 @@ def rollout(env, actors, num_episodes, origin):
     return Episodes(*arrays, {name: by_task(values, shape) for name, values in infos.items()})
 
 
-class GroupPolicy:
+class Looking:
     """A group's policy, called step after step with observations [K, E, O] -> the distribution over actions.
 
-    As long as many observations repeat, the network computes each once. Episodes that have parted hardly meet again:
-    once few repeat, repetitions are no longer looked for.
+    As long as many observations repeat, the network sees each once. Episodes part and hardly meet again: once few
+    repeat, nobody looks for repetitions any more.
     """
 
-    def __init__(self, actor):
-        self.act = actor.policy.bind(*actor.adapted)
+    def __init__(self, acting):
+        self.act = acting.policy.bind(*acting.adapted)
         self.repeating = True
 
     def __call__(self, observations):
