@@ -71,6 +71,7 @@ class Chunk:
     def __init__(self, policy, before, after, options, dtype, device):
         self.policy = policy
         self.options = options
+        self.num_tasks = before.mask.shape[0]
         (self.before, self.after), self.ridge_retries = prepare(
             before, [before, after], options.gamma, options.gae_lambda, dtype, device
         )
@@ -79,15 +80,15 @@ class Chunk:
 
     def adapt(self, params):
         """The inner update from φ = 0 on the pre-update episodes: (`Adapted`, inner losses [K])."""
-        start = inner_loop.unadapted(self.policy, params, self.before.weights.shape[0])
+        start = inner_loop.unadapted(self.policy, params, self.num_tasks)
         return inner_loop.inner_step(self.policy, start, self.before, self.options.fast_lr)
 
     def linearize(self, vector, budget=None):
-        """Take θ_old: the surrogate loss and its gradient now, curvature products later.
+        """Linearize at θ_old: the surrogate loss and its gradient now, curvature products later.
 
         Args:
             vector: θ_old, flat [P].
-            budget: `Budget` of what may be kept for the products; beyond it, each product begins anew.
+            budget: `Budget` of what may be kept for the products; beyond it, each product computes them again.
 
         Returns:
             (surrogate loss −Σ w A π/π_old at θ_old, its gradient [P], inner losses [K])

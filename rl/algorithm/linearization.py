@@ -3,15 +3,20 @@
 The outer step multiplies by the same derivatives dozens of times. Automatic differentiation keeps several times more
 for that than is needed, and streaming what it keeps through memory costs as much as the matrix products. Here a layer
 
-    h = f(a ∘ g(z)),   a = W [x, φ] + b,   z = W_o m + b_o,   m = relu(n),   n = W_i [x, φ] + b_i
+    h = f(u),   u = a ∘ g(z),   a = W [x, φ] + b,   z = W_o m + b_o,   m = relu(n),   n = W_i [x, φ] + b_i
 
-keeps its input, P = ∂h/∂a and Q = ∂h/∂z; plain layers and flat gates (hard ones) have no z. Where second derivatives
-are wanted, the backward pass of a loss ℓ leaves ā = P h̄, z̄ = Q h̄ and the tangents follow (Pearlmutter 1994, the R
-operator):
+(plain layers and flat gates, the hard ones, have no z) keeps its inputs and its derivatives, products of f′ and f″ at u
+with g and g′ at z:
 
-    dā = A da + B dz + P dh̄,   dz̄ = B da + C dz + Q dh̄,   A, B, C = h̄ ∘ second derivatives of f(a ∘ g(z))
+    dh_da = f′ g,       d2h_daa = f″ g²
+    dh_dz = f′ a g′,    d2h_daz = f′ g′ + f″ g a g′,    d2h_dzz = f′ a g″ + f″ (a g′)²
 
-Axes: K tasks, N rows (distinct observations) of each, H units. A bar marks the derivative of ℓ, a d the tangent.
+A bar marks the derivative of a loss ℓ, a d the tangent. The forward tangent is dh = dh_da da + dh_dz dz, the backward
+pass ā = dh_da h̄, z̄ = dh_dz h̄, and its own tangent (Pearlmutter 1994, the R operator)
+
+    dā = dh_da dh̄ + h̄ (d2h_daa da + d2h_daz dz),    dz̄ = dh_dz dh̄ + h̄ (d2h_daz da + d2h_dzz dz)
+
+Axes: K tasks, N rows (distinct observations) of each, H units.
 """
 
 import torch
@@ -38,13 +43,13 @@ class Linearization:
             self.layers = []
             inputs = observations
             for index, name in enumerate(policy.layer_names):
-                read = context if index == 0 else None
-                self.layers.append(_Layer(policy, params, name, inputs, record, read, second_order))
+                seen = context if index == 0 else None
+                self.layers.append(_Layer(policy, params, name, inputs, record, seen, second_order))
                 inputs = record[f"{name}.output"]
             self.output = _Affine(params, policy.head.output_name(policy.output_name), inputs, None, second_order)
 
     def forward_tangent(self, tangent, d_context):
-        """How the network's output moves.
+        """The tangent of the network's output.
 
         Args:
             tangent: dθ, a dict as θ, or None for zero.
@@ -55,8 +60,8 @@ class Linearization:
         """
         d_inputs, flow = None, []
         for layer in self.layers:
-            d_outputs, moved = layer.forward_tangent(tangent, d_inputs, d_context)
-            flow.append((d_inputs, *moved))
+            d_outputs, inside = layer.forward_tangent(tangent, d_inputs, d_context)
+            flow.append((d_inputs, *inside))
             d_inputs, d_context = d_outputs, None
         return self.output.tangent(tangent, d_inputs, None), (flow, d_inputs, tangent)
 
@@ -75,20 +80,20 @@ class Linearization:
         return cotangent
 
     def backward_tangent(self, d_cotangent, flow, gradient):
-        """How `backward` moves along a flow.
+        """The tangent of `backward`.
 
         Args:
-            d_cotangent: how ∂ℓ/∂outputs moves [K, N, A].
+            d_cotangent: d(∂ℓ/∂outputs) [K, N, A].
             flow: from `forward_tangent`.
-            gradient: dict as θ, to which the moves of ∂ℓ/∂θ are added; None where only φ's is wanted.
+            gradient: dict as θ, to which d(∂ℓ/∂θ) is added; None where only φ's is wanted.
 
         Returns:
             d(∂ℓ/∂φ) [K, C]
         """
         flows, d_hidden, tangent = flow
         d_cotangent = self.output.backward_tangent(d_cotangent, tangent, d_hidden, None, gradient)
-        for layer, moved in zip(reversed(self.layers), reversed(flows), strict=True):
-            d_cotangent = layer.backward_tangent(d_cotangent, tangent, moved, gradient)
+        for layer, flow in zip(reversed(self.layers), reversed(flows), strict=True):
+            d_cotangent = layer.backward_tangent(d_cotangent, tangent, flow, gradient)
         return d_cotangent
 
     def nbytes(self):
@@ -101,7 +106,7 @@ class Linearization:
 
 
 class _Affine:
-    """W [x, φ] + b; its derivatives are named as its parameters. For second order it remembers what `backward` met."""
+    """W [x, φ] + b; its derivatives are named as its parameters. For second order it keeps `backward`'s cotangent."""
 
     def __init__(self, params, name, inputs, context, second_order):
         self.name = name
@@ -113,7 +118,7 @@ class _Affine:
         self.weight = params[f"{name}.weight"].detach()
 
     def tangent(self, tangent, d_inputs, d_context):
-        """[K, N, out], or [K, 1, out] where only the context moves; None where nothing moves."""
+        """[K, N, out], or [K, 1, out] where only the context has a tangent; None where nothing has."""
         result = common = None
         if tangent is not None:
             d_weight, d_bias = tangent[f"{self.name}.weight"], tangent[f"{self.name}.bias"]
@@ -123,8 +128,8 @@ class _Affine:
                 result = _rows(self.inputs) @ d_weight[:, : self.split].mT
                 common = torch.addmm(d_bias, self.context, d_weight[:, self.split :].mT)
         if d_context is not None:
-            moved = d_context @ self.weight[:, self.split :].mT
-            common = moved if common is None else common + moved
+            of_context = d_context @ self.weight[:, self.split :].mT
+            common = of_context if common is None else common + of_context
         if d_inputs is not None:
             rows = _rows(d_inputs)
             result = rows @ self.weight.mT if result is None else result.addmm_(rows, self.weight.mT)
@@ -185,77 +190,75 @@ class _Affine:
 
 
 class _Layer:
-    """A hidden layer: plain, or modulated by a gate, which is either flat or learns."""
+    """A hidden layer h = f(a ∘ g(z)): plain (g = 1), or modulated by a gate that is flat (g constant) or learns."""
 
     def __init__(self, policy, params, name, inputs, record, context, second_order):
-        gate, of_nonlinearity = policy.gate, policy.nonlinearity.derivatives
-        summed, hidden, gates = (record.get(f"{name}.{part}") for part in ("input", "output", "gates"))
-        slope = of_nonlinearity.slope(summed, hidden)
-        bend = of_nonlinearity.ratio(summed, hidden) * slope if second_order and of_nonlinearity.ratio else None
+        gate, f = policy.gate, policy.nonlinearity.derivatives
+        u, h, g = (record.get(f"{name}.{part}") for part in ("input", "output", "gates"))
+        df_du = f.first(u, h)
+        d2f_duu = f.second_over_first(u, h) * df_du if second_order and f.second_over_first else None
         self.learns = gate is not None and not gate.flat
         self.second_order = second_order
-        self.main = _Affine(params, f"{name}.std" if gate else name, inputs, context, second_order)
-        self.by_main = slope if gate is None else slope * gates
-        # ∂²h/∂a², ∂²h/∂a∂z and ∂²h/∂z² of h = f(a g), g = gate(z); None where they vanish.
-        self.main_main = self.main_gate = self.gate_gate = None
-        if bend is not None:
-            self.main_main = bend if gate is None else bend * gates.square()
+        self.to_a = _Affine(params, f"{name}.std" if gate else name, inputs, context, second_order)
+        self.dh_da = df_du if gate is None else df_du * g
+        # None where they vanish; `backward` multiplies them by h̄.
+        self.d2h_daa = self.d2h_daz = self.d2h_dzz = None
+        if d2f_duu is not None:
+            self.d2h_daa = d2f_duu if gate is None else d2f_duu * g.square()
         if self.learns:
-            modulators, logits = record[f"{name}.modulators"], record[f"{name}.logits"]
-            self.reader = _Affine(params, f"{name}.in_nm", inputs, context, second_order)
-            self.writer = _Affine(params, f"{name}.out_nm", modulators, None, second_order)
-            self.active = modulators.sign()
-            opening = gate.derivatives.slope(logits, gates)
-            moved = record[f"{name}.preactivation"] * opening
-            self.by_gate = slope * moved
+            a, m, z = (record[f"{name}.{part}"] for part in ("preactivation", "modulators", "logits"))
+            self.to_n = _Affine(params, f"{name}.in_nm", inputs, context, second_order)
+            self.to_z = _Affine(params, f"{name}.out_nm", m, None, second_order)
+            self.dm_dn = m.sign()
+            dg_dz = gate.derivatives.first(z, g)
+            du_dz = a * dg_dz
+            self.dh_dz = df_du * du_dz
             if second_order:
-                self.main_gate = slope * opening
-                if gate.derivatives.ratio:
-                    self.gate_gate = self.by_gate * gate.derivatives.ratio(logits, gates)
-                if bend is not None:
-                    self.main_gate += bend * gates * moved
-                    self.gate_gate = _plus(self.gate_gate, bend * moved.square())
+                self.d2h_daz = df_du * dg_dz
+                if gate.derivatives.second_over_first:
+                    self.d2h_dzz = self.dh_dz * gate.derivatives.second_over_first(z, g)
+                if d2f_duu is not None:
+                    self.d2h_daz += d2f_duu * g * du_dz
+                    self.d2h_dzz = _plus(self.d2h_dzz, d2f_duu * du_dz.square())
 
-    def forward_tangent(self, tangent, d_inputs, d_context):
+    def forward_tangent(self, tangent, d_x, d_context):
         """(dh, (da, dm, dz, dφ))"""
-        d_main = self.main.tangent(tangent, d_inputs, d_context)
-        d_hidden = self.by_main * d_main
+        d_a = self.to_a.tangent(tangent, d_x, d_context)
+        d_h = self.dh_da * d_a
         if not self.learns:
-            return d_hidden, (d_main, None, None, d_context)
-        d_modulators = self.active * self.reader.tangent(tangent, d_inputs, d_context)
-        d_gates = self.writer.tangent(tangent, d_modulators, None)
-        return d_hidden.addcmul_(self.by_gate, d_gates), (d_main, d_modulators, d_gates, d_context)
+            return d_h, (d_a, None, None, d_context)
+        d_m = self.dm_dn * self.to_n.tangent(tangent, d_x, d_context)
+        d_z = self.to_z.tangent(tangent, d_m, None)
+        return d_h.addcmul_(self.dh_dz, d_z), (d_a, d_m, d_z, d_context)
 
-    def backward(self, cotangent, gradient):
+    def backward(self, h_bar, gradient):
         """x̄ or φ̄ from h̄."""
-        result = self.main.backward(self.by_main * cotangent, gradient)
+        result = self.to_a.backward(self.dh_da * h_bar, gradient)
         if self.learns:
-            modulators = self.writer.backward(self.by_gate * cotangent, gradient).mul_(self.active)
-            result = self.reader.backward(modulators, gradient, onto=result)
+            n_bar = self.to_z.backward(self.dh_dz * h_bar, gradient).mul_(self.dm_dn)
+            result = self.to_n.backward(n_bar, gradient, onto=result)
         if self.second_order:
-            # From now on weighted by h̄: A, B and C.
-            for weighted in (self.main_main, self.main_gate, self.gate_gate):
-                if weighted is not None:
-                    weighted.mul_(cotangent)
+            for derivative in (self.d2h_daa, self.d2h_daz, self.d2h_dzz):
+                if derivative is not None:
+                    derivative.mul_(h_bar)
         return result
 
-    def backward_tangent(self, d_cotangent, tangent, moved, gradient):
-        """dx̄ or dφ̄ from dh̄."""
-        d_inputs, d_main, d_modulators, d_gates, d_context = moved
-        d_main_bar = self.by_main * d_cotangent
-        if self.main_main is not None:
-            d_main_bar.addcmul_(self.main_main, d_main)
+    def backward_tangent(self, d_h_bar, tangent, flow, gradient):
+        """dx̄ or dφ̄ from dh̄; by now the second derivatives hold the factor h̄."""
+        d_x, d_a, d_m, d_z, d_context = flow
+        d_a_bar = self.dh_da * d_h_bar
+        if self.d2h_daa is not None:
+            d_a_bar.addcmul_(self.d2h_daa, d_a)
         if self.learns:
-            d_main_bar.addcmul_(self.main_gate, d_gates)
-        result = self.main.backward_tangent(d_main_bar, tangent, d_inputs, d_context, gradient)
+            d_a_bar.addcmul_(self.d2h_daz, d_z)
+        result = self.to_a.backward_tangent(d_a_bar, tangent, d_x, d_context, gradient)
         if self.learns:
-            d_writer = self.by_gate * d_cotangent
-            d_writer.addcmul_(self.main_gate, d_main)
-            if self.gate_gate is not None:
-                d_writer.addcmul_(self.gate_gate, d_gates)
-            d_reader = self.writer.backward_tangent(d_writer, tangent, d_modulators, None, gradient)
-            d_reader.mul_(self.active)
-            result = self.reader.backward_tangent(d_reader, tangent, d_inputs, d_context, gradient, onto=result)
+            d_z_bar = self.dh_dz * d_h_bar
+            d_z_bar.addcmul_(self.d2h_daz, d_a)
+            if self.d2h_dzz is not None:
+                d_z_bar.addcmul_(self.d2h_dzz, d_z)
+            d_n_bar = self.to_z.backward_tangent(d_z_bar, tangent, d_m, None, gradient).mul_(self.dm_dn)
+            result = self.to_n.backward_tangent(d_n_bar, tangent, d_x, d_context, gradient, onto=result)
         return result
 
     def kept(self):

@@ -1,6 +1,6 @@
-"""The outer step: TRPO on the post-update episodes, as a function of θ through the inner update.
+"""The outer step: TRPO (arXiv 1502.05477) on the post-update episodes, as a function of θ through the inner update.
 
-Work is walked in chunks of tasks. A chunk's constants (advantages, old distribution) are made once, its derivatives are
+Tasks are processed in chunks. A chunk's constants (advantages, old distribution) are made once, its derivatives are
 kept for all conjugate-gradient products, and chunks are spread over a pool of threads with one torch thread each.
 Results are added in the order of the chunks, so that every byte is independent of the number of threads.
 """
@@ -73,41 +73,18 @@ class MetaLearner:
             (new θ, `StepReport`); θ is unchanged where no step was acceptable, or where the loss, its gradient or a
             curvature product is not finite (`REJECTED`).
         """
-        options = self.options
-        num_tasks = before.mask.shape[0]
-        old = flatten(params).to(self.device, self.dtype)
+        theta_old = flatten(params).to(self.device, self.dtype)
         try:
             chunks = self.chunks(before, after)
         except FloatingPointError:
             return params, REJECTED
-
-        budget = Budget(self.memory)
-        linearized = self._map(lambda chunk: chunk.linearize(old, budget), chunks)
-        surrogate = float(sum(loss for loss, _, _ in linearized)) / num_tasks
-        gradient = sum(part for _, part, _ in linearized) / num_tasks
-        inner_loss = float(torch.cat([losses for _, _, losses in linearized]).mean())
-
-        def product(vector):
-            return sum(self._map(lambda chunk: chunk.product(vector), chunks)) / num_tasks + options.cg_damping * vector
-
-        def evaluate(fraction):
-            parts = self._map(lambda chunk: chunk.evaluate(old - fraction * full_step), chunks)
-            return tuple(float(sum(values)) / num_tasks for values in zip(*parts, strict=True))
-
-        solution = trpo.conjugate_gradient(product, gradient, options.cg_iters)
-        for chunk in chunks:
-            chunk.release()
+        surrogate, gradient, inner_loss = self._surrogate_and_gradient(chunks, theta_old)
+        full_step, solution = self._natural_gradient_step(chunks, gradient)
         if not all(torch.isfinite(value).all() for value in (torch.tensor(surrogate), gradient, solution.product)):
             return params, REJECTED
-        full_step = trpo.step_length(solution.x, solution.product, options.max_kl) * solution.x
-        if torch.isfinite(full_step).all():
-            found = trpo.line_search(
-                evaluate, surrogate, options.max_kl, options.ls_max_steps, options.ls_backtrack_ratio
-            )
-        else:
-            found = trpo.LineSearch(0.0, 0, surrogate, 0.0)
+        found = self._line_search(chunks, theta_old, full_step, surrogate)
         if found.fraction > 0:
-            new = unflatten(self.policy, old - found.fraction * full_step)
+            new = unflatten(self.policy, theta_old - found.fraction * full_step)
             params = {name: new[name].to(value.device, value.dtype).clone() for name, value in params.items()}
         report = StepReport(
             surrogate_before=surrogate,
@@ -123,6 +100,54 @@ class MetaLearner:
             rejected_nonfinite=False,
         )
         return params, report
+
+    def _surrogate_and_gradient(self, chunks, theta_old):
+        """The surrogate loss and its gradient at θ_old (equation 14 of the paper, negated; π_θ acts with φ′(θ)).
+
+            L(θ) = −1/K Σₖ Σ w A π_θ(a|s) / π_θ_old(a|s),   g = ∇L(θ_old)
+
+        Returns:
+            (L as a float, g [P], the mean inner loss as a float)
+        """
+        budget, num_tasks = Budget(self.memory), _num_tasks(chunks)
+        linearized = self._map(lambda chunk: chunk.linearize(theta_old, budget), chunks)
+        losses, gradients, inner_losses = zip(*linearized, strict=True)
+        return float(sum(losses)) / num_tasks, sum(gradients) / num_tasks, float(torch.cat(inner_losses).mean())
+
+    def _natural_gradient_step(self, chunks, gradient):
+        """The full step: the natural gradient, as long as the trust region allows (appendix C of the paper).
+
+            s = H⁻¹ g by conjugate gradient, H = ∇² D_KL(θ_old) + damping,   β = √(2δ / sᵀ H s)
+
+        Returns:
+            (β s [P], nan where sᵀ H s is not positive; the `trpo.Solution` for s)
+        """
+        options, num_tasks = self.options, _num_tasks(chunks)
+
+        def product(vector):
+            return sum(self._map(lambda chunk: chunk.product(vector), chunks)) / num_tasks + options.cg_damping * vector
+
+        solution = trpo.conjugate_gradient(product, gradient, options.cg_iters)
+        for chunk in chunks:
+            chunk.release()
+        return trpo.step_length(solution.x, solution.product, options.max_kl) * solution.x, solution
+
+    def _line_search(self, chunks, theta_old, full_step, surrogate):
+        """The largest of the steps 1, ρ, ρ², … times the full one with L(θ) < L(θ_old) and D_KL(θ) < δ, both means over
+        tasks.
+
+        Returns:
+            `trpo.LineSearch`
+        """
+        if not torch.isfinite(full_step).all():
+            return trpo.LineSearch(0.0, 0, surrogate, 0.0)
+        options, num_tasks = self.options, _num_tasks(chunks)
+
+        def evaluate(fraction):
+            parts = self._map(lambda chunk: chunk.evaluate(theta_old - fraction * full_step), chunks)
+            return tuple(float(sum(values)) / num_tasks for values in zip(*parts, strict=True))
+
+        return trpo.line_search(evaluate, surrogate, options.max_kl, options.ls_max_steps, options.ls_backtrack_ratio)
 
     def chunks(self, before, after):
         """Cut the tasks into `Chunk`s."""
@@ -154,3 +179,7 @@ class MetaLearner:
 
     def _map(self, function, items):
         return list(self.pool.map(function, items))
+
+
+def _num_tasks(chunks):
+    return sum(chunk.num_tasks for chunk in chunks)

@@ -1,4 +1,4 @@
-"""Numerics of trust-region policy optimisation (arXiv 1502.05477): they know vectors and functions alone."""
+"""Numerics of trust-region policy optimisation (arXiv 1502.05477): vectors and functions alone."""
 
 from typing import NamedTuple
 
@@ -38,10 +38,10 @@ def conjugate_gradient(product, b, iterations=10, tolerance=1e-10):
     for _ in range(iterations):
         if squared < tolerance:
             break
-        curved = product(direction)
-        step = squared / (direction @ curved)
+        curvature = product(direction)
+        step = squared / (direction @ curvature)
         x = x + step * direction
-        residual = residual - step * curved
+        residual = residual - step * curvature
         squared_before, squared = squared, residual @ residual
         direction = residual + squared / squared_before * direction
     return Solution(x, b - residual, float(squared))

@@ -16,12 +16,12 @@ class Derivatives(NamedTuple):
     """First and second derivative of y = f(x), from x and y.
 
     Attributes:
-        slope: function (x, y) -> f′(x); None where it is zero everywhere.
-        ratio: function (x, y) -> f″(x)/f′(x); None where f″ is zero everywhere.
+        first: function (x, y) -> f′(x); None where it is zero everywhere.
+        second_over_first: function (x, y) -> f″(x)/f′(x); None where f″ is zero everywhere.
     """
 
-    slope: Callable | None
-    ratio: Callable | None
+    first: Callable | None
+    second_over_first: Callable | None
 
 
 class Elementwise(NamedTuple):
@@ -38,7 +38,7 @@ class Elementwise(NamedTuple):
     @property
     def flat(self):
         """Whether it is declared to have no derivative anywhere, so that nothing learns through it."""
-        return self.derivatives is not None and self.derivatives.slope is None
+        return self.derivatives is not None and self.derivatives.first is None
 
 
 def relu(x):
@@ -67,27 +67,31 @@ def straight_through(x):
     return sign(x)
 
 
-def _tanh_slope(x, y):
+def _tanh_first(x, y):
     """1 − y² in one operation."""
     return torch.addcmul(y.new_ones(()), y, y, value=-1)
 
 
-def _tanh_ratio(x, y):
+def _tanh_second_over_first(x, y):
     return -2 * y
 
 
 GATES = {
     # Scales its unit and may flip it.
-    "soft": Elementwise(torch.tanh, Derivatives(_tanh_slope, _tanh_ratio)),
+    "soft": Elementwise(torch.tanh, Derivatives(_tanh_first, _tanh_second_over_first)),
     # May flip its unit. As its derivative is zero, the modulators keep the weights that they were drawn with.
-    "hard": Elementwise(sign, Derivatives(slope=None, ratio=None)),
+    "hard": Elementwise(sign, Derivatives(first=None, second_over_first=None)),
     # May flip its unit, and learns to.
-    "ste": Elementwise(straight_through, Derivatives(slope=lambda x, y: (x.abs() <= 1).to(x.dtype), ratio=None)),
+    "ste": Elementwise(
+        straight_through, Derivatives(first=lambda x, y: (x.abs() <= 1).to(x.dtype), second_over_first=None)
+    ),
 }
 
 NONLINEARITIES = {
-    "relu": Elementwise(relu, Derivatives(slope=lambda x, y: torch.sign(y), ratio=None)),
+    "relu": Elementwise(relu, Derivatives(first=lambda x, y: torch.sign(y), second_over_first=None)),
     # Rounds otherwise than the gate's; published curves were made with either.
-    "tanh": Elementwise(torch.tanh, Derivatives(slope=lambda x, y: 1 - y * y, ratio=_tanh_ratio)),
+    "tanh": Elementwise(
+        torch.tanh, Derivatives(first=lambda x, y: 1 - y * y, second_over_first=_tanh_second_over_first)
+    ),
     "silu": Elementwise(functional.silu),
 }

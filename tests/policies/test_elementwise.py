@@ -41,20 +41,20 @@ def test_declared_derivatives_equal_automatic_ones(made, literal):
         pytest.skip("left to automatic differentiation")
     x = points().requires_grad_()
     y = literal(x)
-    slope = bend = torch.zeros_like(x)
+    first = second = torch.zeros_like(x)
     if y.requires_grad:
-        (slope,) = torch.autograd.grad(y.sum(), x, create_graph=True)
-        if slope.requires_grad:
-            (bend,) = torch.autograd.grad(slope.sum(), x)
+        (first,) = torch.autograd.grad(y.sum(), x, create_graph=True)
+        if first.requires_grad:
+            (second,) = torch.autograd.grad(first.sum(), x)
     x, y = x.detach(), y.detach()
-    assert made.flat == (made.derivatives.slope is None) == bool((slope == 0).all())
+    assert made.flat == (made.derivatives.first is None) == bool((first == 0).all())
     if not made.flat:
-        found = made.derivatives.slope(x, y)
-        torch.testing.assert_close(found, slope.detach(), rtol=1e-12, atol=1e-14)
-    if made.derivatives.ratio is None:
-        assert (bend == 0).all()
+        found = made.derivatives.first(x, y)
+        torch.testing.assert_close(found, first.detach(), rtol=1e-12, atol=1e-14)
+    if made.derivatives.second_over_first is None:
+        assert (second == 0).all()
     else:
-        torch.testing.assert_close(made.derivatives.ratio(x, y) * found, bend, rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(made.derivatives.second_over_first(x, y) * found, second, rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize("name", ["hard", "ste"])
@@ -67,6 +67,6 @@ def test_signs_are_exactly_one_with_and_without_a_graph(name):
 
 def test_straight_through_passes_gradients_within_one_alone():
     x = torch.tensor([-1.5, -1.0, -0.2, 0.0, 0.7, 1.0, 1.01], requires_grad=True)
-    (slope,) = torch.autograd.grad(GATES["ste"].value(x).sum(), x)
-    assert slope.tolist() == [0, 1, 1, 1, 1, 1, 0]
-    assert GATES["ste"].derivatives.slope(x.detach(), None).tolist() == [0, 1, 1, 1, 1, 1, 0]
+    (first,) = torch.autograd.grad(GATES["ste"].value(x).sum(), x)
+    assert first.tolist() == [0, 1, 1, 1, 1, 1, 0]
+    assert GATES["ste"].derivatives.first(x.detach(), None).tolist() == [0, 1, 1, 1, 1, 1, 0]
