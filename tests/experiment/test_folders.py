@@ -167,7 +167,7 @@ def test_runs_of_the_same_second_get_folders_of_their_own(tmp_path, monkeypatch)
 def test_a_link_to_nowhere_is_told_and_not_tried_for_ever(tmp_path):
     (tmp_path / "logs").symlink_to(tmp_path / "nowhere")
     with pytest.raises(FolderError, match=r"logs.*: cannot make the run's folder: File exists"):
-        Folders.make(config(tmp_path))
+        Folders.make(config(tmp_path), suffix="_test")
 
 
 def test_folders_follow_the_published_layout(tmp_path):
