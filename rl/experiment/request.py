@@ -88,7 +88,7 @@ def check_intervention(intervention, architecture, tasks, group_size):
         raise UserError(f"{name}: a plain policy has no gates; expected a run with --neuromodulation")
     if context != "normal" and not architecture.num_context_params:
         raise UserError(f"--context {context}: a MAML policy has no context")
-    if intervention.swaps:
+    if intervention.swaps_tasks:
         groups = (tasks[start : start + group_size] for start in range(0, len(tasks), group_size))
         if not all(interventions.differ(group) for group in groups):
             raise UserError(
