@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from rl import envs
+from rl import envs, start
 from rl.errors import EpisodeError, UserError
 from rl.policies import make_policy
 from rl.sampling import processes
@@ -216,7 +216,7 @@ class _Worker:
 
     @contextlib.contextmanager
     def killed_at(self, deadline):
-        """Sending or receiving ends with the worker's life at a deadline: it may stop in the middle of a message."""
+        """Sending or receiving ends at a deadline, at which the worker is killed, even in the middle of a message."""
         timer = threading.Timer(max(0.0, deadline - time.monotonic()), self.process.kill)
         timer.daemon = True
         timer.start()
@@ -243,8 +243,9 @@ class _Worker:
 
 
 def _work(pipe, setting):
-    """A worker's life: receive jobs, send results (or the text of an exception) until the pipe closes."""
+    """What a worker does: receive jobs, send results (or the text of an exception) until the pipe closes."""
     processes.end_with_parent()
+    start.keep_freed_memory()
     torch.set_num_threads(1)
     policy = make_policy(setting.architecture)
     environments = {}
