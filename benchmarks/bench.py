@@ -21,7 +21,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[0] = str(ROOT)
 
-import rl  # noqa: F401  (sets the thread counts before torch is imported)
+from rl import start
+
+# As a program of the package does, before torch is imported.
+start.compute_alone()
+start.keep_freed_memory()
 
 # isort: split
 import torch

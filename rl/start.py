@@ -1,7 +1,11 @@
-"""What a program does first, while little is imported: nothing here may take long or need a package."""
+"""What a program and a worker do first, while little is imported: nothing here may take long or need a package.
+
+To import the package as a library does none of it: the process is the user's.
+"""
 
 import codecs
 import contextlib
+import ctypes
 import io
 import os
 import sys
@@ -12,10 +16,15 @@ PLAIN = {
     "′": "'", "²": "^2", "∘": "o",
 }  # fmt: skip
 
+# What libraries for numbers look at when they are loaded: how many threads of their own they may start.
+THREAD_COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
 
 def program():
     """Prepare the process for `main.py`, `test.py` or `plot.py`."""
     hide_nothing()
+    compute_alone()
+    keep_freed_memory()
     # What is closed is opened to nowhere, lest the next file take its number and be printed into.
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(number, True)
@@ -23,6 +32,32 @@ def program():
     codecs.register_error("plain", plain)
     sys.stdout = Output.of(sys.stdout, 1, "standard output")
     sys.stderr = Output.of(sys.stderr, 2, "standard error")
+
+
+def compute_alone():
+    """One thread for each library, unless the user asks for more: workers, and the learner's threads, are enough.
+
+    Before torch is imported. Processes started later inherit it.
+    """
+    for name in THREAD_COUNTS:
+        os.environ.setdefault(name, "1")
+
+
+def keep_freed_memory():
+    """Have glibc keep what is freed for the next iteration, which asks for the same again.
+
+    It would return large blocks to the system at once, and the system would clear every page anew: a sixth of a
+    Half-Cheetah iteration. Elsewhere nothing happens.
+    """
+    if sys.platform != "linux":
+        return
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:
+        return
+    arena_max, mmap_threshold, trim_threshold = -8, -3, -1  # malloc.h
+    mallopt(arena_max, 1)  # the arenas of threads return their memory whatever the thresholds are
+    mallopt(mmap_threshold, 32 << 20)  # the largest that glibc accepts
+    mallopt(trim_threshold, 2**31 - 1)
 
 
 def hide_nothing():

@@ -1,6 +1,12 @@
 import signal
 
 import pytest
+
+from rl import start
+
+# As main.py, which many tests call, does before torch is imported.
+start.compute_alone()
+
 import torch
 
 from tests.support.tiny_runs import TinyRuns

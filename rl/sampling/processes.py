@@ -12,6 +12,7 @@ import threading
 from multiprocessing import connection, resource_tracker
 from pathlib import Path
 
+from rl import start
 from rl.errors import UserError
 
 LONGEST_SOCKET = 100  # bytes of a socket's path; systems take 107 (Linux) or 103
@@ -41,24 +42,27 @@ def check_descriptors(num_workers):
 @contextlib.contextmanager
 def starting():
     """While entered, processes can be started whatever the working directory, TMPDIR and the terminal's signals."""
-    with _importable(), _short_socket(), _uninterruptible():
+    with _environment(), _short_socket(), _uninterruptible():
         yield
 
 
 @contextlib.contextmanager
-def _importable():
-    """Processes started here look for modules where this one does, and not in the folder that it was started from."""
+def _environment():
+    """Processes started here look for modules where this one does, and not in the folder that it was started from.
+    Their libraries compute with one thread each, unless the user asks for more.
+    """
     root = str(Path(__file__).resolve().parents[2])
     path = sys.path if root in sys.path else [root, *sys.path]
     wanted = {"PYTHONPATH": os.pathsep.join(path), "PYTHONSAFEPATH": "1"}
-    before = {name: os.environ.get(name) for name in wanted}
+    before = {name: os.environ.get(name) for name in (*wanted, *start.THREAD_COUNTS)}
     os.environ.update(wanted)
+    start.compute_alone()
     try:
         yield
     finally:
         for name, value in before.items():
             if value is None:
-                del os.environ[name]
+                os.environ.pop(name, None)
             else:
                 os.environ[name] = value
 

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from rl import envs
+from rl import envs, start
 from rl.errors import EpisodeError, UserError
 from rl.policies import make_policy
 from rl.sampling import processes
@@ -258,6 +258,7 @@ class _Worker:
 def _run_jobs(pipe, setting):
     """The worker process: receive jobs and send results (or the text of an exception) until the pipe closes."""
     processes.end_with_parent()
+    start.keep_freed_memory()
     torch.set_num_threads(1)
     policy = make_policy(setting.architecture)
     environments = {}

@@ -1,10 +1,17 @@
 """Environments as a user might bring them: `--env-name tests.support.user_environments:Walk-v0`."""
 
+import ctypes
+import json
+import multiprocessing
+import os
+from pathlib import Path
+
 import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete
 
 from rl.envs.navigation import Navigation
+from rl.start import THREAD_COUNTS
 
 
 class Walk(gymnasium.Env):
@@ -93,6 +100,42 @@ class Dull(Seek):
     def step(self, action):
         observation, _, terminated, truncated, info = super().step(action)
         return observation, 0.0, terminated, truncated, info if info["success"] else {}
+
+
+class Noting(Seek):
+    """Notes, in a file for each process in the folder $NOTES, with what settings the process computes."""
+
+    def __init__(self):
+        super().__init__()
+        import torch
+
+        settings = {name: os.environ.get(name) for name in THREAD_COUNTS}
+        settings |= {"worker": multiprocessing.parent_process() is not None, "torch": torch.get_num_threads()}
+        settings |= {"block": mapped_alone()}
+        Path(os.environ["NOTES"], f"{os.getpid()}.json").write_text(json.dumps(settings))
+
+
+def mapped_alone():
+    """Whether malloc asks the system for a large block alone, as glibc does until it is told to keep what
+    is freed; None where the C library does not say.
+    """
+    library = ctypes.CDLL(None)
+    if not hasattr(library, "mallinfo2"):
+        return None
+
+    class Blocks(ctypes.Structure):
+        _fields_ = [(name, ctypes.c_size_t) for name in (
+            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"
+        )]  # fmt: skip
+
+    library.mallinfo2.restype = Blocks
+    library.malloc.restype, library.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
+    library.free.argtypes = [ctypes.c_void_p]
+    before = library.mallinfo2().hblks
+    block = library.malloc(30 << 20)
+    after = library.mallinfo2().hblks
+    library.free(block)
+    return after > before
 
 
 class Scale(gymnasium.RewardWrapper):
@@ -206,7 +249,7 @@ class TasklessVector(gymnasium.vector.VectorEnv):
 
 
 for scalar in (
-    Walk, Impatient, Reach, Seek, Dull, Untrue, Taskless, Listed, Switches, Careless, Short, Untested, Tiring,
+    Walk, Impatient, Reach, Seek, Dull, Noting, Untrue, Taskless, Listed, Switches, Careless, Short, Untested, Tiring,
 ):  # fmt: skip
     gymnasium.register(f"{scalar.__name__}-v0", entry_point=scalar, max_episode_steps=20)
 for vector in (ShortVector, Doubles, Lonely, Autoreset):

@@ -1,0 +1,75 @@
+"""What programs and workers set for themselves; whoever imports the package keeps the process as it was."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from rl.start import THREAD_COUNTS
+from tests.support.helpers import ROOT
+from tests.support.user_environments import mapped_alone
+
+FRESH = {name: value for name, value in os.environ.items() if name not in THREAD_COUNTS}
+IMPORTED = """
+import os
+before = dict(os.environ)
+import rl, rl.envs, rl.sampling.worker_pool, rl.experiment.build
+assert dict(os.environ) == before, set(os.environ.items()) ^ set(before.items())
+from tests.support.user_environments import mapped_alone
+assert mapped_alone() is not False
+"""
+
+
+def test_importing_the_package_changes_nothing_in_the_process():
+    done = subprocess.run([sys.executable, "-c", IMPORTED], cwd=ROOT, env=FRESH, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("asked", [None, "2"])
+def test_the_program_and_its_workers_compute_with_one_thread_and_keep_freed_memory(tmp_path, asked):
+    """What the user asks of the libraries stays; torch has one thread even so."""
+    command = [
+        sys.executable, str(ROOT / "rl" / "main.py"), "--env-name", "tests.support.user_environments:Noting-v0",
+        "--num-batches", "1", "--meta-batch-size", "2", "--fast-batch-size", "2", "--test-batch-size", "2",
+        "--num-test-steps", "1", "--hidden-size", "4", "--tasks-per-group", "1", "--num-workers", "2",
+        "--logdir", str(tmp_path / "logs"), "--savedir", str(tmp_path / "saves"),
+    ]  # fmt: skip
+    environment = FRESH | {"NOTES": str(tmp_path)} | ({"OMP_NUM_THREADS": asked} if asked else {})
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    notes = [json.loads(path.read_text()) for path in tmp_path.glob("*.json")]
+    assert sum(not note["worker"] for note in notes) == 1 and len(notes) > 1
+    expected = dict.fromkeys(THREAD_COUNTS, "1") | ({"OMP_NUM_THREADS": asked} if asked else {})
+    for note in notes:
+        assert {name: note[name] for name in THREAD_COUNTS} == expected
+        assert note["torch"] == 1
+        assert note["block"] is not True
+
+
+WORKERS = """
+import os
+from rl.policies import Architecture
+from rl.sampling.worker_pool import Sampler, Setting
+
+if __name__ == "__main__":
+    before = dict(os.environ)
+    setting = Setting("tests.support.user_environments:Dull-v0", {}, Architecture(1, 1, False, 2, (4,)))
+    with Sampler(setting, 1):
+        assert dict(os.environ) == before
+"""
+
+
+def test_starting_workers_leaves_the_process_as_it_was():
+    done = subprocess.run([sys.executable, "-c", WORKERS], cwd=ROOT, env=FRESH, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.skipif(mapped_alone() is None, reason="the C library tells nothing of its blocks")
+def test_the_check_sees_the_difference():
+    keep = "from rl import start; start.keep_freed_memory(); "
+    look = "from tests.support.user_environments import mapped_alone; print(mapped_alone())"
+    for code, expected in ((look, "True"), (keep + look, "False")):
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=FRESH, capture_output=True, text=True)
+        assert done.stdout.strip() == expected, done.stderr
