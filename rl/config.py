@@ -205,7 +205,7 @@ class Parser(argparse.ArgumentParser):
         raise UserError(f"{message} (--help lists all options)")
 
     def exit(self, status=0, message=None):
-        """The end of --help: what it printed is written while an error can still be told of."""
+        """The end of --help: what it printed is written while an error can still be reported."""
         sys.stdout.flush()
         super().exit(status, message)
 

@@ -33,7 +33,7 @@ def main(command_line=None):
 
 
 def draw(options):
-    """Draw what the parsed options ask for, and tell of it; returns the exit status."""
+    """Draw what the parsed options ask for and print what was drawn; returns the exit status."""
     files, lines = options.draw(options)
     print("\n".join([*lines, *(f"written: {file}" for file in files)]))
     return 0
