@@ -300,12 +300,12 @@ def test_success_has_an_axis_from_0_to_1():
     low, high = figure.axes[0].get_ylim()
     assert (low, high) == (-0.02, 1.02) and figure.axes[0].get_ylabel().startswith("success rate (any step)\n")
     # Wilson's interval of 0 of 2: 0 to z²/(n + z²) = 0.658.
-    assert adaptation.summarize(adaptation.SUCCESS, group).high[0] == pytest.approx(0.658, abs=1e-3)
+    assert adaptation.mean_and_interval(adaptation.SUCCESS, group).high[0] == pytest.approx(0.658, abs=1e-3)
 
 
 def test_several_evaluations_have_an_interval_over_seeds():
     # Two seeds whose tasks have means 1 and 2: 1.5 ± 12.706·(1/√2)/√2 = ±6.353, however many tasks there are.
     group = adaptation.Group("a", [np.full((50, 1), 1.0), np.full((50, 1), 2.0)])
-    mean, low, high = adaptation.summarize(adaptation.RETURN, group)
+    mean, low, high = adaptation.mean_and_interval(adaptation.RETURN, group)
     assert (mean[0], low[0], high[0]) == pytest.approx((1.5, 1.5 - 6.353, 1.5 + 6.353), abs=1e-3)
     assert adaptation.spread([1, 2]) == "seeds" and adaptation.spread([1]).startswith("tasks")

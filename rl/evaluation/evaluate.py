@@ -37,7 +37,7 @@ def evaluate(sampler, params, tasks, sampling, origin):
     """Adapt to tasks step by step, each on fresh episodes of the policy reached.
 
     Args:
-        sampler: `rl.sampling.worker_pool.Sampler`.
+        sampler: `rl.sampling.worker_pool.WorkerPool`.
         params: θ.
         tasks: list of K tasks.
         sampling: `rl.sampling.rollout.Sampling` with U learning rates, and an intervention to try as well, if any.

@@ -7,7 +7,7 @@ from rl.algorithm import chunks, metalearner
 from rl.errors import UserError
 from rl.policies import Architecture, make_policy, match_params
 from rl.sampling.rollout import Origin, Sampling
-from rl.sampling.worker_pool import Sampler, Setting
+from rl.sampling.worker_pool import Setting, WorkerPool
 
 MAX_PARAMS = 100_000_000  # conjugate gradient and the workers' pipes hold several copies of θ
 
@@ -55,7 +55,7 @@ class Experiment:
     def sampler(self):
         """Start the workers."""
         config = self.config
-        return Sampler(self.setting, config.num_workers, config.tasks_per_group, config.worker_timeout)
+        return WorkerPool(self.setting, config.num_workers, config.tasks_per_group, config.worker_timeout)
 
     def learner(self):
         """The outer step on the device asked for."""

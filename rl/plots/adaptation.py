@@ -56,7 +56,7 @@ def spread(members):
     return "seeds" if len(members) > 1 else "tasks; one seed: no interval over seeds can be given"
 
 
-def summarize(metric, group):
+def mean_and_interval(metric, group):
     """The mean and its interval, an `Interval` [U + 1]: of one evaluation over tasks, as test.py prints it; of several
     over seeds, each with its mean over tasks.
     """
@@ -75,7 +75,7 @@ def table(environment, metric, group):
     return [
         (environment, group.label, len(group.evaluations), tasks, metric, updates,
          *(None if np.isnan(number) else number for number in numbers))
-        for updates, numbers in enumerate(zip(*summarize(metric, group), strict=True))
+        for updates, numbers in enumerate(zip(*mean_and_interval(metric, group), strict=True))
     ]  # fmt: skip
 
 
@@ -90,7 +90,7 @@ def draw(environment, drawn):
     figure, axes = style.panels(1, len(drawn))
     for panel, (metric, groups) in zip(axes[0], drawn.items(), strict=True):
         for place, (group, colour) in enumerate(zip(groups, style.colours(), strict=False)):
-            mean, low, high = summarize(metric, group)
+            mean, low, high = mean_and_interval(metric, group)
             if len(groups) == 1:
                 tasks = np.concatenate(group.evaluations)
                 panel.plot(np.arange(len(mean)), tasks.T, color=style.GREY, linewidth=0.4, alpha=0.35)

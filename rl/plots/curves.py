@@ -85,8 +85,8 @@ def smoothed_reference(reference, window):
     return dataclasses.replace(reference, curves=curves)
 
 
-def summarize(members, tag, statistic, window):
-    """Summarize a group's runs: a `Curve` over the iterations that all of them have.
+def group_curve(members, tag, statistic, window):
+    """A group's `Curve` over the iterations that all of them have.
 
     Raises:
         UserError: a run lacks the curve, or they share no iteration.
@@ -153,7 +153,7 @@ def curves(folders, output, metrics=("after_update",), group_by=(), statistic="m
     for environment in environments:
         groups = runs.grouped([run for run in found if run.environment == environment], group_by)
         summaries = {
-            (label, name): summarize(members, name.tag, statistics.STATISTICS[statistic], window)
+            (label, name): group_curve(members, name.tag, statistics.STATISTICS[statistic], window)
             for label, members in groups.items()
             for name in wanted
         }

@@ -7,7 +7,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Episodes:
-    """What one phase of sampling saw.
+    """The episodes of one phase.
 
     Axes: K tasks, T steps (the horizon), E episodes of a task, O observation size, A action size. Everything is zero
     after an episode's end.
@@ -17,7 +17,7 @@ class Episodes:
         actions: float32 [K, T, E, A], or int64 [K, T, E] where they are discrete.
         rewards: float64 [K, T, E]
         mask: float32 [K, T, E], 1 at the steps that were taken.
-        infos: what the environment told of each step besides: name -> [K, T, E], zero where it told nothing.
+        infos: the environment's `infos` of each step: name -> [K, T, E], zero where it gave none.
     """
 
     observations: np.ndarray
@@ -41,7 +41,7 @@ class Episodes:
 
     @property
     def steps(self):
-        """How many environment steps were taken in all."""
+        """The number of environment steps taken, over all episodes."""
         return int(self.mask.sum())
 
     def tasks(self, start, stop):
@@ -60,12 +60,12 @@ class Episodes:
 
     @staticmethod
     def alike(parts):
-        """The same episodes with the same names in all `infos`, zero where the environment told nothing."""
-        told = {name: values.dtype for part in parts for name, values in part.infos.items()}
+        """The same episodes with the same names in all `infos`, zero where the environment gave none."""
+        dtypes = {name: values.dtype for part in parts for name, values in part.infos.items()}
         return [
             replace(
                 part,
-                infos={name: part.infos.get(name, np.zeros(part.mask.shape, dtype)) for name, dtype in told.items()},
+                infos={name: part.infos.get(name, np.zeros(part.mask.shape, dtype)) for name, dtype in dtypes.items()},
             )
             for part in parts
         ]

@@ -1,4 +1,4 @@
-"""Causal checks: act as the policy would with other gates, or with another context, than adaptation gave it."""
+"""Interventions: a policy acts with other gates, or with another context, than adaptation gave it."""
 
 import functools
 from typing import NamedTuple
@@ -13,7 +13,7 @@ CONTEXT = ("normal", "zero", "swapped", "gates")
 
 
 class Intervention(NamedTuple):
-    """What is changed while acting; adaptation itself goes on as without it.
+    """What is changed while acting; adaptation itself goes on without the change.
 
     Attributes:
         modulation: normal (gates as computed), ones (all 1), frozen (as before adaptation at the same observation),
@@ -26,9 +26,19 @@ class Intervention(NamedTuple):
     context: str = "normal"
     seed: int = 0
 
+    @property
+    def swaps_tasks(self):
+        """Whether a task is given gates or a context of another one, so that a group needs two different tasks."""
+        return "swapped" in (self.modulation, self.context)
 
-class Intervened:
-    """Stands where `rl.sampling.rollout.rollout` calls a policy.
+    @property
+    def imposes_gates(self):
+        """Whether gates are computed apart from the layers and then imposed on them."""
+        return self.modulation != "normal" or self.context == "gates"
+
+
+class IntervenedPolicy:
+    """A policy under an intervention; `rl.sampling.rollout.rollout` calls it as it calls an `MLPPolicy`.
 
     Gates are first computed as in the policy itself, for the θ and φ that the intervention names, and then imposed.
 
@@ -41,13 +51,12 @@ class Intervened:
 
     def __init__(self, policy, intervention, start, tasks):
         self.policy, self.intervention, self.start = policy, intervention, start
-        self.others = others(tasks) if "swapped" in intervention else None
+        self.others = other_tasks(tasks) if intervention.swaps_tasks else None
         self.head = policy.head
-        sizes = policy.architecture
+        sizes = policy.architecture.hidden_sizes
         rng = streams.generator(streams.key(intervention.seed, purpose=streams.SHUFFLE))
-        self.orders = {
-            name: torch.from_numpy(rng.permutation(size))
-            for name, size in zip(policy.layer_names, sizes.hidden_sizes, strict=True)
+        self.permutations = {
+            name: torch.from_numpy(rng.permutation(size)) for name, size in zip(policy.layer_names, sizes, strict=True)
         }
 
     def bind(self, params, context):
@@ -56,35 +65,43 @@ class Intervened:
 
     def __call__(self, params, context, observations):
         """As `MLPPolicy.__call__`."""
-        modulation, told = self.intervention.modulation, self.intervention.context
-        given, without = Adapted(params, context), Adapted(params, self.start.context)
-        acting = without if told in ("zero", "gates") else given
-        if told == "swapped":
-            acting = Adapted(params, context[self.others])
-        if modulation == "normal" and told != "gates":
-            return self.policy(*acting, observations)
-        if modulation == "ones":
-            return self.policy(*acting, observations, gates=dict.fromkeys(self.orders, torch.ones(1)))
+        adapted = Adapted(params, context)
+        acting = self._acting(adapted)
+        gates = self._gates(adapted, acting, observations) if self.intervention.imposes_gates else None
+        return self.policy(*acting, observations, gates=gates)
 
-        gating = given if told == "gates" else acting
+    def _acting(self, adapted):
+        """The θ and φ of the layers."""
+        if self.intervention.context in ("zero", "gates"):
+            return Adapted(adapted.params, self.start.context)
+        if self.intervention.context == "swapped":
+            return Adapted(adapted.params, adapted.context[self.others])
+        return adapted
+
+    def _gates(self, adapted, acting, observations):
+        """The gates to impose: layer -> [K, N, H], or [1]."""
+        modulation = self.intervention.modulation
+        if modulation == "ones":
+            return dict.fromkeys(self.permutations, torch.ones(1))
+        gating = adapted if self.intervention.context == "gates" else acting
         if modulation == "frozen":
             gating = self.start
         elif modulation == "swapped":
-            gating = self._of_others(params, context)
+            gating = self._adapted_to_others(adapted)
         record = {}
         self.policy(*gating, observations, record)
-        gates = {name: record[f"{name}.gates"] for name in self.orders}
+        gates = {name: record[f"{name}.gates"] for name in self.permutations}
         if modulation == "shuffled":
-            gates = {name: values[..., self.orders[name]] for name, values in gates.items()}
-        return self.policy(*acting, observations, gates=gates)
+            return {name: values[..., self.permutations[name]] for name, values in gates.items()}
+        return gates
 
-    def _of_others(self, params, context):
-        """What adapted to the other tasks."""
-        shapes = self.policy.shapes
+    def _adapted_to_others(self, adapted):
+        """For each task the θ and φ that adapted to another one; a θ that the tasks share stays."""
         params = {
-            name: value[self.others] if value.dim() > len(shapes[name]) else value for name, value in params.items()
+            name: value[self.others] if value.dim() > len(self.policy.shapes[name]) else value
+            for name, value in adapted.params.items()
         }
-        return Adapted(params, None if context is None else context[self.others])
+        return Adapted(params, None if adapted.context is None else adapted.context[self.others])
 
 
 def differ(tasks):
@@ -92,7 +109,7 @@ def differ(tasks):
     return any(task != tasks[0] for task in tasks)
 
 
-def others(tasks):
+def other_tasks(tasks):
     """For each task of a group the next one, in a circle, that differs from it: list of K indices.
 
     Raises:

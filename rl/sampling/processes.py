@@ -20,10 +20,10 @@ DESCRIPTORS, SPARE_DESCRIPTORS = 3, 11  # open files of a worker; those of a run
 
 
 def check_descriptors(num_workers):
-    """See to it that the process may open as many files and pipes as its workers need.
+    """Raise the process's limit of open files to what its workers need.
 
     Raises:
-        UserError: it may not.
+        UserError: the system does not allow that.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = len(os.listdir("/dev/fd")) - 1 + SPARE_DESCRIPTORS + DESCRIPTORS * num_workers
@@ -40,7 +40,7 @@ def check_descriptors(num_workers):
 
 @contextlib.contextmanager
 def starting():
-    """While entered, processes can be started, whatever surrounds this one."""
+    """While entered, processes can be started whatever the working directory, TMPDIR and the terminal's signals."""
     with _importable(), _short_socket(), _uninterruptible():
         yield
 

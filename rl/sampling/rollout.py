@@ -1,9 +1,10 @@
-"""Groups of tasks: a batched policy and a batched environment make episodes, updates in between.
+"""Episodes of groups of tasks, by a batched policy in a batched environment, with inner updates in between.
 
 `meta_rollout` is a pure function of its arguments. Every random number in it comes from streams named by (seed,
-iteration, phase, task, episode), so that any process computes the same bytes. A group is what the policy sees at once.
-Several of them may walk side by side, which is faster: the environment steps all their episodes in one call, and the
-policy's code is still in the cache for the second group. Nothing that a group computes depends on those beside it.
+iteration, phase, task, episode), so that any process computes the same bytes. A group is the tasks whose observations
+the policy is given in one call. Several groups may be run side by side, which is faster: the environment steps all
+their episodes in one call, and the policy's code is still in the cache for the second group. Nothing that a group
+computes depends on the groups beside it.
 """
 
 import contextlib
@@ -19,14 +20,14 @@ from rl.algorithm.batch import distinct_rows, prepare
 from rl.envs.base import conforming
 from rl.errors import EpisodeError
 from rl.sampling.episodes import Episodes
-from rl.sampling.interventions import Intervened, Intervention
+from rl.sampling.interventions import IntervenedPolicy, Intervention
 
 
 class Sampling(NamedTuple):
     """How to sample and adapt; the same for all groups of a run.
 
     `learning_rates` has one entry for each update: 1 while meta-training, `--num-test-steps` in an evaluation. With an
-    `intervention`, what is learnt is also tried under it.
+    `intervention`, every phase is also sampled under it.
     """
 
     num_episodes: int
@@ -37,7 +38,7 @@ class Sampling(NamedTuple):
 
 
 class Origin(NamedTuple):
-    """Where in a run a group of tasks stands; names its random streams. `first_task` numbers the group's first task."""
+    """What names the random streams of a group of tasks; `first_task` is the number of its first task in the phase."""
 
     seed: int
     iteration: int
@@ -46,7 +47,7 @@ class Origin(NamedTuple):
 
 
 class Phases(NamedTuple):
-    """What a group of K tasks saw: U updates, U + 1 phases.
+    """The episodes of K tasks in U + 1 phases, with U updates between them.
 
     Attributes:
         episodes: tuple of U + 1 `Episodes`.
@@ -62,7 +63,7 @@ class Phases(NamedTuple):
     intervened: tuple[Episodes, ...] = ()
 
     def tasks(self, start, stop):
-        """What tasks start to stop saw."""
+        """The phases of tasks start to stop."""
         episodes, intervened = (
             tuple(phase.tasks(start, stop) for phase in phases) for phases in (self.episodes, self.intervened)
         )
@@ -70,7 +71,7 @@ class Phases(NamedTuple):
 
     @staticmethod
     def concatenate(parts):
-        """Join groups along K; what the environment told in one phase, all phases tell."""
+        """Join groups along K; all phases get the names of all `infos`."""
         episodes, intervened = (
             tuple(Episodes.alike([Episodes.concatenate(same) for same in zip(*groups, strict=True)]))
             for groups in zip(*((part.episodes, part.intervened) for part in parts), strict=True)
@@ -79,8 +80,8 @@ class Phases(NamedTuple):
         return Phases(episodes, inner_losses, sum(part.ridge_retries for part in parts), intervened)
 
 
-class Acting(NamedTuple):
-    """Who acts on a group of tasks: a policy (or what stands for one) with its (θ, φ), and how many tasks they are."""
+class Actor(NamedTuple):
+    """Acts on a group of tasks: an `MLPPolicy` or `IntervenedPolicy`, its (θ, φ), and the number of tasks."""
 
     policy: Any
     adapted: inner_loop.Adapted
@@ -106,27 +107,30 @@ def meta_rollout(env, policy, params, tasks, sampling, origin, group_size=None):
     starts = range(0, len(tasks), group_size or len(tasks))
     groups = [tasks[start : start + starts.step] for start in starts]
     adapted = [inner_loop.unadapted(policy, params, len(group)) for group in groups]
-    acting = [policy] * len(groups)
-    changed = [
-        Intervened(policy, sampling.intervention, start, group)
+    policies = [policy] * len(groups)
+    intervened_policies = [
+        IntervenedPolicy(policy, sampling.intervention, start, group)
         for start, group in zip(adapted, groups, strict=True)
         if sampling.intervention
     ]
 
-    def walk(policies):
-        who = [Acting(*each, len(group)) for *each, group in zip(policies, adapted, groups, strict=True)]
-        return rollout(env, who, sampling.num_episodes, origin)
+    def run_episodes(policies):
+        """All groups' episodes with what they have adapted to so far."""
+        sizes = map(len, groups)
+        actors = [Actor(*each) for each in zip(policies, adapted, sizes, strict=True)]
+        return rollout(env, actors, sampling.num_episodes, origin)
 
-    episodes, intervened = [walk(acting)], [walk(changed)] if changed else []
+    episodes = [run_episodes(policies)]
+    intervened = [run_episodes(intervened_policies)] if intervened_policies else []
     inner_losses, ridge_retries = [], 0
     for update in range(1, len(sampling.learning_rates) + 1):
-        seen = [episodes[-1].tasks(start, start + len(group)) for start, group in zip(starts, groups, strict=True)]
-        updates = [update_on(policy, *each, sampling, update) for each in zip(adapted, seen, strict=True)]
+        sampled = [episodes[-1].tasks(start, start + len(group)) for start, group in zip(starts, groups, strict=True)]
+        updates = [update_on(policy, *each, sampling, update) for each in zip(adapted, sampled, strict=True)]
         adapted = [stepped for stepped, _, _ in updates]
         origin = origin._replace(phase=origin.phase + 1)
-        episodes.append(walk(acting))
-        if changed:
-            intervened.append(walk(changed))
+        episodes.append(run_episodes(policies))
+        if intervened_policies:
+            intervened.append(run_episodes(intervened_policies))
         inner_losses.append(np.concatenate([losses.numpy() for _, losses, _ in updates]))
         ridge_retries += sum(retries for _, _, retries in updates)
     return Phases(tuple(episodes), np.stack(inner_losses), ridge_retries, tuple(intervened))
@@ -139,12 +143,12 @@ def update_on(policy, adapted, episodes, sampling, update):
     return inner_loop.detach(stepped), losses, retries
 
 
-def rollout(env, acting, num_episodes, origin):
+def rollout(env, actors, num_episodes, origin):
     """Run all episodes of some groups side by side until each has ended.
 
     Args:
         env: `TaskVectorEnv` of N = K·E episodes, task-major, its tasks set.
-        acting: one `Acting` a group, K tasks in all.
+        actors: one `Actor` a group, K tasks in all.
         num_episodes: E.
         origin: `Origin` whose phase names the streams.
 
@@ -162,7 +166,7 @@ def rollout(env, acting, num_episodes, origin):
         (origin.seed, origin.iteration, origin.phase, origin.first_task + i // num_episodes, i % num_episodes)
         for i in range(num_envs)
     ]
-    noise = action_noise(acting[0].policy.head, [streams.key(*name, streams.ACTIONS) for name in names], horizon, shape)
+    noise = action_noise(actors[0].policy.head, [streams.key(*name, streams.ACTIONS) for name in names], horizon, shape)
     observations = np.zeros((horizon, num_envs, env.single_observation_space.shape[0]), np.float32)
     actions = np.zeros((horizon, num_envs, *env.single_action_space.shape), env.single_action_space.dtype)
     rewards = np.zeros((horizon, num_envs))
@@ -170,27 +174,27 @@ def rollout(env, acting, num_episodes, origin):
     infos = {}
 
     place = functools.partial(_place, origin, num_episodes)
-    with _placed(place, None):
+    with _episode_errors_named(place):
         current, _ = env.reset(seed=[streams.key(*name, streams.ENVIRONMENT) for name in names])
     conforming("observations after the reset", current, observations.shape[1:], np.float32)
     running = np.ones(num_envs, bool)
     with torch.inference_mode():
         groups, end = [], 0
-        for who in acting:
-            start, end = end, end + who.num_tasks
-            groups.append((Looking(who), slice(start, end), slice(start * num_episodes, end * num_episodes)))
+        for actor in actors:
+            start, end = end, end + actor.num_tasks
+            groups.append((GroupPolicy(actor), slice(start, end), slice(start * num_episodes, end * num_episodes)))
         for t in range(horizon):
             observations[t], mask[t] = current, running
-            for look, tasks, rows in groups:
+            for policy, tasks, rows in groups:
                 if running[rows].any():
-                    distribution = look(current[rows].reshape(-1, num_episodes, current.shape[-1]))
+                    distribution = policy(current[rows].reshape(-1, num_episodes, current.shape[-1]))
                     actions[t, rows] = distribution.sample(noise[t, tasks]).flatten(0, 1).numpy()
             _check_finite("action", actions[t], place, t)
-            with _placed(place, t):
-                current, earned, terminated, truncated, told = env.step(actions[t])
+            with _episode_errors_named(place, t):
+                current, step_rewards, terminated, truncated, step_infos = env.step(actions[t])
             conforming(f"observations of step {t}", current, observations.shape[1:], np.float32)
-            rewards[t] = conforming(f"rewards of step {t}", earned, (num_envs,), np.float64)
-            for name, values in told.items():
+            rewards[t] = conforming(f"rewards of step {t}", step_rewards, (num_envs,), np.float64)
+            for name, values in step_infos.items():
                 if np.shape(values) != (num_envs,):
                     continue
                 if name not in infos:
@@ -207,15 +211,15 @@ def rollout(env, acting, num_episodes, origin):
     return Episodes(*arrays, {name: by_task(values, shape) for name, values in infos.items()})
 
 
-class Looking:
-    """A group's policy, called step after step with observations [K, E, O] -> the distribution over actions.
+class GroupPolicy:
+    """An actor's policy as a function of observations [K, E, O] alone -> the distribution over actions.
 
-    As long as many observations repeat, the network sees each once. Episodes part and hardly meet again: once few
-    repeat, nobody looks for repetitions any more.
+    As long as many observations repeat, the network computes each once. Episodes diverge and rarely meet again, so the
+    search for repetitions ends at the first step at which few repeat.
     """
 
-    def __init__(self, acting):
-        self.act = acting.policy.bind(*acting.adapted)
+    def __init__(self, actor):
+        self.act = actor.policy.bind(*actor.adapted)
         self.repeating = True
 
     def __call__(self, observations):
@@ -230,14 +234,14 @@ class Looking:
 
 
 def _place(origin, num_episodes, index, step):
-    """In words, where episode `index` of a group stands."""
+    """The task, episode and step of episode `index` of N, for messages."""
     words = f"task {origin.first_task + index // num_episodes}, episode {index % num_episodes}"
     return words if step is None else f"{words}, step {step}"
 
 
 @contextlib.contextmanager
-def _placed(place, step):
-    """Tell an `EpisodeError` where it is."""
+def _episode_errors_named(place, step=None):
+    """Add the task, episode and step to an `EpisodeError`."""
     try:
         yield
     except EpisodeError as error:
@@ -245,7 +249,8 @@ def _placed(place, step):
 
 
 def _check_finite(what, values, place, step):
-    """Stop at the first of some values [N, ...] that is not finite.
+    """Check values [N, ...] of all episodes. The learner needs finite numbers of every environment; those that simulate
+    check the actions for themselves as well, for users who step them through gymnasium alone.
 
     Raises:
         FloatingPointError: naming task, episode and step.
@@ -257,7 +262,7 @@ def _check_finite(what, values, place, step):
 
 
 def action_noise(head, keys, horizon, shape):
-    """The numbers that choose actions, from each episode's own stream.
+    """The random numbers that `head`'s distribution turns into actions, from each episode's own stream.
 
     Returns:
         tensor [T, K, E, A] of standard normals, or [T, K, E] of uniforms where actions are discrete

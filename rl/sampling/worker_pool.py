@@ -1,9 +1,9 @@
 """A pool of worker processes that compute groups of tasks.
 
-What a group of tasks gives is a pure function of its arguments (`rl.sampling.rollout.meta_rollout`); the size of a
+The result of a group of tasks is a pure function of its arguments (`rl.sampling.rollout.meta_rollout`); the size of a
 group is fixed by the configuration. So the results do not depend on the number of workers, and the groups of a worker
-that died are simply computed again. How many groups a worker takes at once does depend on it, and decides nothing but
-speed.
+that died are simply computed again. The number of workers decides how many groups one takes at once, and with that
+nothing but speed.
 """
 
 import contextlib
@@ -26,11 +26,11 @@ from rl.policies import make_policy
 from rl.sampling import processes
 from rl.sampling.rollout import Phases, meta_rollout
 
-MAX_ATTEMPTS = 3
-STARTING = 10.0  # s
-LAST_BREATH = 2.0  # s from the end of a worker's pipe to its exit status
+MAX_ATTEMPTS = 3  # workers that a job is given to
+START_TIMEOUT = 10.0  # s, for the fork server
+EXIT_TIMEOUT = 2.0  # s from the end of a worker's pipe to its exit status
 LONGEST_WAIT = 1e6  # s; the operating system takes no much longer ones
-SIDE_BY_SIDE = 4  # groups that a worker takes at once, at most: more hardly saves time, and costs memory
+MAX_GROUPS_AT_ONCE = 4  # of a worker: more hardly save time, and cost memory
 
 
 class WorkerError(Exception):
@@ -38,7 +38,7 @@ class WorkerError(Exception):
 
 
 class Setting(NamedTuple):
-    """What a worker needs once: the environment and the policy's `Architecture`."""
+    """What a worker is given at its start: the environment and the policy's `Architecture`."""
 
     env_name: str
     env_options: dict[str, Any]
@@ -55,8 +55,8 @@ class Job(NamedTuple):
     group_size: int
 
 
-class Sampler:
-    """Computes tasks in worker processes.
+class WorkerPool:
+    """Samples and adapts on tasks in worker processes.
 
     Args:
         setting: `Setting`.
@@ -92,13 +92,13 @@ class Sampler:
         Raises:
             WorkerError: an exception in a worker, or a group that no worker survived.
         """
-        # Arrays travel through the pipe. Tensors would be handed over in shared memory, by a thread that complains
-        # when the other end goes away.
+        # Arrays are sent through the pipe. Tensors would be passed in shared memory, by a thread that prints an error
+        # when the other process ends.
         params = {name: value.detach().cpu().numpy() for name, value in params.items()}
         num_groups = math.ceil(len(tasks) / self.tasks_per_group)
         # Workers beyond the number of cores would take turns, and find the caches full of each other's data.
-        at_work = min(len(self._workers), os.cpu_count() or 1)
-        size = self.tasks_per_group * groups_at_once(num_groups, at_work)
+        num_busy = min(len(self._workers), os.cpu_count() or 1)
+        size = self.tasks_per_group * groups_at_once(num_groups, num_busy)
         jobs = [
             Job(
                 params,
@@ -124,90 +124,103 @@ class Sampler:
         self.close()
 
     def _start(self):
-        deadline = time.monotonic() + STARTING
+        deadline = time.monotonic() + START_TIMEOUT
         while True:
             try:
                 with processes.starting():
                     return _Worker(self._context, self.setting)
             except (ConnectionError, EOFError) as error:
-                # A fork server that was killed is missed, and another one started, a moment after its death.
+                # A fork server that was killed is noticed, and another one started, only after a moment.
                 if time.monotonic() > deadline:
                     raise WorkerError(f"no worker can be started: {error}") from error
                 time.sleep(0.05)
 
     def _compute(self, jobs):
+        """The results of all jobs, in order."""
         busy = {}
         try:
             return self._compute_with(jobs, busy)
         except BaseException:
             # Results still to come would be taken for those of the next call.
-            for place in busy:
-                self._workers[place].end()
-                self._workers[place] = None
+            for slot in busy:
+                self._workers[slot].end()
+                self._workers[slot] = None
             raise
 
     def _compute_with(self, jobs, busy):
+        """As `_compute`; `busy` holds the `_Assignment` of each slot of `_workers` that is at a job."""
         results = [None] * len(jobs)
         attempts = [0] * len(jobs)
         waiting = list(reversed(range(len(jobs))))
-        allowed, deadlines = {}, {}
         while waiting or busy:
-            for place in range(len(self._workers)):
-                if waiting and place not in busy:
-                    worker = self._workers[place] = self._workers[place] or self._start()
+            for slot in range(len(self._workers)):
+                if waiting and slot not in busy:
                     number = waiting.pop()
                     attempts[number] += 1
-                    busy[place] = number
-                    num_groups = math.ceil(len(jobs[number].tasks) / self.tasks_per_group)
-                    allowed[place] = min(self.timeout * num_groups, LONGEST_WAIT)
-                    deadlines[place] = time.monotonic() + allowed[place]
-                    with worker.killed_at(deadlines[place]):
-                        worker.submit(jobs[number])
-            patience = max(0.0, min(deadlines[place] for place in busy) - time.monotonic())
-            ready = connection.wait([self._workers[place].pipe for place in busy], patience)
-            for place, number in list(busy.items()):
-                if self._workers[place].pipe not in ready and time.monotonic() < deadlines[place]:
+                    self._assign(slot, number, jobs[number], busy)
+            next_deadline = min(assignment.deadline for assignment in busy.values())
+            pipes = [self._workers[slot].pipe for slot in busy]
+            ready = connection.wait(pipes, max(0.0, next_deadline - time.monotonic()))
+            for slot, (number, timeout, deadline) in list(busy.items()):
+                worker = self._workers[slot]
+                if worker.pipe not in ready and time.monotonic() < deadline:
                     continue
-                del busy[place]
+                del busy[slot]
                 try:
-                    if self._workers[place].pipe not in ready:
+                    if worker.pipe not in ready:
                         raise TimeoutError
-                    with self._workers[place].killed_at(deadlines[place]):
-                        outcome = self._workers[place].pipe.recv()
+                    with worker.killed_at(deadline):
+                        result = worker.pipe.recv()
                 except (EOFError, OSError):
-                    late = time.monotonic() >= deadlines[place]
-                    reason = f"gave no result within {allowed[place]:g} s" if late else self._workers[place].ended()
-                    self._replace(place, attempts[number], reason)
+                    late = time.monotonic() >= deadline
+                    reason = f"gave no result within {timeout:g} s" if late else worker.exit_reason()
+                    self._replace(slot, attempts[number], reason)
                     waiting.append(number)
                     continue
-                if isinstance(outcome, str):
-                    raise WorkerError(outcome)
-                results[number] = outcome
+                if isinstance(result, str):
+                    raise WorkerError(result)
+                results[number] = result
         return results
 
-    def _replace(self, place, attempts, reason):
-        self._workers[place].end()
+    def _assign(self, slot, number, job, busy):
+        """Send a job to the worker of a slot, started first if there is none."""
+        worker = self._workers[slot] = self._workers[slot] or self._start()
+        timeout = min(self.timeout * math.ceil(len(job.tasks) / self.tasks_per_group), LONGEST_WAIT)
+        busy[slot] = _Assignment(number, timeout, time.monotonic() + timeout)
+        with worker.killed_at(busy[slot].deadline):
+            worker.submit(job)
+
+    def _replace(self, slot, attempts, reason):
+        self._workers[slot].end()
         if attempts >= MAX_ATTEMPTS:
             raise WorkerError(f"the same group of tasks failed in {attempts} workers; the last one {reason}")
         self.restarts += 1
         print(f"a worker {reason}; it is replaced and its tasks are computed again", file=sys.stderr, flush=True)
-        self._workers[place] = self._start()
+        self._workers[slot] = self._start()
 
 
 def groups_at_once(num_groups, num_workers):
-    """How many groups a worker takes at once: all are dealt in as few, equal rounds as `SIDE_BY_SIDE` allows."""
-    rounds = math.ceil(num_groups / (num_workers * SIDE_BY_SIDE))
+    """How many groups a worker takes at once: equally many a round, in as few rounds as `MAX_GROUPS_AT_ONCE` allows."""
+    rounds = math.ceil(num_groups / (num_workers * MAX_GROUPS_AT_ONCE))
     return math.ceil(num_groups / (num_workers * rounds))
+
+
+class _Assignment(NamedTuple):
+    """A job that a worker is at: its number, the seconds that it may take, and when (`time.monotonic`) they end."""
+
+    number: int
+    timeout: float
+    deadline: float
 
 
 class _Worker:
     """One process and the parent's end of its pipe."""
 
     def __init__(self, context, setting):
-        self.pipe, theirs = context.Pipe()
-        self.process = context.Process(target=_work, args=(theirs, setting), daemon=True)
+        self.pipe, workers_end = context.Pipe()
+        self.process = context.Process(target=_run_jobs, args=(workers_end, setting), daemon=True)
         self.process.start()
-        theirs.close()
+        workers_end.close()
 
     def submit(self, job):
         """Send a job; a worker that is dead is noticed when its result is awaited."""
@@ -216,7 +229,7 @@ class _Worker:
 
     @contextlib.contextmanager
     def killed_at(self, deadline):
-        """Sending or receiving ends with the worker's life at a deadline: it may stop in the middle of a message."""
+        """Kill the worker at a deadline: one that hangs in the middle of a message would block this process."""
         timer = threading.Timer(max(0.0, deadline - time.monotonic()), self.process.kill)
         timer.daemon = True
         timer.start()
@@ -225,9 +238,9 @@ class _Worker:
         finally:
             timer.cancel()
 
-    def ended(self):
-        """How the process came to its end, in words."""
-        self.process.join(LAST_BREATH)
+    def exit_reason(self):
+        """How the process ended, for messages."""
+        self.process.join(EXIT_TIMEOUT)
         code = self.process.exitcode
         if code == -signal.SIGKILL:
             return "was killed (SIGKILL; out of memory?)"
@@ -242,8 +255,8 @@ class _Worker:
         self.process.join()
 
 
-def _work(pipe, setting):
-    """A worker's life: receive jobs, send results (or the text of an exception) until the pipe closes."""
+def _run_jobs(pipe, setting):
+    """The worker process: receive jobs and send results (or the text of an exception) until the pipe closes."""
     processes.end_with_parent()
     torch.set_num_threads(1)
     policy = make_policy(setting.architecture)
@@ -259,19 +272,19 @@ def _work(pipe, setting):
                 environments[num_envs] = envs.make(setting.env_name, num_envs, **setting.env_options)
             # Copies, since the memory that torch itself allocates is aligned: a product's last bits may depend on that.
             params = {name: torch.tensor(value) for name, value in job.params.items()}
-            outcome = meta_rollout(
+            result = meta_rollout(
                 environments[num_envs], policy, params, job.tasks, job.sampling, job.origin, job.group_size
             )
         except (Exception, SystemExit) as error:  # an environment's code may be the user's
-            outcome = _told(error, setting.env_name, job.origin)
+            result = _describe(error, setting.env_name, job.origin)
         try:
-            pipe.send(outcome)
+            pipe.send(result)
         except OSError:
             return
 
 
-def _told(error, env_name, origin):
-    """An exception in words: where, what, and its traceback where the words do not say enough."""
+def _describe(error, env_name, origin):
+    """The text of an exception: what, where, and its traceback unless it is a `UserError`."""
     place, cause = f"tasks from {origin.first_task}", error
     if isinstance(error, EpisodeError):
         place, cause = error.place, error.__cause__

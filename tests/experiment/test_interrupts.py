@@ -15,7 +15,7 @@ import torch
 
 from rl.experiment.interrupts import Interrupted, Interrupts
 from rl.policies import make_policy
-from rl.sampling.worker_pool import MAX_ATTEMPTS, Sampler, WorkerError
+from rl.sampling.worker_pool import MAX_ATTEMPTS, WorkerError, WorkerPool
 from tests.support.helpers import PATIENCE, ROOT, becomes, random_params
 from tests.support.in_process import OBSTINATE, ORIGIN, PARAMS, SAMPLING, assert_same_phases
 from tests.torture import LONG, SHORT, STATUSES, Program, attack_workers, interrupt, into, record, undisturbed
@@ -123,7 +123,7 @@ def test_a_run_whose_workers_are_killed_twenty_times_ends_with_the_same_bytes(tm
     assert record(tmp_path / "attacked") == expected
 
 
-class Impatient(Sampler):
+class Impatient(WorkerPool):
     """Gives workers a second a group until it has replaced so many, and then all the time in the world: what hangs is
     waited for briefly, what is only slow on a busy machine is not mistaken for it.
     """
@@ -182,7 +182,7 @@ class Delayed:
 def test_a_group_on_which_every_worker_hangs_is_an_error(tmp_path):
     tasks = [{"waits": str(tmp_path / "waits")}]
     with (
-        Sampler(OBSTINATE, 1, timeout=1.0) as pool,
+        WorkerPool(OBSTINATE, 1, timeout=1.0) as pool,
         pytest.raises(WorkerError, match=r"failed in 3 workers; the last one gave no result within 1 s$"),
     ):
         pool.sample(PARAMS, tasks, SAMPLING, ORIGIN)
@@ -193,7 +193,7 @@ def test_a_worker_with_several_groups_has_their_time():
     """One of them takes longer than a group alone may, and much less than all: 2 episodes of 4 steps, before and after
     the update, are 2 s of 4 · 1.9 s.
     """
-    with Sampler(OBSTINATE, 1, tasks_per_group=1) as pool:
+    with WorkerPool(OBSTINATE, 1, tasks_per_group=1) as pool:
         pool.sample(PARAMS, [{}] * 4, SAMPLING, ORIGIN)  # it is up
         pool.timeout = 1.9
         pool.sample(PARAMS, [{}, {"sleeps": 0.125}, {}, {}], SAMPLING, ORIGIN)
@@ -201,13 +201,13 @@ def test_a_worker_with_several_groups_has_their_time():
 
 
 def test_the_longest_timeout_is_no_error():
-    with Sampler(OBSTINATE, 1, timeout=1e300) as pool:
+    with WorkerPool(OBSTINATE, 1, timeout=1e300) as pool:
         pool.sample(PARAMS, [{}], SAMPLING, ORIGIN)
 
 
 def test_the_death_of_the_fork_server_is_survived(monkeypatch):
     """New workers need a new one."""
-    with Sampler(OBSTINATE, 1, tasks_per_group=1) as pool:
+    with WorkerPool(OBSTINATE, 1, tasks_per_group=1) as pool:
         expected = pool.sample(PARAMS, [{}], SAMPLING, ORIGIN)
         (worker,) = multiprocessing.active_children()
         stat = Path(f"/proc/{worker.pid}/stat").read_text()
@@ -220,7 +220,7 @@ def test_the_death_of_the_fork_server_is_survived(monkeypatch):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl")
 def test_a_stopped_worker_ends_with_its_fork_server():
-    with Sampler(OBSTINATE, 1) as pool:
+    with WorkerPool(OBSTINATE, 1) as pool:
         worker = pool._workers[0].process.pid
         status = Path(f"/proc/{worker}/status")
         server = int(re.search(r"PPid:\s*(\d+)", status.read_text())[1])
@@ -232,6 +232,6 @@ def test_a_stopped_worker_ends_with_its_fork_server():
 
 def test_no_thread_is_left_by_the_deadlines():
     before = threading.active_count()
-    with Sampler(OBSTINATE, 1) as pool:
+    with WorkerPool(OBSTINATE, 1) as pool:
         pool.sample(PARAMS, [{}] * 12, SAMPLING, ORIGIN)
     assert becomes(lambda: threading.active_count() <= before)

@@ -91,7 +91,7 @@ def test_environment_steps_as_the_x_axis(tmp_path):
     folder = made_up_run(tmp_path / "run", 1, [1.0, 2.0], sampled=[(1000, 0.3), (3000, 0.7)])
     curves.curves([folder], tmp_path / "out", x="steps")
     assert [row["steps"] for row in table(tmp_path / "out")] == ["1000", "4000"]
-    found = curves.summarize([runs.read_run(folder)], "running_returns/after_update", statistics.mean, 1)
+    found = curves.group_curve([runs.read_run(folder)], "running_returns/after_update", statistics.mean, 1)
     (panel, *_) = curves.draw(
         {"env": {("label", curves.metric("after_update")): found}}, [], ("after_update",), 1, "steps"
     ).axes
@@ -106,7 +106,8 @@ def test_the_axis_shows_the_curves_and_cuts_what_is_wider(two_groups, tmp_path):
     wanted = curves.metric("after_update")
     groups = runs.grouped([runs.read_run(folder) for folder in two_groups], ())
     found = {
-        (label, wanted): curves.summarize(members, wanted.tag, statistics.mean, 1) for label, members in groups.items()
+        (label, wanted): curves.group_curve(members, wanted.tag, statistics.mean, 1)
+        for label, members in groups.items()
     }
     (panel,) = curves.draw({"environment": found}, [], ("after_update",)).axes
     assert panel.get_ylim() == pytest.approx((-0.9, 9.9))
@@ -116,7 +117,7 @@ def test_one_legend_names_groups_and_kinds_of_line(two_groups, tmp_path):
     wanted = [curves.metric(name) for name in ("after_update", "test/2")]
     groups = runs.grouped([runs.read_run(folder) for folder in two_groups], ())
     found = {
-        (label, name): curves.summarize(members, name.tag, statistics.mean, 1)
+        (label, name): curves.group_curve(members, name.tag, statistics.mean, 1)
         for label, members in groups.items()
         for name in wanted
     }

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from rl.algorithm.inner_loop import Adapted, unadapted
-from rl.sampling.interventions import Intervened, Intervention, others
+from rl.sampling.interventions import IntervenedPolicy, Intervention, other_tasks
 from tests.support.helpers import literal_forward, random_params, small_policy
 
 TASKS = [{"leaf": 0}, {"leaf": 0}, {"leaf": 1}]
@@ -18,7 +18,7 @@ def policy(request):
 def acted(policy, modulation="normal", context="normal", seed=0):
     """The means that an intervened policy gives."""
     params = random_params(policy)
-    changed = Intervened(policy, Intervention(modulation, context, seed), unadapted(policy, params, 3), TASKS)
+    changed = IntervenedPolicy(policy, Intervention(modulation, context, seed), unadapted(policy, params, 3), TASKS)
     return changed(params, CONTEXT, OBSERVATIONS).mean
 
 
@@ -33,10 +33,10 @@ def gates(policy, context):
 
 
 def test_others():
-    assert others(TASKS) == [2, 2, 0]
-    assert others([{"a": 1}, {"a": 2}]) == [1, 0]
+    assert other_tasks(TASKS) == [2, 2, 0]
+    assert other_tasks([{"a": 1}, {"a": 2}]) == [1, 0]
     with pytest.raises(ValueError, match="no two different"):
-        others([{"a": 1}, {"a": 1}])
+        other_tasks([{"a": 1}, {"a": 1}])
 
 
 def test_no_intervention_changes_nothing(policy):
@@ -64,7 +64,7 @@ def test_swapped_gates_are_another_tasks(policy):
 
 def test_shuffled_gates_are_permuted_over_units(policy):
     params = random_params(policy)
-    changed = Intervened(policy, Intervention("shuffled", "normal", 3), unadapted(policy, params, 3), TASKS)
+    changed = IntervenedPolicy(policy, Intervention("shuffled", "normal", 3), unadapted(policy, params, 3), TASKS)
     imposed = {}
     forward = policy.layer
 
@@ -78,10 +78,10 @@ def test_shuffled_gates_are_permuted_over_units(policy):
     policy.layer = forward
     computed = gates(policy, CONTEXT)
     for name, size in zip(policy.layer_names, (5, 4), strict=True):
-        assert sorted(changed.orders[name].tolist()) == list(range(size))
-        for unit, source in enumerate(changed.orders[name].tolist()):
+        assert sorted(changed.permutations[name].tolist()) == list(range(size))
+        for unit, source in enumerate(changed.permutations[name].tolist()):
             assert torch.equal(imposed[name][..., unit], computed[name][..., source])
-    assert any(order.tolist() != sorted(order.tolist()) for order in changed.orders.values())
+    assert any(order.tolist() != sorted(order.tolist()) for order in changed.permutations.values())
 
 
 def test_contexts(policy):
@@ -105,9 +105,25 @@ def test_weights_of_a_task_are_swapped_where_they_are_its_own():
     """MAML: after an update every task has weights of its own."""
     policy = small_policy(layer="soft", adaptation="maml")
     shared, own = random_params(policy), random_params(policy, seed=1, num_tasks=3)
-    changed = Intervened(policy, Intervention("swapped"), Adapted(shared, None), TASKS)
+    changed = IntervenedPolicy(policy, Intervention("swapped"), Adapted(shared, None), TASKS)
     record = {}
     policy({name: value[[2, 2, 0]] for name, value in own.items()}, None, OBSERVATIONS, record)
     gates = {name: record[f"{name}.gates"] for name in policy.layer_names}
     expected = policy(own, None, OBSERVATIONS, gates=gates).mean
     torch.testing.assert_close(changed(own, None, OBSERVATIONS).mean, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "modulation, context, swaps_tasks, imposes_gates",
+    [
+        ("normal", "normal", False, False),
+        ("normal", "zero", False, False),
+        ("normal", "gates", False, True),
+        ("normal", "swapped", True, False),
+        ("swapped", "normal", True, True),
+        ("ones", "zero", False, True),
+    ],
+)
+def test_what_an_intervention_needs(modulation, context, swaps_tasks, imposes_gates):
+    intervention = Intervention(modulation, context)
+    assert (intervention.swaps_tasks, intervention.imposes_gates) == (swaps_tasks, imposes_gates)

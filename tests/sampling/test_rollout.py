@@ -14,7 +14,7 @@ from rl.evaluation.evaluate import replay
 from rl.policies import Architecture, make_policy
 from rl.sampling.episodes import Episodes
 from rl.sampling.interventions import Intervention
-from rl.sampling.rollout import Acting, Origin, Phases, Sampling, action_noise, meta_rollout, rollout
+from rl.sampling.rollout import Actor, Origin, Phases, Sampling, action_noise, meta_rollout, rollout
 from tests.support.helpers import ROOT, literal_forward, random_params
 
 # Discrete actions are the same on every processor as long as no noise comes nearer to the border between two of them:
@@ -77,7 +77,7 @@ def test_navigation_equals_a_plain_loop_over_one_episode_at_a_time():
     # A goal that is reached after one step of (0.1, 0.1): its episodes end at different times.
     tasks[1] = {"goal": [0.1, 0.1]}
     env.set_tasks([task for task in tasks for _ in range(3)])
-    episodes = rollout(env, [Acting(policy, Adapted(params, context), 3)], 3, ORIGIN)
+    episodes = rollout(env, [Actor(policy, Adapted(params, context), 3)], 3, ORIGIN)
     assert episodes.observations.shape == (3, 100, 3, 2) and episodes.actions.dtype == np.float32
     lengths = []
     for k in range(3):
@@ -106,7 +106,7 @@ def test_graph_walks_equal_a_plain_loop_over_one_episode_at_a_time():
     # Small weights make all actions likely, and walks of all lengths.
     params = {key: 0.1 * value for key, value in params.items()}
     env.set_tasks([task for task in tasks for _ in range(3)])
-    episodes = rollout(env, [Acting(policy, unadapted(policy, params, 4), 4)], 3, ORIGIN)
+    episodes = rollout(env, [Actor(policy, unadapted(policy, params, 4), 4)], 3, ORIGIN)
     assert episodes.actions.dtype == np.int64 and episodes.actions.shape == (4, env.horizon, 3)
     single = rl.envs.make_scalar(name, **rl.envs.options(name, GRAPH))
     lengths = []
@@ -206,7 +206,7 @@ def test_another_name_is_another_episode(change):
     env.set_tasks([task for task in tasks for _ in range(3)])
     start = unadapted(policy, params, 2)
     actions, again, other = (
-        rollout(env, [Acting(policy, start, 2)], 3, origin).actions
+        rollout(env, [Actor(policy, start, 2)], 3, origin).actions
         for origin in (ORIGIN, ORIGIN, ORIGIN._replace(**change))
     )
     np.testing.assert_array_equal(actions, again)
@@ -223,7 +223,7 @@ def test_phases_adapt_step_by_step(maml):
     env.set_tasks([task for task in tasks for _ in range(3)])
     seen = []
     for update, (episodes, adapted) in enumerate(replay(policy, params, phases, sampling)):
-        again = rollout(env, [Acting(policy, adapted, 2)], 3, ORIGIN._replace(phase=ORIGIN.phase + update))
+        again = rollout(env, [Actor(policy, adapted, 2)], 3, ORIGIN._replace(phase=ORIGIN.phase + update))
         for ours, theirs in zip(again.arrays(), episodes.arrays(), strict=True):
             np.testing.assert_array_equal(ours, theirs)
         seen.append((adapted.params["mu.bias"] if maml else adapted.context).clone())

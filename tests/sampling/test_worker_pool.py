@@ -13,7 +13,7 @@ import torch
 
 import rl.envs
 from rl.policies import Architecture, make_policy
-from rl.sampling.worker_pool import MAX_ATTEMPTS, SIDE_BY_SIDE, Sampler, Setting, WorkerError, groups_at_once
+from rl.sampling.worker_pool import MAX_ATTEMPTS, MAX_GROUPS_AT_ONCE, Setting, WorkerError, WorkerPool, groups_at_once
 from tests.support.broken_env import HORIZON
 from tests.support.helpers import ROOT, alive, becomes, random_params
 from tests.support.in_process import OBSTINATE, ORIGIN, PARAMS, SAMPLING, InProcessSampler, assert_same_phases
@@ -22,7 +22,7 @@ NAVIGATION = Setting("2DNavigation-v0", {}, Architecture(2, 2, False, 2, (6,)))
 
 
 def sampler(num_workers=2, tasks_per_group=1):
-    return Sampler(OBSTINATE, num_workers, tasks_per_group)
+    return WorkerPool(OBSTINATE, num_workers, tasks_per_group)
 
 
 def without_workers(tasks):
@@ -36,7 +36,7 @@ def test_the_number_of_workers_changes_no_bit(num_workers):
     tasks = rl.envs.make("2DNavigation-v0", 1).sample_tasks(7, "train", np.random.default_rng(0))
     # Groups of 3, 3 and 1 tasks.
     expected = InProcessSampler(NAVIGATION, tasks_per_group=3).sample(params, tasks, SAMPLING, ORIGIN)
-    with Sampler(NAVIGATION, num_workers, tasks_per_group=3) as pool:
+    with WorkerPool(NAVIGATION, num_workers, tasks_per_group=3) as pool:
         assert_same_phases(pool.sample(params, tasks, SAMPLING, ORIGIN), expected)
         # The same workers again: nothing is left over from the first time.
         assert_same_phases(pool.sample(params, tasks, SAMPLING, ORIGIN), expected)
@@ -48,7 +48,7 @@ def test_the_number_of_workers_changes_no_bit(num_workers):
     [(8, 4, 2), (9, 4, 3), (4, 4, 1), (3, 4, 1), (1, 1, 1), (8, 2, 4), (8, 1, 4), (9, 1, 3), (20, 4, 3), (16, 4, 4)],
 )
 def test_groups_are_dealt_in_few_equal_rounds(num_groups, num_workers, expected):
-    assert groups_at_once(num_groups, num_workers) == expected <= SIDE_BY_SIDE
+    assert groups_at_once(num_groups, num_workers) == expected <= MAX_GROUPS_AT_ONCE
 
 
 def test_a_users_environment_is_sampled():
@@ -123,7 +123,7 @@ def test_what_is_not_as_declared_is_told_in_one_line(name, task, complaint):
     architecture = Architecture(env.single_observation_space.shape[0], env.single_action_space.shape[0], False, 2, (6,))
     params = random_params(make_policy(architecture), dtype=torch.float32)
     first = {} if "gives" in task else task
-    with Sampler(Setting(name, {}, architecture), 1, 2) as pool, pytest.raises(WorkerError) as caught:
+    with WorkerPool(Setting(name, {}, architecture), 1, 2) as pool, pytest.raises(WorkerError) as caught:
         pool.sample(params, [first, task], SAMPLING, ORIGIN)
     assert str(caught.value) == f"{name}: {complaint}"
 

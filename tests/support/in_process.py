@@ -31,7 +31,7 @@ class InProcessSampler:
         self.policy = make_policy(setting.architecture)
 
     def sample(self, params, tasks, sampling, origin):
-        """As `rl.sampling.worker_pool.Sampler.sample`."""
+        """As `rl.sampling.worker_pool.WorkerPool.sample`."""
         groups = []
         for start in range(0, len(tasks), self.tasks_per_group):
             group = tasks[start : start + self.tasks_per_group]
