@@ -111,3 +111,19 @@ def test_weights_of_a_task_are_swapped_where_they_are_its_own():
     gates = {name: record[f"{name}.gates"] for name in policy.layer_names}
     expected = policy(own, None, OBSERVATIONS, gates=gates).mean
     torch.testing.assert_close(changed(own, None, OBSERVATIONS).mean, expected, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "modulation, context, swaps_tasks, imposes_gates",
+    [
+        ("normal", "normal", False, False),
+        ("normal", "zero", False, False),
+        ("normal", "gates", False, True),
+        ("normal", "swapped", True, False),
+        ("swapped", "normal", True, True),
+        ("ones", "zero", False, True),
+    ],
+)
+def test_what_an_intervention_needs(modulation, context, swaps_tasks, imposes_gates):
+    intervention = Intervention(modulation, context)
+    assert (intervention.swaps_tasks, intervention.imposes_gates) == (swaps_tasks, imposes_gates)
