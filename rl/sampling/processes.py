@@ -42,7 +42,7 @@ def check_descriptors(num_workers):
 @contextlib.contextmanager
 def starting():
     """While entered, processes can be started whatever the working directory, TMPDIR and the terminal's signals."""
-    with _importable(), _short_socket(), _uninterruptible():
+    with _environment(), _short_socket(), _uninterruptible():
         yield
 
 
