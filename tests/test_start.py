@@ -51,12 +51,12 @@ def test_the_program_and_its_workers_compute_with_one_thread_and_keep_freed_memo
 WORKERS = """
 import os
 from rl.policies import Architecture
-from rl.sampling.worker_pool import Sampler, Setting
+from rl.sampling.worker_pool import Setting, WorkerPool
 
 if __name__ == "__main__":
     before = dict(os.environ)
     setting = Setting("tests.support.user_environments:Dull-v0", {}, Architecture(1, 1, False, 2, (4,)))
-    with Sampler(setting, 1):
+    with WorkerPool(setting, 1):
         assert dict(os.environ) == before
 """
 
