@@ -1,4 +1,4 @@
-"""Episodes made ready for losses: tensors with advantages and weights, each distinct observation once."""
+"""Episodes as tensors for losses, with advantages and weights; each distinct observation once."""
 
 import functools
 from typing import NamedTuple
@@ -79,7 +79,7 @@ class Batch(NamedTuple):
 
 @functools.cache
 def _projection(size):
-    """A fixed random direction [O]; drawn once, for rollouts ask at every step."""
+    """A fixed random direction [O]; drawn once, since rollouts need it at every step."""
     return np.random.Generator(np.random.Philox(key=0)).standard_normal(size)
 
 

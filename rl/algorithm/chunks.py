@@ -1,4 +1,4 @@
-"""A few tasks' share of the outer step: the surrogate loss, its gradient, the curvature, the line search's trials."""
+"""What the outer step computes of a few tasks: surrogate loss, gradient, curvature products, KL divergence."""
 
 import threading
 from typing import NamedTuple
@@ -7,7 +7,7 @@ import torch
 
 from rl.algorithm import inner_loop
 from rl.algorithm.batch import prepare
-from rl.algorithm.jacobians import ContextJacobian, GraphJacobian, at_outputs, second, unflatten
+from rl.algorithm.jacobians import ContextJacobian, GraphJacobian, at_outputs, hessian_product, unflatten
 
 
 class Options(NamedTuple):
@@ -37,7 +37,7 @@ class Budget:
         self._lock = threading.Lock()
 
     def take(self, size):
-        """Reserve some bytes if they are left; whether they were."""
+        """Reserve `size` bytes if so many are left; returns whether they were."""
         with self._lock:
             if size > self._left:
                 return False
@@ -55,7 +55,7 @@ class Curvature(NamedTuple):
     def product(self, vector):
         """Jᵀ M J v [P] with M the Hessian of the divergence at the outputs: at θ_old, where the divergence has no
         gradient, this Gauss-Newton product is exact."""
-        return self.jacobian.pull(second(self.gradient, self.leaves, self.jacobian.push(vector)))
+        return self.jacobian.pull(hessian_product(self.gradient, self.leaves, self.jacobian.push(vector)))
 
 
 class Chunk:

@@ -1,4 +1,4 @@
-"""The inner loop: what a task's episodes change.
+"""The inner loop: adaptation to a task by gradient steps on its episodes.
 
 CAVIA (arXiv 1810.03642) changes the context φ alone, MAML (arXiv 1703.03400) all weights θ. Both take a gradient step
 on the REINFORCE loss of every task at once; the tasks' losses are summed, and since task k's loss depends on nothing
@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 import torch
 
-# Numbers in a hidden layer's activations at once, where no graph is kept: so many tasks go together, or so many rows of
-# one. The cache then holds what a layer leaves for the next one, and a worker needs little memory.
-AT_ONCE = 2**18
+# The most activations of a hidden layer that are computed at once where no graph is kept; more are split by tasks, then
+# by rows. They then stay in the cache for the next layer, and a worker needs little memory.
+MAX_ACTIVATIONS = 2**18
 
 
 class Adapted(NamedTuple):
-    """What the policy takes besides observations: weights (by task [K, ...] once adapted) and context [K, C]."""
+    """The policy's arguments besides observations: weights (by task [K, ...] once adapted) and context [K, C]."""
 
     params: dict
     context: torch.Tensor | None
@@ -92,11 +92,11 @@ def _context_gradient(policy, adapted, batch, create_graph=False):
 
 
 def _in_parts(policy, adapted, batch):
-    """As `_context_gradient` without a graph, a part of the tasks or of a task's rows after the other."""
+    """As `_context_gradient` without a graph, one part of the tasks or of a task's rows at a time."""
     num_tasks, num_rows = batch.observations.shape[:2]
     size = num_rows * policy.width
-    together = max(1, AT_ONCE // size)
-    cuts = 1 if batch.index is not None else math.ceil(size / AT_ONCE)
+    together = max(1, MAX_ACTIVATIONS // size)
+    cuts = 1 if batch.index is not None else math.ceil(size / MAX_ACTIVATIONS)
     found = []
     for start in range(0, num_tasks, together):
         tasks = slice(start, start + together)

@@ -3,8 +3,8 @@
     J = d(distribution parameters)/dθ, through the adapted context or weights
 
 Both classes multiply by J and Jᵀ on what they keep. `GraphJacobian` leaves the derivatives to automatic differentiation
-and serves every policy; `ContextJacobian` knows that only a context is adapted and that all tasks share θ, and
-multiplies by hand-written derivatives: CAVIA runs on it.
+and serves every policy; `ContextJacobian` is for policies that adapt a context alone while all tasks share θ (CAVIA),
+and multiplies by hand-written derivatives.
 
 Axes: K tasks, N rows (distinct observations) of each, A action size, C context parameters, P weights.
 """
@@ -67,11 +67,12 @@ class ContextJacobian:
     """J by hand, for a policy that adapts its context.
 
     With φ′(θ) = −α ∂L/∂φ (θ, 0), both D = dφ′/dθ and its transpose are one pass of the R operator over the inner loss
-    L: D v moves θ along v and reads how ∂L/∂φ moves; Dᵀs moves φ along s and reads how ∂L/∂θ moves. Arguments and
-    attributes are those of `GraphJacobian`.
+    L: D v is the tangent of ∂L/∂φ where θ has the tangent v; Dᵀs is that of ∂L/∂θ where φ has the tangent s. Arguments
+    and attributes are those of `GraphJacobian`.
 
     Args:
-        products: how many products with J and Jᵀ are to come. A single task's D is made whole where that is cheaper.
+        products: how many products with J and Jᵀ will follow. A single task's D is computed as a matrix where that is
+            cheaper.
     """
 
     def __init__(self, policy, vector, before, after, learning_rate, first_order, products=0):
@@ -92,7 +93,7 @@ class ContextJacobian:
         self.inner = None if first_order else inner
         self.matrix = None
         if self.inner is not None and context.shape[0] == 1 and context.shape[1] < products:
-            self.matrix = self._whole(vector)
+            self.matrix = self._context_matrix(vector)
             self.inner = None
         self.nbytes = sum(part.nbytes() for part in (self.inner, self.outer) if part is not None)
 
@@ -120,18 +121,18 @@ class ContextJacobian:
         if self.inner is None:
             return None
         d_outputs, flow = self.inner.forward_tangent(tangent, None)
-        moved = second(self.inner_gradient, self.inner_leaves, self._tangents(d_outputs, tangent))
-        return -self.learning_rate * self.inner.backward_tangent(moved[0], flow, None)
+        d_gradient = hessian_product(self.inner_gradient, self.inner_leaves, self._tangents(d_outputs, tangent))
+        return -self.learning_rate * self.inner.backward_tangent(d_gradient[0], flow, None)
 
     def _pull_context(self, cotangent, gradient):
         """Add Dᵀs to a dict as θ, for s [K, C]."""
         d_outputs, flow = self.inner.forward_tangent(None, -self.learning_rate * cotangent)
-        moved = second(self.inner_gradient, self.inner_leaves, self._tangents(d_outputs, None))
-        self.inner.backward_tangent(moved[0], flow, gradient)
-        self._add_sigma(gradient, moved)
+        d_gradient = hessian_product(self.inner_gradient, self.inner_leaves, self._tangents(d_outputs, None))
+        self.inner.backward_tangent(d_gradient[0], flow, gradient)
+        self._add_sigma(gradient, d_gradient)
 
-    def _whole(self, vector):
-        """D [C, P] of a single task."""
+    def _context_matrix(self, vector):
+        """D [C, P] of a single task, as a matrix."""
         size = self.policy.architecture.num_context_params
         rows = vector.new_zeros(size, self.size)
         for row, direction in zip(rows, torch.eye(size, dtype=vector.dtype, device=vector.device), strict=True):
@@ -158,15 +159,16 @@ def at_outputs(distribution, losses_of):
         losses_of: function of a distribution, to a tensor of losses.
 
     Returns:
-        (losses, detached; leaves, the parameters; the gradient of the losses' sum in them, with a graph for `second`)
+        (losses, detached; leaves, the parameters; the gradient of the losses' sum in them, with a graph for
+        `hessian_product`)
     """
     leaves = [parameter.detach().clone().requires_grad_() for parameter in distribution]
     losses = losses_of(distribution.at(*leaves))
     return losses.detach(), leaves, torch.autograd.grad(losses.sum(), leaves, create_graph=True)
 
 
-def second(gradient, leaves, tangents):
-    """The Hessian at the outputs times tangents; it is symmetric, so reverse mode serves."""
+def hessian_product(gradient, leaves, tangents):
+    """The Hessian at the outputs times tangents; it is symmetric, so reverse mode can be used."""
     tangents = [tangent.expand_as(leaf) for tangent, leaf in zip(tangents, leaves, strict=True)]
     return torch.autograd.grad(gradient, leaves, tangents, retain_graph=True)
 

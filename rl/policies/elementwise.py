@@ -1,7 +1,7 @@
-"""What acts on each number alone: the gates and the nonlinearities, each declared once, with its derivatives.
+"""Elementwise functions: the gates and the nonlinearities, each declared once, with its derivatives.
 
 The hand-written linearization (`rl.algorithm.linearization`) reads the derivatives declared here. What declares none is
-left to automatic differentiation, which is slower and serves every policy. To add one, add a row to a table and its
+left to automatic differentiation, which is slower. To add one, add a row to a table and its
 name to the option's choices in `rl/config.py`; the tests run over the tables.
 """
 

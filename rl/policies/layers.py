@@ -40,7 +40,7 @@ def plain(params, name, inputs, context, record, imposed=None):
 def modulated(gate):
     """A neuromodulated layer: (W x + b) ∘ g,  g = gate(z),  z = W_o relu(W_i x + b_i) + b_o, `gate` an `Elementwise`.
 
-    Gates that are `imposed` stand in the place of g.
+    Gates that are `imposed` replace g.
     """
 
     def layer(params, name, inputs, context, record, imposed=None):

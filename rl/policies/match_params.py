@@ -1,10 +1,10 @@
-"""A fair rival: a plain policy as large as the modulated one with the same options, arXiv 2111.00134's control."""
+"""The control of arXiv 2111.00134: a plain policy with as many parameters as the modulated one of the same options."""
 
 from rl.policies import make_policy
 
 
 def count(architecture):
-    """How many parameters a policy has."""
+    """The number of parameters of a policy."""
     return make_policy(architecture).num_params
 
 
@@ -34,7 +34,7 @@ def widened(plain):
 
 
 def report(found, hidden_size):
-    """Both counts, in words, of an `Architecture` widened from layers of `hidden_size` units."""
+    """A line with both counts, of an `Architecture` widened from layers of `hidden_size` units."""
     plain = _of_width(found, hidden_size)
     return (
         f"--match-params: {found.hidden_sizes[0]} units instead of {hidden_size}: {count(found)} parameters; "

@@ -82,11 +82,11 @@ def _short_socket():
 
 @contextlib.contextmanager
 def _uninterruptible():
-    """Processes started here never see Ctrl-C or the end of a terminal, not even while they import: it is for the
-    parent to end them.
+    """Processes started here never see Ctrl-C or the end of a terminal, not even while they import: the
+    parent ends them.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGHUP])
-    # Started on its own, this helper of multiprocessing's would unblock Ctrl-C.
+    # Started later, this helper process of multiprocessing would unblock Ctrl-C.
     resource_tracker.ensure_running()
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:
@@ -96,10 +96,10 @@ def _uninterruptible():
 
 
 def end_with_parent():
-    """Leave no orphan: a thread waits for the main process's end and then ends this one, whatever it is doing.
+    """End this process with the main one: a thread waits for the main process's end and then exits, whatever else runs.
 
-    A process that is stopped, or hangs in a library, runs no threads. On Linux the system itself ends it with the fork
-    server, which ends with the main process; nobody could tell whether it lives once that is dead.
+    A process that is stopped, or hangs in a library, runs no threads. On Linux the system kills it when the fork server
+    ends, which ends with the main process.
     """
     if sys.platform == "linux":
         set_parent_death_signal = 1  # sys/prctl.h

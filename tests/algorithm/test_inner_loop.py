@@ -59,7 +59,7 @@ def test_large_batches_step_part_by_part_to_the_same_figures(monkeypatch, head, 
     assert (batch.index is None) == (num_rows == 24) == (distinct is None)
     together, losses = inner_step(policy, unadapted(policy, params, 3), batch, RATE)
     steps = []
-    monkeypatch.setattr(rl.algorithm.inner_loop, "AT_ONCE", max(1, int(at_once * num_rows * policy.width)))
+    monkeypatch.setattr(rl.algorithm.inner_loop, "MAX_ACTIVATIONS", max(1, int(at_once * num_rows * policy.width)))
     monkeypatch.setattr(
         rl.algorithm.inner_loop, "inner_losses", lambda *given: steps.append(given) or inner_losses(*given)
     )

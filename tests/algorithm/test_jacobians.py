@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from rl.algorithm.batch import prepare
-from rl.algorithm.jacobians import ContextJacobian, GraphJacobian, at_outputs, flatten, second, unflatten
+from rl.algorithm.jacobians import ContextJacobian, GraphJacobian, at_outputs, flatten, hessian_product, unflatten
 from rl.policies import Categorical, Normal
 from tests.support.helpers import WITH_TRUE_DERIVATIVES, made_up_episodes, random_params, small_policy
 
@@ -68,7 +68,7 @@ def test_the_second_derivative_of_the_normal_kl(task_axis):
     old = Normal(mean, log_std)
     losses, leaves, gradient = at_outputs(old, lambda distribution: (weights * distribution.kl(old)).sum(-1))
     assert losses.abs().max() < 1e-15 and all(part.abs().max() < 1e-15 for part in gradient)
-    moved = second(gradient, leaves, (d_mean, d_log_std))
+    moved = hessian_product(gradient, leaves, (d_mean, d_log_std))
     torch.testing.assert_close(moved[0], (weights[..., None] / log_std.exp().square() / 2))
     # A log σ shared by all tasks gathers the weights of all of them.
     total = weights.sum().reshape(1) if task_axis == 1 else weights.sum(1)
@@ -79,7 +79,7 @@ def test_the_second_derivative_of_the_categorical_kl():
     # In the logits: diag(p) − p pᵀ. Two equally likely actions: ¼ [[1, −1], [−1, 1]].
     old = Categorical(torch.log_softmax(torch.zeros(1, 1, 2, dtype=DOUBLE), -1))
     _, leaves, gradient = at_outputs(old, lambda distribution: distribution.kl(old).sum(-1))
-    (moved,) = second(gradient, leaves, (torch.tensor([[[1.0, 0.0]]], dtype=DOUBLE),))
+    (moved,) = hessian_product(gradient, leaves, (torch.tensor([[[1.0, 0.0]]], dtype=DOUBLE),))
     torch.testing.assert_close(moved, torch.tensor([[[0.25, -0.25]]], dtype=DOUBLE))
 
 
