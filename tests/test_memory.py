@@ -6,7 +6,9 @@ import pytest
 from tests.support.helpers import ROOT
 
 PROGRAM = """
-import rl, resource, threading
+import resource, threading
+from rl import start
+start.keep_freed_memory()
 from pathlib import Path
 import torch
 
