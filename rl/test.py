@@ -37,7 +37,6 @@ from rl.experiment.interrupts import complain, exit_status
 from rl.experiment.logger import Logger
 from rl.experiment.request import METAWORLD, checked
 from rl.files import appearing, write_text
-from rl.plots.adaptation import adaptation
 from rl.sampling import interventions
 from rl.sampling.worker_pool import WorkerError
 
@@ -188,6 +187,9 @@ def draw(folder, setting, measured, origin, num_films):
     Returns:
         The exit status: 1 where a picture failed.
     """
+    # Imported here alone: bad input is answered without waiting for the libraries for pictures.
+    from rl.plots.adaptation import adaptation
+
     tasks, episodes = measured.tasks, measured.phases.episodes
     pictures = {"adaptation.png": lambda place: adaptation([folder], place / "adaptation")}
     for number in video.chosen(tasks, num_films):

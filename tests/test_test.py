@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import rl.experiment.build
+import rl.plots.adaptation
 import rl.test
 from rl.config import HERE, Config, load_config
 from rl.errors import UserError
@@ -342,7 +343,7 @@ WRITTEN = {"results.json", "rewards.npy", "tasks.json", "contexts.npy", "episode
 
 
 def test_a_picture_that_fails_costs_the_picture_alone(tiny, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(rl.test, "adaptation", fails_after_half(ValueError("no\nfont")))
+    monkeypatch.setattr(rl.plots.adaptation, "adaptation", fails_after_half(ValueError("no\nfont")))
     tiny.run("navigation")
     capsys.readouterr()
     assert tiny.evaluate("navigation", "--logdir", str(tmp_path)) == 1
@@ -357,7 +358,7 @@ def test_a_picture_that_fails_costs_the_picture_alone(tiny, tmp_path, capsys, mo
 
 
 def test_an_interrupted_picture_costs_the_picture_alone(tiny, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(rl.test, "adaptation", lambda *_: os.kill(os.getpid(), signal.SIGINT))
+    monkeypatch.setattr(rl.plots.adaptation, "adaptation", lambda *_: os.kill(os.getpid(), signal.SIGINT))
     tiny.run("navigation")
     capsys.readouterr()
     assert tiny.evaluate("navigation", "--logdir", str(tmp_path)) == 130
