@@ -13,8 +13,7 @@ from rl import envs, streams
 from rl.algorithm import inner_loop
 from rl.config import load_config
 from rl.experiment.build import Experiment
-from rl.experiment.folders import load_policy
-from rl.experiment.resume import copied
+from rl.experiment.folders import copied, load_policy
 from rl.sampling.rollout import Actor, rollout, update_on
 
 

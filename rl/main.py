@@ -55,8 +55,8 @@ def run(config, folders, interrupts):
     experiment = Experiment(config)
     resources.check(config, experiment.env, experiment.policy)
     learner = experiment.learner()
-    experiment.check_tasks("--meta-batch-size", config.meta_batch_size, "train", streams.TRAIN)
-    experiment.check_tasks("--test-batch-size", config.test_batch_size, "test", streams.EVALUATE)
+    experiment.first_tasks("--meta-batch-size", config.meta_batch_size, "train", streams.TRAIN)
+    experiment.first_tasks("--test-batch-size", config.test_batch_size, "test", streams.EVALUATE)
     resumed = folders is not None
     folders = folders or Folders.make(config)
     with folders.claimed():

@@ -79,14 +79,14 @@ class Experiment:
         key = streams.key(self.config.seed, iteration, phase, purpose=streams.TASKS)
         return envs.sample_tasks(self.config.env_name, self.env, num_tasks, split, streams.generator(key))
 
-    def check_tasks(self, option, num_tasks, split, phase):
-        """Draw the first tasks of a phase, to find out before anything is written whether they can be drawn.
+    def first_tasks(self, option, num_tasks, split, phase):
+        """Draw the first tasks of a phase, before anything is written: a list of dicts.
 
         Raises:
             UserError: naming the option that says how many.
         """
         try:
-            self.sample_tasks(num_tasks, split, 0, phase)
+            return self.sample_tasks(num_tasks, split, 0, phase)
         except UserError as error:
             raise UserError(f"{option} {num_tasks}: {error}") from None
 

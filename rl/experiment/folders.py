@@ -163,6 +163,25 @@ def write_config(folder, config, policy, env_config_path=None):
     write_json(folder / "config.json", content)
 
 
+def copied(folder, config, advice=""):
+    """The run's own copy of the environment's configuration file: its path, or "" where it has none.
+
+    Args:
+        folder: where config.json lies.
+        config: `Config`.
+        advice: what is added to the error.
+
+    Raises:
+        UserError: it is missing.
+    """
+    if not config.env_config_path:
+        return ""
+    copy = folder / Path(config.env_config_path).name
+    if not copy.is_file():
+        raise UserError(f"{copy}: the run's copy of the environment's file is missing{advice}")
+    return str(copy)
+
+
 def extend_config(folder, num_batches):
     """Note in a run's config.json that it goes on for longer; all else stays as it was written."""
     path = folder / "config.json"

@@ -12,7 +12,7 @@ from rl.errors import UserError
 from rl.evaluation import recordings
 from rl.experiment import resources
 from rl.experiment.build import Experiment
-from rl.experiment.folders import group_of, load_policy
+from rl.experiment.folders import copied, group_of, load_policy
 from rl.sampling import interventions
 from rl.sampling.rollout import Sampling
 
@@ -59,10 +59,9 @@ def checked(options):
     experiment = Experiment(config, run.seed)
     policy, intervention = experiment.policy, asked_intervention(options, config.seed)
     resources.check(config, experiment.env, policy, "--num-tasks", training=False, interventions=bool(intervention))
-    experiment.check_tasks("--num-tasks", config.test_batch_size, options.split, streams.EVALUATE)
+    tasks = experiment.first_tasks("--num-tasks", config.test_batch_size, options.split, streams.EVALUATE)
     check_sizes(options.config, description, policy)
     params = load_policy(options.policy, policy)
-    tasks = experiment.sample_tasks(config.test_batch_size, options.split, 0, streams.EVALUATE)
     if intervention:
         check_intervention(intervention, policy.architecture, tasks, config.tasks_per_group)
     probe = options.probe and recordings.read_probe(options.probe, policy)
@@ -104,10 +103,7 @@ def environment_file(options, config):
     """
     if options.env_config_path or not config.env_config_path:
         return options.env_config_path or ""
-    copy = options.config.parent / Path(config.env_config_path).name
-    if not copy.is_file():
-        raise UserError(f"{copy}: the run's copy of the environment's file is missing; name one with --env-config-path")
-    return str(copy)
+    return copied(options.config.parent, config, "; name one with --env-config-path")
 
 
 def overridden(config, options, env_config_path):

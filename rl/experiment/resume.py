@@ -10,7 +10,7 @@ from rl import start
 from rl.config import RESUMABLE, Config, load_config, parse_given, without_effect
 from rl.errors import UserError
 from rl.evaluation.events import EVENTS
-from rl.experiment.folders import POLICIES, Folders, deciding, git_commit, group_of, versions
+from rl.experiment.folders import POLICIES, Folders, copied, deciding, git_commit, group_of, versions
 from rl.experiment.state import OLDER_STATE, STATE, OptionsChanged, load_state, states
 from rl.files import check_file
 
@@ -165,16 +165,6 @@ def logdir_of(folder):
     if len(resolved.parents) < 3:
         raise UserError(f"{folder}: expected a run's folder, <logdir>/<env>/<method>/<run>")
     return resolved.parents[2]
-
-
-def copied(folder, config):
-    """The run's own copy of the environment's configuration file, or nothing."""
-    if not config.env_config_path:
-        return ""
-    copy = folder / Path(config.env_config_path).name
-    if not copy.is_file():
-        raise UserError(f"{copy}: the run's copy of the environment's file is missing")
-    return str(copy)
 
 
 def newest(config):
