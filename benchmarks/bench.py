@@ -160,11 +160,9 @@ def measure(config, warm_up, counted, evaluation, memory):
             flops = step_flops(learner, params, phases)
         evaluated = 0.0
         if evaluation:
-            from rl.evaluation.evaluate import evaluate
-
             started = time.perf_counter()
             tasks = experiment.sample_tasks(config.test_batch_size, "test", 0, streams.EVALUATE)
-            evaluate(sampler, params, tasks, experiment.test_sampling(), experiment.origin(0, streams.EVALUATE))
+            sampler.sample(params, tasks, experiment.test_sampling(), experiment.origin(0, streams.EVALUATE))
             evaluated = time.perf_counter() - started
     return {
         "sampling": statistics.median(sampling[-counted:]),
@@ -178,7 +176,7 @@ def measure(config, warm_up, counted, evaluation, memory):
 def step_flops(learner, params, phases):
     """Floating-point operations in the matrix products of one outer step."""
     total, lock = [0], threading.Lock()
-    plain_map = learner._map
+    plain_map = learner.blocks._map
 
     def in_place(shape_self, shape_a, shape_b, **_):
         return 2 * shape_a[0] * shape_a[1] * shape_b[1]
@@ -194,11 +192,11 @@ def step_flops(learner, params, phases):
 
         return plain_map(counted, items)
 
-    learner._map = counting_map
+    learner.blocks._map = counting_map
     try:
         learner.step(params, *phases.episodes)
     finally:
-        learner._map = plain_map
+        learner.blocks._map = plain_map
     return total[0]
 
 

@@ -52,8 +52,8 @@ def option(
 
 
 def default_workers():
-    """One worker for each core: the learner waits while they sample."""
-    return os.cpu_count() or 1
+    """One worker for each core: the learner waits while they sample. Processes of torchrun share a machine's cores."""
+    return max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 @dataclass(frozen=True)
@@ -123,6 +123,12 @@ class Config:
     tasks_per_group: int = option(
         5, "tasks that the policy acts on at once; changes speed, and results in the last digits", at_least=1
     )
+    tasks_per_block: int = option(
+        0,
+        "tasks whose gradients and products are added up first; a multiple of --tasks-per-group. Processes of torchrun "
+        "share out whole blocks; changes speed, and results in the last digits. 0: as many as the work is worth",
+        at_least=0,
+    )
     seed: int = option(42, "seed of everything random", at_least=0, at_most=streams.MAX_SEED, ungrouped=True)
     make_deterministic: bool = option(
         False, "accepted as published; runs are deterministic without it", flag="--make_deterministic", neutral=True
@@ -143,6 +149,11 @@ class Config:
             check_option(field, getattr(self, field.name))
         if Path(self.env_config_path).name == "config.json":
             raise UserError("--env-config-path: expected a file of another name than config.json, the run's own")
+        if self.tasks_per_block % self.tasks_per_group:
+            raise UserError(
+                f"--tasks-per-block: expected a multiple of --tasks-per-group ({self.tasks_per_group}), got "
+                f"{self.tasks_per_block}"
+            )
         if self.match_params and self.neuromodulation:
             raise UserError("--match-params: widens plain policies; expected a command without --neuromodulation")
         if any(character in self.expname for character in "/\\\0"):

@@ -25,82 +25,108 @@ import time
 import torch
 
 from rl import streams
-from rl.evaluation.evaluate import evaluate
+from rl.evaluation.evaluate import Evaluated
 from rl.evaluation.recordings import gate_curves
-from rl.experiment import resources, resume
+from rl.experiment import agreement, resources
 from rl.experiment.build import Experiment
 from rl.experiment.console import Console
 from rl.experiment.folders import Folders
 from rl.experiment.interrupts import exit_status
+from rl.experiment.team import Team
 from rl.experiment.training_run import TrainingRun
+from rl.ranks import Ranks
 
 
 def main(command_line=None):
     """Parse, train, and turn errors into one line and an exit status."""
-    return exit_status("main.py", lambda interrupts: run(*resume.choose(command_line), interrupts))
+    ranks = Ranks()
+    return exit_status("main.py", lambda interrupts: run(command_line, ranks, interrupts), ranks)
 
 
-def run(config, folders, interrupts):
-    """Make what a `Config` describes and meta-train, from the beginning or from a run's last state.
+def run(command_line, ranks, interrupts):
+    """Make what the command line describes and meta-train, from the beginning or from a run's last state.
 
     Args:
-        config: `Config`.
-        folders: the `Folders` of the run to resume, or None.
+        command_line: list of str; None: the process's own.
+        ranks: `Ranks`: rank 0 trains and writes, the others compute their share.
         interrupts: the entered `Interrupts`.
 
     Returns:
         The exit status.
     """
     torch.set_num_threads(1)
-    experiment = Experiment(config)
+    ranks.join()
+    config, folders, env_options = agreement.choose(command_line, ranks)
+    experiment = Experiment(config, env_options=env_options, ranks=ranks)
     resources.check(config, experiment.env, experiment.policy)
+    experiment.check_blocks()
     learner = experiment.learner()
     experiment.first_tasks("--meta-batch-size", config.meta_batch_size, "train", streams.TRAIN)
     experiment.first_tasks("--test-batch-size", config.test_batch_size, "test", streams.EVALUATE)
-    resumed = folders is not None
+    if ranks.rank == 0:
+        lead(experiment, learner, folders, interrupts)
+    else:
+        with Team(experiment, learner) as team:
+            team.serve()
+    ranks.leave()
+    return 0
+
+
+def lead(experiment, learner, folders, interrupts):
+    """Train, and write all that a run writes.
+
+    Args:
+        experiment: `Experiment`.
+        learner: its `MetaLearner`.
+        folders: the `Folders` of the run to resume, or None.
+        interrupts: the entered `Interrupts`.
+    """
+    config, resumed = experiment.config, folders is not None
     folders = folders or Folders.make(config)
     with folders.claimed():
         with interrupts.shield():
             training_run = TrainingRun(experiment, folders, resumed)
         with training_run, Console(config, training_run.state.iteration) as console:
             console.introduce(experiment.policy.architecture, folders)
-            train(experiment, learner, training_run, console, interrupts)
+            with Team(experiment, learner, training_run.state.counters.worker_restarts) as team:
+                train(experiment, team, training_run, console, interrupts)
         console.finish(folders)
-    return 0
 
 
-def train(experiment, learner, training_run, console, interrupts):
+def train(experiment, team, training_run, console, interrupts):
     """The algorithm: sample tasks; of each, sample episodes, adapt, and sample again; one outer step; log and save."""
     config, params = experiment.config, training_run.state.params
-    with experiment.sampler() as sampler:
-        sampler.restarts = training_run.state.counters.worker_restarts
-        for iteration in range(training_run.state.iteration, config.num_batches):
-            times = {}
-            with timed(times, "sampling"):
-                tasks = experiment.sample_tasks(config.meta_batch_size, "train", iteration, streams.TRAIN)
-                # The workers sample with θ, update φ (with MAML a copy of θ) task by task, and sample with that.
-                origin = experiment.origin(iteration, streams.TRAIN)
-                phases = sampler.sample(params, tasks, experiment.train_sampling(), origin)
-            with timed(times, "learning"):
-                # TRPO through the update: θ that lowers the surrogate loss of the episodes after it.
-                params, step = learner.step(params, *phases.episodes)
-            evaluation = None
-            if iteration % config.test_freq == 0:
-                evaluation = evaluate_on_test_tasks(experiment, sampler, params, iteration)
-            with interrupts.shield():
-                training_run.log(iteration, phases, step, times, sampler.restarts, evaluation)
-                training_run.save(iteration, params)
-            console.iteration(iteration, phases.episodes, step, times, evaluation)
-            training_run.check(console)
+    for iteration in range(training_run.state.iteration, config.num_batches):
+        times = {}
+        with timed(times, "sampling"):
+            tasks = experiment.sample_tasks(config.meta_batch_size, "train", iteration, streams.TRAIN)
+            # The workers sample with θ, update φ (with MAML a copy of θ) task by task, and sample with that.
+            origin = experiment.origin(iteration, streams.TRAIN)
+            summaries = team.sample(params, tasks, experiment.train_sampling(), origin, experiment.tasks_per_block)
+        with timed(times, "learning"):
+            # TRPO through the update: θ that lowers the surrogate loss of the episodes after it.
+            params, step = team.step(params)
+        refused = team.phases() if step.rejected_nonfinite else None
+        evaluation = None
+        if iteration % config.test_freq == 0:
+            evaluation = evaluate_on_test_tasks(experiment, team, params, iteration)
+        with interrupts.shield():
+            training_run.log(iteration, summaries, step, times, team.restarts, evaluation, refused)
+            training_run.save(iteration, params)
+        console.iteration(iteration, summaries, step, times, evaluation)
+        training_run.check(console)
 
 
-def evaluate_on_test_tasks(experiment, sampler, params, iteration):
+def evaluate_on_test_tasks(experiment, team, params, iteration):
     """Adapt to test tasks: `Evaluated`, with what the gates do on the first group of tasks."""
-    config, sampling = experiment.config, experiment.test_sampling()
+    config, sampling, times = experiment.config, experiment.test_sampling(), {}
     tasks = experiment.sample_tasks(config.test_batch_size, "test", iteration, streams.EVALUATE)
-    evaluated = evaluate(sampler, params, tasks, sampling, experiment.origin(iteration, streams.EVALUATE))
-    first_group = evaluated.phases.tasks(0, min(config.tasks_per_group, len(tasks)))
-    return evaluated._replace(gates=gate_curves(experiment.policy, params, first_group, sampling, config.seed))
+    with timed(times, "evaluation"):
+        origin = experiment.origin(iteration, streams.EVALUATE)
+        summaries = team.sample(params, tasks, sampling, origin, config.tasks_per_group)
+    first_group = team.share.phases.tasks(0, min(config.tasks_per_group, len(tasks)))
+    gates = gate_curves(experiment.policy, params, first_group, sampling, config.seed)
+    return Evaluated(tasks, summaries, times["evaluation"], gates)
 
 
 @contextlib.contextmanager

@@ -18,32 +18,39 @@ if __name__ == "__main__":
     start.program()
 
 # isort: split
+import dataclasses
 import functools
 import json
 import math
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from rl import streams, video
-from rl.config import Parser
+from rl.config import Parser, default_workers
 from rl.evaluation import recordings, report
-from rl.evaluation.evaluate import evaluate, successes
+from rl.evaluation.evaluate import Evaluated, Summary
 from rl.evaluation.task_choice import distinct
+from rl.experiment import agreement
+from rl.experiment.build import Experiment
 from rl.experiment.folders import Folders, save_policy, write_config
 from rl.experiment.interrupts import complain, exit_status
 from rl.experiment.logger import Logger
 from rl.experiment.request import METAWORLD, checked
+from rl.experiment.team import RunError, Team
 from rl.files import appearing, write_text
+from rl.ranks import Ranks
 from rl.sampling import interventions
 from rl.sampling.worker_pool import WorkerError
 
 
 def main(command_line=None):
     """Parse, evaluate, and turn errors into one line and an exit status."""
-    return exit_status("test.py", lambda _: test(parse(command_line)))
+    ranks = Ranks()
+    return exit_status("test.py", lambda _: test(parse(command_line), ranks), ranks)
 
 
 def parse(command_line=None):
@@ -79,85 +86,115 @@ def parse(command_line=None):
     return parser.parse_args(command_line)
 
 
-def test(options):
-    """Evaluate as the parsed options say; returns the exit status."""
+def test(options, ranks):
+    """Evaluate as the parsed options say, on all ranks; returns the exit status."""
     torch.set_num_threads(1)
-    request = checked(options)
+    ranks.join()
+    if ranks.rank > 0:
+        serve(options, ranks)
+        return 0
+    request = checked(options, ranks)
     experiment = request.experiment
     if options.video:
         video.check(experiment.config, options.video)
+    agreement.share(experiment)
     if not request.sampling.intervention:
         announce_activations(request)
     folder = Folders.make(experiment.config, suffix="_test").logs
     try:
-        with experiment.sampler() as sampler:
-            origin = experiment.origin(0, streams.EVALUATE)
-            evaluated = evaluate(sampler, request.params, request.tasks, request.sampling, origin)
-        measured = reported(evaluated, options.protocol)
-        write(folder, options, request, evaluated, measured)
+        origin = experiment.origin(0, streams.EVALUATE)
+        with Team(experiment) as team:
+            started = time.perf_counter()
+            team.sample(request.params, request.tasks, request.sampling, origin, experiment.config.tasks_per_group)
+            seconds = time.perf_counter() - started
+            phases = team.phases()
+        ranks.leave()
+        counted = counting(phases, options.protocol)
+        evaluated, measured = (
+            Evaluated(request.tasks, tuple(map(Summary.of, episodes)), seconds)
+            for episodes in (phases.episodes, counted)
+        )
+        write(folder, request, phases, counted)
+        write_results(folder, options, request, evaluated, measured)
     except BaseException as error:
         shutil.rmtree(folder)
-        if not isinstance(error, WorkerError):
-            raise
-        complain(f"test.py: {error}")
-        return 1
+        if isinstance(error, WorkerError):
+            raise RunError(str(error)) from None
+        raise
     if request.sampling.intervention:
         print(f"modulation {options.modulation}, context {options.context}; without them:")
         print(f"{report.table(evaluated)}\nwith them:")
     print(report.table(measured))
     print(f"evaluation:  {folder.resolve()}", flush=True)
-    return draw(folder, experiment.setting, measured, origin, options.video)
+    return draw(folder, experiment.setting, request.tasks, counted, origin, options.video)
 
 
-def reported(evaluated, protocol):
-    """The `Evaluated` whose episodes count: those under an intervention where there was one; Meta-World's protocol
+def serve(options, ranks):
+    """On another rank than 0, which alone reads and writes: sample what it asks for."""
+    config, env_options = agreement.shared(ranks)
+    config = dataclasses.replace(config, num_workers=options.num_workers or default_workers())
+    with Team(Experiment(config, env_options=env_options, ranks=ranks)) as team:
+        team.serve()
+    ranks.leave()
+
+
+def counting(phases, protocol):
+    """The `Episodes` of each phase that count: those under an intervention where there was one; Meta-World's protocol
     takes the first 3 of each task.
     """
-    episodes = evaluated.phases.intervened or evaluated.phases.episodes
+    episodes = phases.intervened or phases.episodes
     if protocol == "metaworld":
         episodes = tuple(phase.first(METAWORLD["evaluation episodes"]) for phase in episodes)
-    return evaluated._replace(phases=evaluated.phases._replace(episodes=episodes))
+    return episodes
 
 
-def write(folder, options, request, evaluated, measured):
-    """Write everything but the pictures.
+def write(folder, request, phases, counted):
+    """Write what was evaluated, and what was recorded of it.
 
     Args:
         folder: the evaluation.
-        options: as parsed.
         request: `Request`.
-        evaluated: `Evaluated` of all episodes.
-        measured: `Evaluated` of those that count.
+        phases: `Phases` of all episodes.
+        counted: the `Episodes` of each phase that count.
     """
-    experiment, episodes = request.experiment, measured.phases.episodes
-    config, policy = experiment.config, experiment.policy
+    config, policy = request.experiment.config, request.experiment.policy
     write_config(folder, config, policy, config.env_config_path)
     save_policy(folder / "policy.pt", request.params)
     write_text(folder / "tasks.json", json.dumps(request.tasks) + "\n")
-    np.save(folder / "rewards.npy", np.stack([phase.rewards for phase in episodes], axis=-1))
-    if successes(episodes[0]):
-        np.save(folder / "success_metric.npy", np.stack([phase.infos["success"] for phase in episodes], axis=-1))
-    recordings.write_episodes(folder, episodes, request.num_recorded)
-    intervention, probe = request.sampling.intervention, request.probe
+    np.save(folder / "rewards.npy", np.stack([phase.rewards for phase in counted], axis=-1))
+    if "success" in counted[0].infos:
+        np.save(folder / "success_metric.npy", np.stack([phase.infos["success"] for phase in counted], axis=-1))
+    recordings.write_episodes(folder, counted, request.num_recorded)
+    probe = request.probe
     if probe is None:
-        probe = recordings.draw_probe(config.seed, evaluated.phases, distinct(request.tasks))
+        probe = recordings.draw_probe(config.seed, phases, distinct(request.tasks))
     # Under an intervention, units would not do what the policy's own do.
-    num_recorded = 0 if intervention else request.num_recorded
-    recordings.write(
-        folder, policy, request.params, evaluated, request.sampling, config.tasks_per_group, num_recorded, probe
-    )
+    num_recorded = 0 if request.sampling.intervention else request.num_recorded
+    sampled = request.params, request.tasks, phases, request.sampling
+    recordings.write(folder, policy, *sampled, config.tasks_per_group, num_recorded, probe)
+
+
+def write_results(folder, options, request, evaluated, measured):
+    """Write the results, as JSON and for TensorBoard.
+
+    Args:
+        folder, request: as for `write`.
+        options: as parsed.
+        evaluated: `Evaluated` of all episodes.
+        measured: `Evaluated` of those that count.
+    """
     conditions = {
         "policy": str(options.policy),
         "split": options.split,
-        "seed": config.seed,
+        "seed": request.experiment.config.seed,
         "protocol": options.protocol,
         "num_tasks": len(request.tasks),
-        "episodes_per_task": episodes[0].mask.shape[2],
+        "episodes_per_task": measured.summaries[0].returns.shape[1],
         "fast_lr": list(request.sampling.learning_rates),
         "modulation": options.modulation,
         "context": options.context,
     }
-    results = report.results(conditions, measured, evaluated if intervention else None)
+    results = report.results(conditions, measured, evaluated if request.sampling.intervention else None)
     write_text(folder / "results.json", json.dumps(results, indent=2) + "\n")
     logger = Logger(folder)
     logger.evaluation(0, measured)
@@ -174,13 +211,14 @@ def announce_activations(request):
     print(f"activations.npy: {request.num_recorded} episodes a task, {size:.2f} GB", flush=True)
 
 
-def draw(folder, setting, measured, origin, num_films):
+def draw(folder, setting, tasks, episodes, origin, num_films):
     """Draw an evaluation that is written already: one that cannot be drawn stays, and the others are.
 
     Args:
         folder: the evaluation.
         setting: the `Setting` of its workers.
-        measured: its `Evaluated`.
+        tasks: list of K tasks.
+        episodes: `Episodes` of each phase.
         origin: the `Origin` of its first phase and task.
         num_films: how many tasks to film.
 
@@ -190,7 +228,6 @@ def draw(folder, setting, measured, origin, num_films):
     # Imported here alone: bad input is answered without waiting for the libraries for pictures.
     from rl.plots.adaptation import adaptation
 
-    tasks, episodes = measured.tasks, measured.phases.episodes
     pictures = {"adaptation.png": lambda place: adaptation([folder], place / "adaptation")}
     for number in video.chosen(tasks, num_films):
         pictures[f"video-task{number}.mp4"] = functools.partial(

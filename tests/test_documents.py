@@ -10,11 +10,10 @@ from rl import plot
 from rl import test as evaluation_program
 from rl.algorithm.metalearner import StepReport
 from rl.config import make_parser
-from rl.evaluation.evaluate import Evaluated
+from rl.evaluation.evaluate import Evaluated, Summary
 from rl.experiment.logger import Logger
 from rl.experiment.state import Counters
 from rl.sampling.episodes import Episodes
-from rl.sampling.rollout import Phases
 from tests.support.documents import PAGES, training_command
 from tests.support.helpers import ROOT
 
@@ -148,9 +147,9 @@ def logged_tags(tmp_path, monkeypatch):
     episodes = Episodes(np.ones((2, 3, 2, 1), np.float32), np.ones((2, 3, 2, 1), np.float32), ones, ones, told)
     report = StepReport(*[1.0 for _ in StepReport._fields])
     logger = Logger(tmp_path)
-    phases = Phases(episodes=(episodes, episodes), inner_losses=np.zeros((1, 2)), ridge_retries=0)
-    logger.training(0, phases, report, {"sampling": 1.0, "learning": 1.0}, Counters())
-    logger.evaluation(0, Evaluated([{"env_name": "push-v3"}, {"env_name": "reach-v3"}], phases, 1.0))
+    summaries = (Summary.of(episodes), Summary.of(episodes))
+    logger.training(0, summaries, report, {"sampling": 1.0, "learning": 1.0}, Counters())
+    logger.evaluation(0, Evaluated([{"env_name": "push-v3"}, {"env_name": "reach-v3"}], summaries, 1.0))
     logger.close()
     assert {"evaluation_rew/avg_rew 0", "evaluation_rew/avg_rew 1"} <= tags
     tags = {re.sub(r"(push|reach)-v3", "<class>", tag) for tag in tags}

@@ -19,12 +19,11 @@ import rl.test
 from rl.config import HERE, Config, load_config
 from rl.errors import UserError
 from rl.evaluation import report
-from rl.evaluation.evaluate import Evaluated
+from rl.evaluation.evaluate import Evaluated, Summary
 from rl.experiment import request
 from rl.experiment.build import Experiment
 from rl.experiment.folders import load_policy
 from rl.sampling.episodes import Episodes
-from rl.sampling.rollout import Phases
 from tests.support.helpers import only_run
 
 TASKS, STEPS, EPISODES, PHASES = 6, 100, 3, 3
@@ -129,7 +128,7 @@ def test_success_rates_of_classes():
     ones = np.ones(told.shape)
     phases = tuple(Episodes(ones[..., None], ones, ones, ones, {"success": values}) for values in (told, told | True))
     tasks = [{"env_name": "push-v3"}, {"env_name": "push-v3"}, {"env_name": "reach-v3"}]
-    lines = report.table(Evaluated(tasks, Phases(phases, np.zeros((1, 3)), 0), 0.0)).splitlines()
+    lines = report.table(Evaluated(tasks, tuple(map(Summary.of, phases)), 0.0)).splitlines()
     assert lines[-3] == "success rate (any step), by class, after each number of updates"
     assert [line.split() for line in lines[-2:]] == [["push-v3", "25.0%", "100.0%"], ["reach-v3", "100.0%", "100.0%"]]
 

@@ -1,20 +1,15 @@
 """The outer step: TRPO (arXiv 1502.05477) on the post-update episodes, as a function of θ through the inner update.
 
-Tasks are processed in chunks. A chunk's constants (advantages, old distribution) are made once, its derivatives are
-kept for all conjugate-gradient products, and chunks are spread over a pool of threads with one torch thread each.
-Results are added in the order of the chunks, so that every byte is independent of the number of threads.
+All that it needs of the episodes are sums over tasks (`rl.algorithm.blocks`), whoever computes them.
 """
 
 import math
-import os
-from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import torch
 
 from rl.algorithm import trpo
-from rl.algorithm.batch import distinct_rows
-from rl.algorithm.chunks import Budget, Chunk
+from rl.algorithm.blocks import Blocks, added
 from rl.algorithm.jacobians import flatten, unflatten
 
 
@@ -34,7 +29,6 @@ class StepReport(NamedTuple):
     rejected_nonfinite: bool
 
 
-WORK = 100e6  # network rows × weights of a chunk, about: 2 to 3 ms of multiplications
 NAN = float("nan")
 REJECTED = StepReport(NAN, NAN, NAN, 0.0, 0.0, 0, NAN, NAN, 0, accepted=False, rejected_nonfinite=True)
 
@@ -45,22 +39,13 @@ class MetaLearner:
     Args:
         policy: `MLPPolicy`.
         options: `rl.algorithm.chunks.Options`.
-        memory: bytes that may be kept for curvature products; what lies beyond is computed again for each.
-        rows: the most network rows (tasks × distinct observations) of a chunk; decides the last bits of the results.
-        threads: how many chunks are worked on at once; decides nothing but speed. Default: all cores.
-        dtype, device: of the computation.
+        others: keyword arguments of `rl.algorithm.blocks.Blocks`: how sums over tasks are computed.
     """
 
-    def __init__(
-        self, policy, options, memory=float("inf"), rows=2048, threads=None, dtype=torch.float32, device="cpu"
-    ):
+    def __init__(self, policy, options, **others):
         self.policy = policy
         self.options = options
-        self.memory = memory
-        self.rows = rows
-        self.dtype = dtype
-        self.device = torch.device(device)
-        self.pool = ThreadPoolExecutor(threads or os.cpu_count() or 1)
+        self.blocks = Blocks(policy, options, **others)
 
     def step(self, params, before, after):
         """One outer step.
@@ -73,48 +58,57 @@ class MetaLearner:
             (new θ, `StepReport`); θ is unchanged where no step was acceptable, or where the loss, its gradient or a
             curvature product is not finite (`REJECTED`).
         """
-        theta_old = flatten(params).to(self.device, self.dtype)
-        try:
-            chunks = self.chunks(before, after)
-        except FloatingPointError:
+        self.blocks.load(before, after)
+        return self.step_on(self.blocks, params)
+
+    def step_on(self, blocks, params):
+        """As `step`, on the episodes that `blocks` hold.
+
+        Args:
+            blocks: `Blocks`, or what answers like one for the blocks of several processes.
+            params: θ, dict of tensors.
+        """
+        theta_old = flatten(params).to(self.blocks.device, self.blocks.dtype)
+        surrogate, gradient = self._surrogate_and_gradient(blocks, theta_old)
+        if not (math.isfinite(surrogate) and torch.isfinite(gradient).all()):
+            blocks.release()
             return params, REJECTED
-        surrogate, gradient, inner_loss = self._surrogate_and_gradient(chunks, theta_old)
-        full_step, solution = self._natural_gradient_step(chunks, gradient)
-        if not all(torch.isfinite(value).all() for value in (torch.tensor(surrogate), gradient, solution.product)):
+        inner_losses, ridge_retries = blocks.notes()
+        full_step, solution = self._natural_gradient_step(blocks, gradient)
+        blocks.release()
+        if not torch.isfinite(solution.product).all():
             return params, REJECTED
-        found = self._line_search(chunks, theta_old, full_step, surrogate)
+        found = self._line_search(blocks, theta_old, full_step, surrogate)
         if found.fraction > 0:
             new = unflatten(self.policy, theta_old - found.fraction * full_step)
             params = {name: new[name].to(value.device, value.dtype).clone() for name, value in params.items()}
         report = StepReport(
             surrogate_before=surrogate,
             surrogate_after=found.loss,
-            inner_loss=inner_loss,
+            inner_loss=float(inner_losses.mean()),
             kl=found.kl,
             step_size=found.fraction,
             backtracks=found.backtracks,
             cg_residual=solution.residual,
             gradient_norm=float(gradient.norm()),
-            ridge_retries=sum(chunk.ridge_retries for chunk in chunks),
+            ridge_retries=ridge_retries,
             accepted=found.fraction > 0,
             rejected_nonfinite=False,
         )
         return params, report
 
-    def _surrogate_and_gradient(self, chunks, theta_old):
+    def _surrogate_and_gradient(self, blocks, theta_old):
         """The surrogate loss and its gradient at θ_old (equation 14 of the paper, negated; π_θ acts with φ′(θ)).
 
             L(θ) = −1/K Σₖ Σ w A π_θ(a|s) / π_θ_old(a|s),   g = ∇L(θ_old)
 
         Returns:
-            (L as a float, g [P], the mean inner loss as a float)
+            (L as a float, g [P])
         """
-        budget, num_tasks = Budget(self.memory), _num_tasks(chunks)
-        linearized = self._map(lambda chunk: chunk.linearize(theta_old, budget), chunks)
-        losses, gradients, inner_losses = zip(*linearized, strict=True)
-        return float(sum(losses)) / num_tasks, sum(gradients) / num_tasks, float(torch.cat(inner_losses).mean())
+        total = added(blocks.linearize(theta_old))
+        return float(total[0]) / blocks.num_tasks, total[1:] / blocks.num_tasks
 
-    def _natural_gradient_step(self, chunks, gradient):
+    def _natural_gradient_step(self, blocks, gradient):
         """The full step: the natural gradient, as long as the trust region allows (appendix C of the paper).
 
             s = H⁻¹ g by conjugate gradient, H = ∇² D_KL(θ_old) + damping,   β = √(2δ / sᵀ H s)
@@ -122,17 +116,15 @@ class MetaLearner:
         Returns:
             (β s [P], nan where sᵀ H s is not positive; the `trpo.Solution` for s)
         """
-        options, num_tasks = self.options, _num_tasks(chunks)
+        options = self.options
 
         def product(vector):
-            return sum(self._map(lambda chunk: chunk.product(vector), chunks)) / num_tasks + options.cg_damping * vector
+            return added(blocks.product(vector)) / blocks.num_tasks + options.cg_damping * vector
 
         solution = trpo.conjugate_gradient(product, gradient, options.cg_iters)
-        for chunk in chunks:
-            chunk.release()
         return trpo.step_length(solution.x, solution.product, options.max_kl) * solution.x, solution
 
-    def _line_search(self, chunks, theta_old, full_step, surrogate):
+    def _line_search(self, blocks, theta_old, full_step, surrogate):
         """The largest of the steps 1, ρ, ρ², … times the full one with L(θ) < L(θ_old) and D_KL(θ) < δ, both means over
         tasks.
 
@@ -141,45 +133,10 @@ class MetaLearner:
         """
         if not torch.isfinite(full_step).all():
             return trpo.LineSearch(0.0, 0, surrogate, 0.0)
-        options, num_tasks = self.options, _num_tasks(chunks)
+        options = self.options
 
         def evaluate(fraction):
-            parts = self._map(lambda chunk: chunk.evaluate(theta_old - fraction * full_step), chunks)
-            return tuple(float(sum(values)) / num_tasks for values in zip(*parts, strict=True))
+            total = added(blocks.evaluate(theta_old - fraction * full_step))
+            return tuple(float(value) / blocks.num_tasks for value in total)
 
         return trpo.line_search(evaluate, surrogate, options.max_kl, options.ls_max_steps, options.ls_backtrack_ratio)
-
-    def chunks(self, before, after):
-        """Cut the tasks into `Chunk`s."""
-        num_tasks = before.mask.shape[0]
-        size = self._chunk_size(before)
-
-        def make(start):
-            stop = min(start + size, num_tasks)
-            return Chunk(
-                self.policy,
-                before.tasks(start, stop),
-                after.tasks(start, stop),
-                self.options,
-                self.dtype,
-                self.device,
-            )
-
-        return self._map(make, range(0, num_tasks, size))
-
-    def _chunk_size(self, before):
-        """Tasks of a chunk: few enough for its activations to stay in the cache, and enough work for its overhead not
-        to matter; a function of the episodes alone.
-        """
-        num_tasks, horizon, num_episodes, size = before.observations.shape
-        first = distinct_rows(before.observations[:1].reshape(1, horizon * num_episodes, size))
-        rows = horizon * num_episodes if first is None else first[0].shape[1]
-        count = max(round(num_tasks * rows * self.policy.num_params / WORK), math.ceil(num_tasks * rows / self.rows), 1)
-        return math.ceil(num_tasks / min(count, num_tasks))
-
-    def _map(self, function, items):
-        return list(self.pool.map(function, items))
-
-
-def _num_tasks(chunks):
-    return sum(chunk.num_tasks for chunk in chunks)

@@ -20,6 +20,8 @@ class BernoulliBandit(TaskVectorEnv):
         num_arms: k.
     """
 
+    num_observations = 1
+
     def __init__(self, num_envs, num_arms):
         super().__init__(
             num_envs,

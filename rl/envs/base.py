@@ -44,6 +44,8 @@ class TaskVectorEnv(VectorEnv):
         running: bool [N], the episodes that have begun and not ended.
         elapsed: int64 [N], steps taken in the present episode.
         tasks: the present tasks, one an episode; None before the first `set_tasks` or `reset`.
+        num_observations: how many different observations there are, where they are few; else None. It decides how the
+            outer step's work is divided, and no result but for that.
 
     Args:
         num_envs: N, at least 1.
@@ -53,6 +55,7 @@ class TaskVectorEnv(VectorEnv):
     """
 
     metadata = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": []}
+    num_observations = None
 
     def __init__(self, num_envs, single_observation_space, single_action_space, horizon):
         if num_envs < 1:

@@ -17,6 +17,8 @@ class TabularMDP(TaskVectorEnv):
     r ~ N(m[s, a], 1), then s ~ P[s, a]. The observation is the state, one-hot.
     """
 
+    num_observations = NUM_STATES
+
     def __init__(self, num_envs):
         super().__init__(
             num_envs,

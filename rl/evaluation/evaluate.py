@@ -1,13 +1,67 @@
 """Returns and successes after each adaptation step."""
 
-import time
 from typing import NamedTuple
 
 import numpy as np
 
 from rl.algorithm import inner_loop
 from rl.evaluation import intervals
-from rl.sampling.rollout import Phases, update_on
+from rl.sampling.rollout import update_on
+
+
+class Summary(NamedTuple):
+    """What is logged and said of K tasks' episodes of one phase.
+
+    Attributes:
+        returns: float64 [K, E], undiscounted.
+        num_steps: int64 [K], steps taken.
+        actions: float64 [K], what was done: sums over steps of the mean over action dimensions.
+        told: what else the environment tells: "any" and "final", bool [K, E], as from `successes`; "unstable", int64
+            [K], how often a simulation was.
+    """
+
+    returns: np.ndarray
+    num_steps: np.ndarray
+    actions: np.ndarray
+    told: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, episodes):
+        """The summary of `Episodes`."""
+        mask = episodes.mask
+        actions = episodes.actions.reshape(*mask.shape, -1).mean(axis=-1, dtype=np.float64)
+        told = successes(episodes) or {}
+        if "unstable" in episodes.infos:
+            told["unstable"] = episodes.infos["unstable"].sum(axis=(1, 2), dtype=np.int64)
+        return cls(episodes.returns, np.count_nonzero(mask, axis=(1, 2)), actions.sum(axis=(1, 2)), told)
+
+    @classmethod
+    def concatenate(cls, parts):
+        """Join groups of tasks along K; what an environment tells of some tasks alone is 0 of the others."""
+        like = {name: values for part in parts for name, values in part.told.items()}
+        told = {
+            name: np.concatenate(
+                [part.told.get(name, np.zeros(part.returns.shape[: values.ndim], values.dtype)) for part in parts]
+            )
+            for name, values in like.items()
+        }
+        returns, num_steps, actions = (np.concatenate(same) for same in zip(*(part[:3] for part in parts), strict=True))
+        return cls(returns, num_steps, actions, told)
+
+    @property
+    def steps(self):
+        """The number of environment steps taken, over all episodes."""
+        return int(self.num_steps.sum())
+
+    @property
+    def mean_action(self):
+        """The mean over all steps and action dimensions of what was done."""
+        return float(self.actions.sum() / self.num_steps.sum())
+
+    @property
+    def success(self):
+        """`successes` of the episodes."""
+        return {name: self.told[name] for name in ("any", "final")} if "any" in self.told else None
 
 
 class Evaluated(NamedTuple):
@@ -15,13 +69,13 @@ class Evaluated(NamedTuple):
 
     Attributes:
         tasks: list of K tasks.
-        phases: `Phases` with U + 1 of them: what was sampled after 0, 1, 2, … updates.
+        summaries: tuple of U + 1 `Summary`: what was sampled after 0, 1, 2, … updates.
         seconds: how long that took.
         gates: `rl.evaluation.recordings.gate_curves`, where they were asked for.
     """
 
     tasks: list
-    phases: Phases
+    summaries: tuple[Summary, ...]
     seconds: float
     gates: dict = {}
 
@@ -31,24 +85,6 @@ class Mean(NamedTuple):
 
     mean: float
     half_width: float
-
-
-def evaluate(sampler, params, tasks, sampling, origin):
-    """Adapt to tasks step by step, each on fresh episodes of the policy reached.
-
-    Args:
-        sampler: `rl.sampling.worker_pool.WorkerPool`.
-        params: θ.
-        tasks: list of K tasks.
-        sampling: `rl.sampling.rollout.Sampling` with U learning rates, and an intervention to try as well, if any.
-        origin: `rl.sampling.rollout.Origin`.
-
-    Returns:
-        `Evaluated` with U + 1 phases
-    """
-    started = time.perf_counter()
-    phases = sampler.sample(params, tasks, sampling, origin)
-    return Evaluated(tasks, phases, time.perf_counter() - started)
 
 
 def mean_over_episodes(returns):

@@ -31,7 +31,7 @@ def shape(policy, num_tasks, num_steps, num_episodes, num_updates):
     return num_tasks, num_steps, num_episodes, num_updates + 1, sum(size for _, size in columns(policy))
 
 
-def write(folder, policy, params, evaluated, sampling, group_size, num_episodes, probe):
+def write(folder, policy, params, tasks, phases, sampling, group_size, num_episodes, probe):
     """Write contexts.npy (where there is a context), activations.npy with activations.json, and probe.npz.
 
     Contexts and activations are computed again from what was sampled, a few tasks at a time:
@@ -45,7 +45,8 @@ def write(folder, policy, params, evaluated, sampling, group_size, num_episodes,
         folder: where.
         policy: `MLPPolicy`.
         params: θ.
-        evaluated: `Evaluated` with θ.
+        tasks: list of K tasks.
+        phases: their `Phases`, sampled with θ.
         sampling: the `Sampling` of that.
         group_size: how many tasks are computed at once.
         num_episodes: how many episodes of each task; none writes the contexts alone.
@@ -53,7 +54,6 @@ def write(folder, policy, params, evaluated, sampling, group_size, num_episodes,
     """
     if not num_episodes and not policy.architecture.num_context_params:
         return
-    tasks, phases = evaluated.tasks, evaluated.phases
     size = shape(policy, len(tasks), phases.episodes[0].mask.shape[1], num_episodes, len(sampling.learning_rates))
     names = [name for name, _ in columns(policy)]
     contexts = np.zeros((size[0], size[3], policy.architecture.num_context_params), np.float32)

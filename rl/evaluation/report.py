@@ -3,7 +3,7 @@
 import math
 
 from rl.evaluation import intervals
-from rl.evaluation.evaluate import by_class, successes
+from rl.evaluation.evaluate import by_class
 
 
 def results(conditions, measured, normal):
@@ -11,7 +11,7 @@ def results(conditions, measured, normal):
 
     Args:
         conditions: dict of how the evaluation was made.
-        measured: the `Evaluated` whose episodes are reported.
+        measured: the `Evaluated` that is reported.
         normal: the same evaluation without the intervention; None where there is none.
     """
     return {
@@ -19,14 +19,14 @@ def results(conditions, measured, normal):
         "intervals": "95%, over tasks: Student's t for returns, Wilson's for success rates",
         "returns": returns(measured),
         **({"returns_normal": returns(normal)} if normal else {}),
-        "returns_per_task": [episodes.returns.mean(axis=1).tolist() for episodes in measured.phases.episodes],
+        "returns_per_task": [summary.returns.mean(axis=1).tolist() for summary in measured.summaries],
         **success(measured),
     }
 
 
 def returns(evaluated):
     """The mean return and its interval over tasks after each number of updates."""
-    per_task = [episodes.returns.mean(axis=1) for episodes in evaluated.phases.episodes]
+    per_task = [summary.returns.mean(axis=1) for summary in evaluated.summaries]
     return [
         {"updates": updates, "mean": float(values.mean()), "half_width_95": known(intervals.half_width(values))}
         for updates, values in enumerate(per_task)
@@ -35,7 +35,7 @@ def returns(evaluated):
 
 def success(evaluated):
     """The success rates after each number of updates, with intervals over tasks, where the environment tells them."""
-    found = [successes(episodes) for episodes in evaluated.phases.episodes]
+    found = [summary.success for summary in evaluated.summaries]
     if found[0] is None:
         return {}
     per_task = [{name: values.mean(axis=1) for name, values in success.items()} for success in found]
@@ -64,10 +64,10 @@ def known(number):
 
 def table(evaluated):
     """The returns, and where the environment tells them the success rates, as text."""
-    episodes, rates = evaluated.phases.episodes, success(evaluated)
+    rates = success(evaluated)
     kinds = {"any": "success rate (any step)", "final": "success rate (final step)"} if rates else {}
     header = ["updates      mean    95% interval over tasks", *(f"{words:<26}" for words in kinds.values())]
-    title = f"return on {len(evaluated.tasks)} tasks × {episodes[0].mask.shape[2]} episodes"
+    title = f"return on {len(evaluated.tasks)} tasks × {evaluated.summaries[0].returns.shape[1]} episodes"
     lines = [title, "   ".join(header).rstrip()]
     for updates, row in enumerate(returns(evaluated)):
         interval = "none" if row["half_width_95"] is None else f"±{row['half_width_95']:.3f}"

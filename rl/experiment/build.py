@@ -1,11 +1,14 @@
 """From a `Config` to its environment, policy, sampler and learner. main.py and test.py share it."""
 
+import os
+
 import torch
 
 from rl import envs, memory, streams
-from rl.algorithm import chunks, metalearner
+from rl.algorithm import blocks, chunks, metalearner
 from rl.errors import UserError
 from rl.policies import Architecture, make_policy, match_params
+from rl.ranks import Ranks
 from rl.sampling.rollout import Origin, Sampling
 from rl.sampling.worker_pool import Setting, WorkerPool
 
@@ -18,27 +21,33 @@ class Experiment:
     Args:
         config: `Config`.
         task_seed: of the environment's task sets; default: the run's seed.
+        env_options: the environment's, as from `rl.envs.options`; default: as the `Config` says.
+        ranks: `rl.ranks.Ranks`, which share the machine's cores, memory and GPUs; default: one process alone.
 
     Attributes:
         config: the `Config`.
+        tasks_per_block: tasks whose sums the outer step adds up first, and which one rank computes.
         env: a `TaskVectorEnv` with one episode, which draws tasks and knows the sizes.
         policy: `MLPPolicy`.
         setting: the `Setting` that the workers are told.
         learner_options: the `rl.algorithm.chunks.Options` of the outer step.
     """
 
-    def __init__(self, config, task_seed=None):
+    def __init__(self, config, task_seed=None, env_options=None, ranks=None):
         self.config = config
+        self.ranks = ranks or Ranks({})
         seed = config.seed if task_seed is None else task_seed
-        options = envs.options(config.env_name, config.env_config_path or None, seed, config.horizon or None)
-        self.env = envs.make(config.env_name, 1, **options)
+        if env_options is None:
+            env_options = envs.options(config.env_name, config.env_config_path or None, seed, config.horizon or None)
+        self.env = envs.make(config.env_name, 1, **env_options)
         self.policy = make_policy(architecture(config, self.env))
         if self.policy.num_params > MAX_PARAMS:
             raise UserError(
                 f"--hidden-size, --num-layers, --nm-size and --num-context-params make a policy of "
                 f"{self.policy.num_params:,} parameters; expected at most {MAX_PARAMS:,}"
             )
-        self.setting = Setting(config.env_name, options, self.policy.architecture)
+        self.setting = Setting(config.env_name, env_options, self.policy.architecture)
+        self.tasks_per_block = config.tasks_per_block or self._tasks_per_block()
         self.learner_options = chunks.Options(
             gamma=config.gamma,
             gae_lambda=config.tau,
@@ -59,10 +68,41 @@ class Experiment:
 
     def learner(self):
         """The outer step on the device asked for."""
-        config = self.config
-        place = device(config.device)
-        kept = config.learner_memory * memory.GIGABYTE or memory_size(place) / 2
-        return metalearner.MetaLearner(self.policy, self.learner_options, kept, device=place)
+        config, ranks = self.config, self.ranks
+        place = device(config.device, ranks.local_rank)
+        on_gpu = place.type == "cuda"
+        # A GPU is one rank's own.
+        share = memory_size(place) / (1 if on_gpu else ranks.local_size)
+        return metalearner.MetaLearner(
+            self.policy,
+            self.learner_options,
+            size=self.tasks_per_block,
+            memory=config.learner_memory * memory.GIGABYTE or share / 2,
+            threads=1 if on_gpu else max(1, (os.cpu_count() or 1) // ranks.local_size),
+            device=place,
+        )
+
+    def check_blocks(self):
+        """Find out whether every rank has something to learn from.
+
+        Raises:
+            UserError: there are more ranks than blocks of tasks.
+        """
+        config, size = self.config, self.tasks_per_block
+        count = -(-config.meta_batch_size // size)
+        if self.ranks.size > count:
+            raise UserError(
+                f"{self.ranks.size} processes for {count} block{'s' if count > 1 else ''} of {size} tasks "
+                f"(--meta-batch-size {config.meta_batch_size}); expected at most as many processes as blocks, or a "
+                f"smaller --tasks-per-block, a multiple of --tasks-per-group ({config.tasks_per_group})"
+            )
+
+    def _tasks_per_block(self):
+        """As many as the outer step's work is worth: a function of the configuration alone."""
+        config, env = self.config, self.env
+        steps = env.horizon * config.fast_batch_size
+        rows = min(steps, env.num_observations or steps)
+        return blocks.tasks_per_block(config.meta_batch_size, config.tasks_per_group, rows, self.policy.num_params)
 
     def initial_params(self):
         """θ before training, from the seed."""
@@ -133,8 +173,12 @@ def memory_size(place):
     return memory.size()
 
 
-def device(name):
+def device(name, number=0):
     """The torch device of `--device`.
+
+    Args:
+        name: the option's value.
+        number: which of the machine's GPUs.
 
     Raises:
         UserError: cuda asked for and not there.
@@ -143,4 +187,9 @@ def device(name):
         raise UserError("--device cuda: no CUDA device is available to this PyTorch; expected cpu or auto")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    if name == "cuda" and number >= torch.cuda.device_count():
+        raise UserError(
+            f"--device cuda: this machine has {torch.cuda.device_count()} GPUs, one for each process, and this is its "
+            f"process {number + 1}; expected fewer processes (--nproc-per-node), or --device cpu"
+        )
+    return torch.device(name, number if name == "cuda" else None)

@@ -8,8 +8,7 @@ import time
 from tqdm import tqdm
 
 from rl import start
-from rl.evaluation.evaluate import successes
-from rl.experiment.summary import summary
+from rl.experiment.summary import summary as run_summary
 from rl.policies import match_params
 
 
@@ -47,21 +46,21 @@ class Console:
         if config.neuromodulation and config.nm_gate == "hard":
             self.note("hard gates: their derivative is zero, so the modulators keep the weights they were drawn with")
 
-    def iteration(self, number, episodes, step, times, evaluated=None):
+    def iteration(self, number, summaries, step, times, evaluated=None):
         """Show one iteration.
 
         Args:
             number: its number, from 0.
-            episodes: `Episodes` before and after the update.
+            summaries: `Summary` of the episodes before and of those after the update.
             step: the outer step's `StepReport`.
             times: {"sampling", "learning"} -> seconds.
             evaluated: the `Evaluated` of an iteration that had an evaluation.
         """
-        before, after = (phase.returns.mean() for phase in episodes)
-        success = success_rates(episodes)
+        before, after = (summary.returns.mean() for summary in summaries)
+        success = success_rates(summaries)
         kl = step.kl
         outcome = "no step accepted" if not step.accepted else f"kl {kl:.4f}" if kl >= 5e-5 else f"kl {kl:.1e}"
-        speed = sum(phase.steps for phase in episodes) / max(times["sampling"], 1e-9)
+        speed = sum(summary.steps for summary in summaries) / max(times["sampling"], 1e-9)
         if self.bar is not None:
             rates = "success {:.0%} -> {:.0%}, ".format(*success) if success else ""
             self.bar.set_postfix_str(f"return {before:.3g} -> {after:.3g}, {rates}{outcome}, {speed:,.0f} steps/s")
@@ -76,7 +75,7 @@ class Console:
                 f"{duration(left)} left"
             )
         if evaluated:
-            self.note(evaluation_line(evaluated.phases.episodes))
+            self.note(evaluation_line(evaluated.summaries))
 
     def finish(self, folders):
         """Say where everything lies, how to evaluate the last policy, and what the logs say of the run."""
@@ -84,7 +83,7 @@ class Console:
         evaluate = shlex.join(["python", start.path_of("test.py"), str(folders.logs / "config.json"), str(policy)])
         for line in (f"logs: {folders.logs}", f"policies: {folders.saves}", f"evaluate with: {evaluate}"):
             self.note(line)
-        for line in summary(folders.logs):
+        for line in run_summary(folders.logs):
             self.note(line)
 
     def note(self, text):
@@ -102,16 +101,16 @@ class Console:
             self.bar.close()
 
 
-def evaluation_line(episodes):
-    """The mean returns, and success rates if any, of an evaluation's `Episodes` after 0, 1, 2, … updates."""
-    line = "  evaluation after 0, 1, 2, … updates: " + ", ".join(f"{phase.returns.mean():.3f}" for phase in episodes)
-    rates = success_rates(episodes)
+def evaluation_line(summaries):
+    """The mean returns, and success rates if any, of an evaluation after 0, 1, 2, … updates: a `Summary` of each."""
+    line = "  evaluation after 0, 1, 2, … updates: " + ", ".join(f"{each.returns.mean():.3f}" for each in summaries)
+    rates = success_rates(summaries)
     return line + ("; success rate (any step): " + ", ".join(f"{rate:.1%}" for rate in rates) if rates else "")
 
 
-def success_rates(episodes):
-    """The success rate (any step) of each phase's `Episodes`; None where the environment knows no success."""
-    found = [successes(phase) for phase in episodes]
+def success_rates(summaries):
+    """The success rate (any step) of each phase; None where the environment knows no success."""
+    found = [summary.success for summary in summaries]
     return tuple(success["any"].mean() for success in found) if found[0] else None
 
 

@@ -57,7 +57,7 @@ class Interrupts:
             raise Interrupted(number)
 
 
-def exit_status(program, run):
+def exit_status(program, run, ranks=None):
     """The exit status of a program: what it returns, or what stands for the error that ended it, told in one line.
 
     Bad input is 2, a file (or standard output) that cannot be read or written 1, Ctrl-C 130, SIGTERM 143, SIGHUP 129.
@@ -65,6 +65,7 @@ def exit_status(program, run):
     Args:
         program: its name, to begin the line with.
         run: function of the entered `Interrupts`.
+        ranks: `rl.ranks.Ranks`, of which one alone tells the error, where there may be several.
     """
     try:
         with Interrupts() as interrupts:
@@ -80,7 +81,9 @@ def exit_status(program, run):
     except Interrupted as interrupted:
         told, status = f"interrupted ({interrupted})", interrupted.status
     settle(sys.stdout)
-    complain(f"{program}: {told}")
+    speaks, status = ranks.speaks(status) if ranks else (True, status)
+    if speaks:
+        complain(f"{program}: {told}")
     return status
 
 

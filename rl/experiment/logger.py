@@ -12,7 +12,7 @@ from tensorboardX.proto import event_pb2, summary_pb2
 from rl.config import NEUTRAL
 from rl.errors import UserError
 from rl.evaluation import events
-from rl.evaluation.evaluate import by_class, mean_over_episodes, successes
+from rl.evaluation.evaluate import by_class, mean_over_episodes
 from rl.evaluation.events import EVENTS
 
 RETURNS = ("running_returns/before_update", "running_returns/after_update")
@@ -52,21 +52,21 @@ class Logger:
         for summary in (charts(config.num_test_steps), *hparams(config)):
             self.summary(summary)
 
-    def training(self, iteration, phases, step, times, counters):
+    def training(self, iteration, summaries, step, times, counters):
         """One iteration of meta-training.
 
         Args:
             iteration: its number.
-            phases: `Phases` before and after the update.
+            summaries: `Summary` of the episodes before and of those after the update.
             step: the outer step's `StepReport`.
             times: dict name -> seconds.
             counters: the run's `rl.experiment.state.Counters`.
         """
-        before, after = phases.episodes
-        self.scalar("policy/actions_train", mean_action(before), iteration)
-        self.scalar("policy/actions_test", mean_action(after), iteration)
-        for name, episodes in (("before_update", before), ("after_update", after)):
-            mean, half_width = mean_over_episodes(episodes.returns)
+        before, after = summaries
+        self.scalar("policy/actions_train", before.mean_action, iteration)
+        self.scalar("policy/actions_test", after.mean_action, iteration)
+        for name, summary in (("before_update", before), ("after_update", after)):
+            mean, half_width = mean_over_episodes(summary.returns)
             self.scalar(f"running_returns/{name}", mean, iteration)
             self.scalar(f"running_cfis/{name}", half_width, iteration)
         self.scalar("loss/inner_rl", step.inner_loss, iteration)
@@ -78,8 +78,8 @@ class Logger:
         self.scalar("trpo/rejected_nonfinite", counters.rejected_nonfinite, iteration)
         self.scalar("baseline/ridge_retries", step.ridge_retries, iteration)
         self.scalar("sampler/worker_restarts", counters.worker_restarts, iteration)
-        if "unstable" in before.infos:
-            unstable = sum(int(episodes.infos["unstable"].sum()) for episodes in phases.episodes)
+        if "unstable" in before.told:
+            unstable = sum(summary.told["unstable"].sum() for summary in summaries)
             self.scalar("env/unstable_episodes", unstable, iteration)
         for name, seconds in times.items():
             self.scalar(f"time/{name}", seconds, iteration)
@@ -88,11 +88,11 @@ class Logger:
 
     def evaluation(self, iteration, evaluated):
         """One evaluation: the mean return, and where there is one the success rate, after each number of updates."""
-        for updates, episodes in enumerate(evaluated.phases.episodes):
-            mean, half_width = mean_over_episodes(episodes.returns)
+        for updates, summary in enumerate(evaluated.summaries):
+            mean, half_width = mean_over_episodes(summary.returns)
             self.scalar(f"evaluation_rew/avg_rew {updates}", mean, iteration)
             self.scalar(f"evaluation_cfi/avg_rew {updates}", half_width, iteration)
-            success = successes(episodes)
+            success = summary.success
             if success is not None:
                 for name, values in success.items():
                     self.scalar(f"evaluation_success/{name} {updates}", values.mean(), iteration)
@@ -181,9 +181,3 @@ def set_aside(path):
         number += 1
     os.replace(path, aside)
     print(f"warning: {path}: the run's state does not know this file; it is now {aside.name}", file=sys.stderr)
-
-
-def mean_action(episodes):
-    """The mean over all valid steps (and action dimensions) of what was done."""
-    mask = episodes.mask.reshape(episodes.mask.shape + (1,) * (episodes.actions.ndim - 3))
-    return float((episodes.actions * mask).mean() / mask.mean())

@@ -45,8 +45,12 @@ class Request(NamedTuple):
     probe: np.ndarray | None
 
 
-def checked(options):
+def checked(options, ranks):
     """The `Request` that the parsed options make.
+
+    Args:
+        options: as parsed.
+        ranks: `rl.ranks.Ranks`, joined; this is rank 0.
 
     Raises:
         UserError: whatever is wrong with it, before anything is written.
@@ -56,7 +60,7 @@ def checked(options):
     available = METAWORLD["evaluation episodes"] if options.protocol == "metaworld" else config.fast_batch_size
     num_recorded = recorded_episodes(options.activations, available)
     # Task sets drawn once for a run stay those of the run: another seed's test goals may have been trained on.
-    experiment = Experiment(config, run.seed)
+    experiment = Experiment(config, run.seed, ranks=ranks)
     policy, intervention = experiment.policy, asked_intervention(options, config.seed)
     resources.check(config, experiment.env, policy, "--num-tasks", training=False, interventions=bool(intervention))
     tasks = experiment.first_tasks("--num-tasks", config.test_batch_size, options.split, streams.EVALUATE)

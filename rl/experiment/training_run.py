@@ -11,16 +11,11 @@ from rl.experiment.folders import deciding, extend_config, save_policy, write_co
 from rl.experiment.interrupts import complain
 from rl.experiment.state import Counters, State, save_flight_record, save_state
 from rl.experiment.summary import MANY_UNACCEPTED, unaccepted
+from rl.experiment.team import RunError
 from rl.sampling.worker_pool import WorkerError
 
 MAX_REJECTED_IN_A_ROW = 10
 MAX_FLIGHT_RECORDS = 3
-
-
-class RunError(UserError):
-    """A run cannot go on; its state is saved."""
-
-    status = 1
 
 
 class TrainingRun:
@@ -59,23 +54,24 @@ class TrainingRun:
         self._stands_still = False
         save_state(folders.saves, self.state)
 
-    def log(self, iteration, phases, step, times, restarts, evaluation=None):
+    def log(self, iteration, summaries, step, times, restarts, evaluation=None, refused=None):
         """Log an iteration; an outer step that met numbers that are not finite is recorded for study.
 
         Args:
             iteration: its number.
-            phases: `Phases` before and after the update.
+            summaries: `Summary` of the episodes before and of those after the update.
             step: the outer step's `StepReport`.
             times: {"sampling", "learning"} -> seconds.
             restarts: of workers, in the whole run.
             evaluation: the `Evaluated` of an iteration that had one.
+            refused: `Phases` that the outer step met numbers on that are not finite.
         """
         self.folders.check()
         counters = self.state.counters.after(step, restarts)
         self._stands_still = self.state.counters.longest_idle < MANY_UNACCEPTED <= counters.longest_idle
-        if step.rejected_nonfinite and counters.flight_records <= MAX_FLIGHT_RECORDS:
-            self._record_flight(iteration, phases.episodes)
-        self.logger.training(iteration, phases, step, times, counters)
+        if refused and counters.flight_records <= MAX_FLIGHT_RECORDS:
+            self._record_flight(iteration, refused.episodes)
+        self.logger.training(iteration, summaries, step, times, counters)
         if evaluation:
             self.logger.evaluation(iteration, evaluation)
         self.state = dataclasses.replace(self.state, counters=counters)

@@ -95,7 +95,7 @@ def test_memory_changes_no_bit(adaptation):
     size = one.kept.jacobian.nbytes
     # Room for all five chunks, for two of them (any two), for none.
     steps = [
-        MetaLearner(policy, OPTIONS, memory, rows=1, threads=threads, dtype=DOUBLE).step(params, before, after)
+        MetaLearner(policy, OPTIONS, memory=memory, rows=1, threads=threads, dtype=DOUBLE).step(params, before, after)
         for memory, threads in ((float("inf"), 1), (2 * size, 1), (2 * size, 3), (0, 2))
     ]
     for new, report in steps[1:]:
@@ -104,9 +104,11 @@ def test_memory_changes_no_bit(adaptation):
 
 
 def test_chunks_cover_the_tasks_in_order():
-    policy, _, before, after = made_up(num_tasks=7)
+    policy, params, before, after = made_up(num_tasks=7)
     for rows, sizes in ((1, [1] * 7), (48, [2, 2, 2, 1]), (10**6, [7])):
-        chunks = MetaLearner(policy, OPTIONS, rows=rows, dtype=DOUBLE).chunks(before, after)
+        learner = MetaLearner(policy, OPTIONS, rows=rows, dtype=DOUBLE)
+        learner.step(params, before, after)
+        chunks = learner.blocks.chunks
         assert [chunk.before.weights.shape[0] for chunk in chunks] == sizes
         found = torch.cat([chunk.after.actions for chunk in chunks])
         assert torch.equal(found, torch.from_numpy(after.actions).flatten(1, 2))

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from rl.config import Config
-from rl.evaluation.evaluate import Evaluated
+from rl.evaluation.evaluate import Evaluated, Summary
 from rl.experiment import console
 from rl.experiment.summary import summary
 from tests.support.helpers import only_run
@@ -20,11 +20,10 @@ TIMES = {"sampling": 2.0, "learning": 1.0}
 
 
 def phase(mean, rate=None):
-    """What the console looks at of `Episodes`: the mean return, 2500 steps, and successes in some of 8 episodes."""
-    infos, ones = {}, np.ones((1, 1, 8))
-    if rate is not None:
-        infos = {"success": np.arange(8).reshape(1, 1, 8) < 8 * rate}
-    return SimpleNamespace(returns=np.full((1, 8), mean), steps=2500, infos=infos, mask=ones)
+    """A `Summary`: the mean return, 2500 steps, and successes in some of 8 episodes."""
+    success = np.arange(8).reshape(1, 8) < 8 * (rate or 0)
+    told = {} if rate is None else {"any": success, "final": success}
+    return Summary(np.full((1, 8), mean), np.array([2500]), np.zeros(1), told)
 
 
 def step(kl):
@@ -55,7 +54,7 @@ def test_no_step_is_told_from_a_small_one(kl, words):
 def test_a_bar_on_a_terminal_unless_quiet():
     terminal = Terminal()
     with console.Console(Config(num_batches=4), stream=terminal) as told:
-        evaluation = Evaluated([], SimpleNamespace(episodes=[phase(-3.0), phase(-2.0)]), 0.0)
+        evaluation = Evaluated([], (phase(-3.0), phase(-2.0)), 0.0)
         told.iteration(0, (phase(-3.0, 0.125), phase(-1.5, 0.5)), step(0.01), TIMES, evaluation)
     assert "return -3 -> -1.5, success 12% -> 50%, kl 0.0100, 2,500 steps/s" in terminal.getvalue()
     assert "  evaluation after 0, 1, 2, … updates: -3.000, -2.000\n" in terminal.getvalue()

@@ -11,7 +11,6 @@ from PIL import Image, ImageSequence
 from rl import envs, streams, video
 from rl.config import Config
 from rl.errors import UserError
-from rl.evaluation.evaluate import evaluate
 from rl.experiment.build import Experiment
 from rl.test import main
 from rl.video import drawings, film, opengl, replay
@@ -29,7 +28,7 @@ def evaluated(num_test_steps=1, **options):
     tasks = experiment.sample_tasks(4, "test", 0, streams.EVALUATE)
     origin = experiment.origin(0, streams.EVALUATE)
     sampler = InProcessSampler(experiment.setting)
-    phases = evaluate(sampler, experiment.initial_params(), tasks, experiment.test_sampling(), origin).phases
+    phases = sampler.sample(experiment.initial_params(), tasks, experiment.test_sampling(), origin)
     return experiment, tasks, phases.episodes, origin
 
 

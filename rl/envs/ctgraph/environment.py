@@ -58,6 +58,8 @@ class CTGraph(TaskVectorEnv):
             single_action_space=Discrete(config.branching + 1),
             horizon=config.horizon,
         )
+        if config.noise == 0:
+            self.num_observations = len(self.images) * config.num_images  # and leaves, which show their rewards
         self.num_leaves = config.num_leaves
         self.first_leaf = config.num_decisions
         self.next_states = _next_states()

@@ -1,0 +1,120 @@
+"""All ranks of a run compute the same thing, or none does."""
+
+import dataclasses
+import hashlib
+import importlib.util
+import socket
+from pathlib import Path
+
+from rl import envs
+from rl.config import NEUTRAL, Config, flag_of, parse_given
+from rl.errors import UserError
+from rl.experiment import resume
+from rl.experiment.folders import versions
+
+PACKAGE = Path(__file__).resolve().parents[1]
+
+
+def choose(command_line, ranks):
+    """Read main.py's command line on all ranks. What rank 0 makes of it holds; the others need none of its files.
+
+    Args:
+        command_line: list of str; None: the process's own.
+        ranks: `rl.ranks.Ranks`, joined.
+
+    Returns:
+        (`Config`, the `Folders` of the run to resume on rank 0, else None; the environment's options)
+
+    Raises:
+        UserError: as `resume.choose`; or the ranks have other options, code, packages or files than rank 0.
+    """
+    if ranks.size == 1:
+        config, folders = resume.choose(command_line)
+        return config, folders, None
+    given, resumed = parse_given(command_line)
+    compare(ranks, of_options(given, resumed) | of_code())
+    config = folders = options = None
+    if ranks.rank == 0:
+        config, folders = resume.choose(command_line)
+        options = envs.options(config.env_name, config.env_config_path or None, config.seed, config.horizon or None)
+    config, options = _told(ranks, config, options)
+    if ranks.rank > 0:
+        # How and where it computes, a rank decides for itself.
+        own = Config(**given)
+        config = dataclasses.replace(config, **{name: getattr(own, name) for name in NEUTRAL})
+    return config, folders, options
+
+
+def share(experiment):
+    """On rank 0: have the others build the same `Experiment`.
+
+    Raises:
+        UserError: their code, packages or environment are not those of rank 0.
+    """
+    if experiment.ranks.size == 1:
+        return
+    compare(experiment.ranks, of_code())
+    _told(experiment.ranks, experiment.config, experiment.setting.env_options)
+
+
+def shared(ranks):
+    """On other ranks: (`Config`, the environment's options) of rank 0's experiment."""
+    compare(ranks, of_code())
+    return _told(ranks)
+
+
+def _told(ranks, config=None, options=None):
+    """(`Config`, the environment's options) of rank 0, once all have the same environment."""
+    (config, options), _ = ranks.broadcast((config, options))
+    compare(ranks, of_environment(config.env_name))
+    return config, options
+
+
+def compare(ranks, facts):
+    """Find out whether all ranks have the same facts.
+
+    Args:
+        ranks: `rl.ranks.Ranks`, joined.
+        facts: name -> value of this rank.
+
+    Raises:
+        UserError: on rank 0, naming the first rank that differs, its machine, and how.
+    """
+    found = ranks.gather((socket.gethostname(), facts))
+    for rank, (machine, theirs) in enumerate(found or ()):
+        differences = [
+            f"{name} {theirs.get(name, 'none')}, rank 0 has {facts.get(name, 'none')}"
+            for name in sorted(facts.keys() | theirs.keys())
+            if facts.get(name) != theirs.get(name)
+        ]
+        if differences:
+            raise UserError(f"rank {rank} on {machine} differs from rank 0: {'; '.join(differences)}")
+
+
+def of_options(given, resumed):
+    """The options on a command line that decide a result; of the environment's file the content."""
+    fields = Config.__dataclass_fields__
+    facts = {flag_of(fields[name]): value for name, value in given.items() if name not in NEUTRAL}
+    path = facts.pop("--env-config-path", None)
+    if path:
+        facts["--env-config-path, a file of SHA-256"] = hashlib.sha256(resume.content(path)).hexdigest()[:12]
+    if resumed is not None:
+        facts["--resume"] = resumed
+    return facts
+
+
+def of_code():
+    """The versions of the packages, and this code by its content."""
+    digest = hashlib.sha256()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        digest.update(str(path.relative_to(PACKAGE)).encode() + path.read_bytes())
+    return versions() | {"code of SHA-256": digest.hexdigest()[:12]}
+
+
+def of_environment(name):
+    """A user's own environment by the content of its module."""
+    module, colon, _ = name.partition(":")
+    if not colon:
+        return {}
+    origin = importlib.util.find_spec(module).origin
+    return {f"{module} of SHA-256": hashlib.sha256(Path(origin).read_bytes()).hexdigest()[:12]}

@@ -1,0 +1,234 @@
+"""The processes of a run that torchrun starts, its ranks: how they meet, what they tell each other, how they end.
+
+    torchrun --standalone --nproc-per-node 2 main.py <the usual options>
+
+Rank 0 leads: it says what is to be done, the others do it too and send what they found. A process that torchrun did not
+start is rank 0 of 1, and nothing here costs it anything.
+"""
+
+import os
+import pickle
+import queue
+import sys
+import threading
+import time
+from concurrent.futures import Future
+from datetime import timedelta
+
+import torch
+
+from rl.errors import UserError
+
+PATIENCE = timedelta(days=7)  # of a message: a rank that hangs or is gone is torchrun's to notice
+MEETING = timedelta(minutes=10)  # until all ranks are there
+
+
+class RankLost(UserError):
+    """Another rank of the run is gone."""
+
+    status = 1
+
+
+class Ranks:
+    """This process among those of the run.
+
+    Args:
+        environment: where torchrun's variables are.
+
+    Attributes:
+        rank, size: its number, and how many there are.
+        local_rank, local_size: the same among those of its machine.
+        seconds: spent in messages so far, waiting for the others included.
+        received: bytes of the messages that have come from other ranks so far.
+    """
+
+    def __init__(self, environment=os.environ):
+        names = ("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1)
+        self.rank, self.size, self.local_rank, self.local_size = (int(environment.get(*name)) for name in names)
+        self.seconds, self.received = 0.0, 0
+        self._store = None
+        self._vectors = None  # the process group that sends vectors; None: the same as for all else
+
+    def join(self):
+        """Meet the other ranks.
+
+        Raises:
+            RankLost: they cannot be reached.
+        """
+        if self.size == 1:
+            return
+        # Imported here alone: one process does without.
+        import torch.distributed as dist
+
+        self._dist = dist
+        if self.rank > 0:
+            # Rank 0 speaks for all; errors have a stream of their own.
+            sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        if self.size == self.local_size and sys.platform == "linux":
+            # On one machine the loopback interface reaches all, whatever the machine's name stands for.
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        try:
+            store, _, _ = next(dist.rendezvous("env://", timeout=MEETING))
+            self._store = dist.PrefixStore("neuromodulated-cavia", store)
+            dist.init_process_group("gloo", store=self._store, rank=self.rank, world_size=self.size, timeout=PATIENCE)
+        except (RuntimeError, ValueError, OSError) as error:
+            raise RankLost(f"rank {self.rank} of {self.size} cannot meet the others: {_first_line(error)}") from None
+        self._orders = queue.SimpleQueue()
+        threading.Thread(target=self._communicate, daemon=True).start()
+
+    def use(self, device, dtype=torch.float32):
+        """Send vectors from a device to the same kind of device: NCCL between GPUs.
+
+        Args:
+            device, dtype: of all vectors.
+        """
+        self.device, self.dtype = torch.device(device), dtype
+        if self.size > 1 and self.device.type == "cuda":
+            self._vectors = self._dist.new_group(backend="nccl", timeout=PATIENCE)
+
+    def leave(self):
+        """Part from the others, all in agreement."""
+        if self.size > 1:
+            self._dist.destroy_process_group()
+
+    def broadcast(self, value=None, vector=None):
+        """Tell all ranks what rank 0 gives.
+
+        Args:
+            value: anything that can be pickled; of rank 0.
+            vector: a tensor [P], or None; of rank 0.
+
+        Returns:
+            (value, vector) of rank 0
+
+        Raises:
+            RankLost: a rank is gone.
+        """
+        if self.size == 1:
+            return value, vector
+        return self._wait(lambda: self._broadcast(value, vector))
+
+    def gather(self, value):
+        """Bring the values of all ranks to rank 0: a list in the order of the ranks there, None elsewhere.
+
+        Raises:
+            RankLost: a rank is gone.
+        """
+        if self.size == 1:
+            return [value]
+        return self._wait(lambda: self._gather(value))
+
+    def gather_rows(self, rows, counts):
+        """Bring rows of all ranks to rank 0.
+
+        Args:
+            rows: tensor [B, X] of this rank.
+            counts: B of every rank.
+
+        Returns:
+            tensor [sum of B, X] at rank 0, in the order of the ranks; None elsewhere
+
+        Raises:
+            RankLost: a rank is gone.
+        """
+        if self.size == 1:
+            return rows
+        return self._wait(lambda: self._gather_rows(rows, counts))
+
+    def speaks(self, status):
+        """Of several ranks that end with an error, the first one says why, and all end with its status.
+
+        Args:
+            status: this rank's own exit status.
+
+        Returns:
+            (whether this rank is to say why it ends, the status to end with)
+        """
+        if self._store is None:
+            return True, status
+        try:
+            if self._store.add("errors", 1) == 1:
+                self._store.set("status", str(status))
+                return True, status
+            self._store.wait(["status"], timedelta(seconds=10))
+            return False, int(self._store.get("status"))
+        except RuntimeError:  # torchrun, which keeps the store, is gone
+            return self.rank == 0, status
+
+    def _communicate(self):
+        """The thread of all messages: signals reach the main one while it waits."""
+        while True:
+            operation, done = self._orders.get()
+            try:
+                done.set_result(operation())
+            except BaseException as error:
+                done.set_exception(error)
+
+    def _wait(self, operation):
+        started, done = time.perf_counter(), Future()
+        self._orders.put((operation, done))
+        try:
+            return done.result()
+        except RuntimeError as error:
+            raise RankLost(f"rank {self.rank} has lost the others: {_first_line(error)}") from None
+        finally:
+            self.seconds += time.perf_counter() - started
+
+    def _broadcast(self, value, vector):
+        payload = _packed(value)
+        sizes = torch.tensor([len(payload), -1 if vector is None else len(vector)])
+        self._dist.broadcast(sizes, 0)
+        length, vector_length = sizes.tolist()
+        if self.rank > 0:
+            payload = torch.empty(length, dtype=torch.uint8)
+            vector = None if vector_length < 0 else torch.empty(vector_length, dtype=self.dtype, device=self.device)
+        self._dist.broadcast(payload, 0)
+        if vector is not None:
+            self._dist.broadcast(vector, 0, group=self._vectors)
+        if self.rank > 0:
+            value = _unpacked(payload)
+            self.received += length + (0 if vector is None else vector.nbytes)
+        return value, vector
+
+    def _gather(self, value):
+        if self.rank > 0:
+            payload = _packed(value)
+            self._dist.send(torch.tensor([len(payload)]), 0)
+            self._dist.send(payload, 0)
+            return None
+        found = [value]
+        for rank in range(1, self.size):
+            self._dist.recv(size := torch.zeros(1, dtype=torch.int64), rank)
+            self._dist.recv(payload := torch.empty(int(size), dtype=torch.uint8), rank)
+            found.append(_unpacked(payload))
+            self.received += int(size)
+        return found
+
+    def _gather_rows(self, rows, counts):
+        if self.rank > 0:
+            self._dist.send(rows.contiguous(), 0, group=self._vectors)
+            return None
+        found = rows.new_empty(sum(counts), rows.shape[1])
+        parts = found.split(list(counts))
+        parts[0].copy_(rows)
+        for rank in range(1, self.size):
+            self._dist.recv(parts[rank], rank, group=self._vectors)
+            self.received += parts[rank].nbytes
+        return found
+
+
+def share(count, rank, size):
+    """Which of `count` things, dealt in order, are a rank's: (start, stop). Of few, the first ranks have one each."""
+    return -(-count * rank // size), -(-count * (rank + 1) // size)
+
+
+def _packed(value):
+    return torch.frombuffer(bytearray(pickle.dumps(value, protocol=pickle.HIGHEST_PROTOCOL)), dtype=torch.uint8)
+
+
+def _unpacked(payload):
+    return pickle.loads(payload.numpy().data)
+
+
+def _first_line(error):
+    return str(error).strip().partition("\n")[0] or type(error).__name__
