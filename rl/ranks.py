@@ -6,9 +6,13 @@ Rank 0 leads: it says what is to be done, the others do it too and send what the
 start is rank 0 of 1, and nothing here costs it anything.
 """
 
+import contextlib
+import ctypes
 import os
 import pickle
 import queue
+import re
+import signal
 import sys
 import threading
 import time
@@ -61,6 +65,9 @@ class Ranks:
         import torch.distributed as dist
 
         self._dist = dist
+        if sys.platform == "linux":
+            set_parent_death_signal = 1  # sys/prctl.h
+            ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)  # without torchrun a rank is an orphan
         if self.rank > 0:
             # Rank 0 speaks for all; errors have a stream of their own.
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115
@@ -72,7 +79,11 @@ class Ranks:
             self._store = dist.PrefixStore("neuromodulated-cavia", store)
             dist.init_process_group("gloo", store=self._store, rank=self.rank, world_size=self.size, timeout=PATIENCE)
         except (RuntimeError, ValueError, OSError) as error:
-            raise RankLost(f"rank {self.rank} of {self.size} cannot meet the others: {_first_line(error)}") from None
+            place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+            raise RankLost(
+                f"rank {self.rank} of {self.size} cannot meet the others at {place}: {_reason(error)}; expected a free "
+                "port that all machines reach"
+            ) from None
         self._orders = queue.SimpleQueue()
         threading.Thread(target=self._communicate, daemon=True).start()
 
@@ -135,6 +146,14 @@ class Ranks:
             return rows
         return self._wait(lambda: self._gather_rows(rows, counts))
 
+    def end(self, status):
+        """End the process, where others are at work too: at once, for messages under way would hold it up."""
+        if self.size > 1:
+            for stream in (sys.stdout, sys.stderr):
+                with contextlib.suppress(OSError):
+                    stream.flush()
+            os._exit(status)
+
     def speaks(self, status):
         """Of several ranks that end with an error, the first one says why, and all end with its status.
 
@@ -170,7 +189,7 @@ class Ranks:
         try:
             return done.result()
         except RuntimeError as error:
-            raise RankLost(f"rank {self.rank} has lost the others: {_first_line(error)}") from None
+            raise RankLost(f"rank {self.rank} has lost the others: {_reason(error)}") from None
         finally:
             self.seconds += time.perf_counter() - started
 
@@ -230,5 +249,6 @@ def _unpacked(payload):
     return pickle.loads(payload.numpy().data)
 
 
-def _first_line(error):
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+def _reason(error):
+    """An error of torch's in its own first words, without the places in its source."""
+    return re.sub(r"^(\[[^]]*\] *)+", "", str(error)).partition("\n")[0].partition(". ")[0] or type(error).__name__

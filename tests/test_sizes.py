@@ -77,7 +77,7 @@ def meta_world(*_):
     """What `estimate` looks at of a Meta-World environment, which takes long to make."""
     return SimpleNamespace(
         single_observation_space=Box(-1, 1, (39,), np.float32), single_action_space=Box(-1, 1, (4,), np.float32),
-        horizon=200,
+        horizon=200, num_observations=None,
     )  # fmt: skip
 
 

@@ -83,16 +83,17 @@ class Program:
         folder: where its output is kept.
         line: its options.
         command: instead of `python main.py`, with all options.
+        environment: further variables.
     """
 
-    def __init__(self, folder, *line, command=None):
+    def __init__(self, folder, *line, command=None, **environment):
         self.marker = uuid.uuid4().hex
         self.paths = [folder / f"{self.marker}.{name}" for name in ("out", "err")]
         with self.paths[0].open("wb") as out, self.paths[1].open("wb") as err:
             self.process = subprocess.Popen(
                 command or [sys.executable, "main.py", *line],
                 cwd=ROOT / "rl",
-                env=os.environ | {"MARKER": self.marker},
+                env=os.environ | {"MARKER": self.marker} | environment,
                 start_new_session=True,
                 stdout=out,
                 stderr=err,

@@ -33,6 +33,8 @@ def choose(command_line, ranks):
         return config, folders, None
     given, resumed = parse_given(command_line)
     compare(ranks, of_options(given, resumed) | of_code())
+    if resumed == "auto":
+        check_logs(ranks, Config(**given))
     config = folders = options = None
     if ranks.rank == 0:
         config, folders = resume.choose(command_line)
@@ -43,6 +45,24 @@ def choose(command_line, ranks):
         own = Config(**given)
         config = dataclasses.replace(config, **{name: getattr(own, name) for name in NEUTRAL})
     return config, folders, options
+
+
+def check_logs(ranks, config):
+    """Find out whether rank 0 is where the run to go on with lies: a job that is started anew may have put another
+    machine first.
+
+    Raises:
+        UserError: it lies elsewhere; nothing begins anew because of that.
+    """
+    folder = resume.newest(config)
+    found = ranks.gather((socket.gethostname(), folder and str(folder)))
+    for rank, (machine, theirs) in enumerate(found or ()):
+        if theirs and not folder:
+            raise UserError(
+                f"--resume auto: the run to go on with, {theirs}, is on {machine}, which is rank {rank}, and rank 0 "
+                "has none; expected --logdir and --savedir on a file system that all machines share, or the same "
+                "machine first"
+            )
 
 
 def share(experiment):

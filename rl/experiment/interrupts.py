@@ -84,6 +84,8 @@ def exit_status(program, run, ranks=None):
     speaks, status = ranks.speaks(status) if ranks else (True, status)
     if speaks:
         complain(f"{program}: {told}")
+    if ranks:
+        ranks.end(status)
     return status
 
 

@@ -40,11 +40,14 @@ class InProcessSampler:
             groups.append(meta_rollout(env, self.policy, params, group, sampling, first))
         return Phases.concatenate(groups)
 
+    def close(self):
+        """As `rl.sampling.worker_pool.WorkerPool.close`."""
+
     def __enter__(self):
         return self
 
     def __exit__(self, *_):
-        pass
+        self.close()
 
 
 def assert_same_phases(left, right):

@@ -1,0 +1,57 @@
+"""Runs of main.py and test.py in several ranks, on the loopback interface, without torchrun's own processes."""
+
+import sys
+
+import torch.distributed as dist
+
+from tests.torture import Program
+
+
+class RankPrograms:
+    """The ranks of one run. The store that they meet at is this process's, as it is torchrun's otherwise.
+
+    Args:
+        folder: where their output is kept.
+        lines: the options of each rank.
+        program: which one.
+        environment: further variables.
+    """
+
+    def __init__(self, folder, lines, program="main.py", environment=None):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        self.programs = [
+            Program(
+                folder,
+                command=[sys.executable, program, *line],
+                RANK=str(rank),
+                WORLD_SIZE=str(len(lines)),
+                LOCAL_RANK=str(rank),
+                LOCAL_WORLD_SIZE=str(len(lines)),
+                MASTER_ADDR="127.0.0.1",
+                MASTER_PORT=str(self.store.port),
+                TORCHELASTIC_USE_AGENT_STORE="True",
+                GLOO_SOCKET_IFNAME="lo",
+                **environment or {},
+            )
+            for rank, line in enumerate(lines)
+        ]
+
+    def finish(self):
+        """Wait for the end of all, and of all their processes; their exit statuses."""
+        return [program.finish() for program in self.programs]
+
+    @property
+    def told(self):
+        """What main.py or test.py complained of, of all ranks, without how to resume."""
+        return [
+            line
+            for program in self.programs
+            for line in program.errors.splitlines()
+            if line and not line.startswith("resume with: ")
+        ]
+
+
+def torchrun(*options):
+    """The command that starts a program in ranks on this machine."""
+    return [sys.executable, "-m", "torch.distributed.run", *options]
