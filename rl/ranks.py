@@ -16,6 +16,7 @@ import signal
 import sys
 import threading
 import time
+import uuid
 from concurrent.futures import Future
 from datetime import timedelta
 
@@ -74,18 +75,16 @@ class Ranks:
         if self.size == self.local_size and sys.platform == "linux":
             # On one machine the loopback interface reaches all, whatever the machine's name stands for.
             os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
+        self._orders = queue.SimpleQueue()
+        threading.Thread(target=self._communicate, daemon=True).start()
         try:
-            store, _, _ = next(dist.rendezvous("env://", timeout=MEETING))
-            self._store = dist.PrefixStore("neuromodulated-cavia", store)
-            dist.init_process_group("gloo", store=self._store, rank=self.rank, world_size=self.size, timeout=PATIENCE)
+            self._aside(self._meet)
         except (RuntimeError, ValueError, OSError) as error:
             place = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
             raise RankLost(
                 f"rank {self.rank} of {self.size} cannot meet the others at {place}: {_reason(error)}; expected a free "
                 "port that all machines reach"
             ) from None
-        self._orders = queue.SimpleQueue()
-        threading.Thread(target=self._communicate, daemon=True).start()
 
     def use(self, device, dtype=torch.float32):
         """Send vectors from a device to the same kind of device: NCCL between GPUs.
@@ -174,6 +173,37 @@ class Ranks:
         except RuntimeError:  # torchrun, which keeps the store, is gone
             return self.rank == 0, status
 
+    def _meet(self):
+        store, _, _ = next(self._dist.rendezvous("env://", timeout=MEETING))
+        # torchrun keeps one store for all that it starts, and in it lie the addresses of ranks that are gone.
+        self._store = self._dist.PrefixStore(f"neuromodulated-cavia/{self._agreed(store)}", store)
+        self._dist.init_process_group("gloo", store=self._store, rank=self.rank, world_size=self.size, timeout=PATIENCE)
+
+    def _agreed(self, store):
+        """A name that these ranks alone have agreed on, whatever the store holds of earlier ones.
+
+        Every rank puts down a token of its own. Rank 0 proposes a name to the tokens that it finds, a rank whose token
+        is among them accepts, and once all have, the name holds.
+        """
+        own, begun = uuid.uuid4().hex, time.monotonic()
+        store.set(f"token/{self.rank}", own)
+        tokens, name = None, ""
+        while time.monotonic() < begun + MEETING.total_seconds():
+            keys = [f"token/{rank}" for rank in range(self.size)]
+            if self.rank == 0 and store.check(keys) and (found := [store.get(key) for key in keys]) != tokens:
+                tokens, name = found, uuid.uuid4().hex
+                store.set("proposal", pickle.dumps((name, tokens)))
+            if self.rank > 0 and store.check(["proposal"]):
+                name, tokens = pickle.loads(store.get("proposal"))
+            if tokens and tokens[self.rank] == own.encode():
+                store.set(f"{name}/accepted/{self.rank}", "")
+                if self.rank == 0 and store.check([f"{name}/accepted/{rank}" for rank in range(self.size)]):
+                    store.set(f"{name}/holds", "")
+                if store.check([f"{name}/holds"]):
+                    return name
+            time.sleep(0.02)
+        raise RuntimeError(f"not all of them came within {MEETING}")
+
     def _communicate(self):
         """The thread of all messages: signals reach the main one while it waits."""
         while True:
@@ -183,11 +213,16 @@ class Ranks:
             except BaseException as error:
                 done.set_exception(error)
 
-    def _wait(self, operation):
-        started, done = time.perf_counter(), Future()
+    def _aside(self, operation):
+        """The result of an operation of that thread."""
+        done = Future()
         self._orders.put((operation, done))
+        return done.result()
+
+    def _wait(self, operation):
+        started = time.perf_counter()
         try:
-            return done.result()
+            return self._aside(operation)
         except RuntimeError as error:
             raise RankLost(f"rank {self.rank} has lost the others: {_reason(error)}") from None
         finally:
