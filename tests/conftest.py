@@ -15,6 +15,12 @@ from tests.support.tiny_runs import TinyRuns
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+def pytest_runtest_setup(item):
+    """Tests marked `cuda` need a device."""
+    if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+        pytest.skip("no CUDA device is available to this PyTorch")
+
+
 @pytest.fixture(autouse=True)
 def one_torch_thread():
     """As in main.py: the tests of equal bytes compare with workers, which use one thread each."""
