@@ -1,5 +1,7 @@
 """From a `Config` to its environment, policy, sampler and learner. main.py and test.py share it."""
 
+import os
+
 import torch
 
 from rl import envs, memory, streams
@@ -61,6 +63,8 @@ class Experiment:
         """The outer step on the device asked for."""
         config = self.config
         place = device(config.device)
+        if place.type == "cuda":
+            use_gpu(place, config.tf32)
         kept = config.learner_memory * memory.GIGABYTE or memory_size(place) / 2
         return metalearner.MetaLearner(self.policy, self.learner_options, kept, device=place)
 
@@ -134,13 +138,37 @@ def memory_size(place):
 
 
 def device(name):
-    """The torch device of `--device`.
+    """The torch device of `--device`: of several processes that torchrun starts on a machine, each takes its own GPU.
 
     Raises:
         UserError: cuda asked for and not there.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: no CUDA device is available to this PyTorch; expected cpu or auto")
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(name)
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    number, count = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
+    if number >= count:
+        raise UserError(
+            f"--device {name}: rank {number} of this machine has no GPU of its own, there are {count}; "
+            "expected as many ranks or fewer, or --device cpu"
+        )
+    return torch.device("cuda", number)
+
+
+def use_gpu(place, tf32):
+    """Have this process compute on a GPU, the same bytes each time, and round as asked for.
+
+    Sums over repeated observations are then sorted, where they would be added up in any order. PyTorch wants a fixed
+    workspace for cuBLAS, which is read when that is first used. Memory that is not written yet need not be cleared:
+    nothing reads it.
+
+    Args:
+        place: the torch device.
+        tf32: whether factors of float32 matrix products may be rounded to TensorFloat-32.
+    """
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.cuda.set_device(place)
