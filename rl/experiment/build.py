@@ -138,22 +138,16 @@ def memory_size(place):
 
 
 def device(name):
-    """The torch device of `--device`: of several processes that torchrun starts on a machine, each takes its own GPU.
+    """The torch device of `--device`.
 
     Raises:
         UserError: cuda asked for and not there.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: no CUDA device is available to this PyTorch; expected cpu or auto")
-    if name == "cpu" or not torch.cuda.is_available():
-        return torch.device("cpu")
-    number, count = int(os.environ.get("LOCAL_RANK", 0)), torch.cuda.device_count()
-    if number >= count:
-        raise UserError(
-            f"--device {name}: rank {number} of this machine has no GPU of its own, there are {count}; "
-            "expected as many ranks or fewer, or --device cpu"
-        )
-    return torch.device("cuda", number)
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
 
 
 def use_gpu(place, tf32):
