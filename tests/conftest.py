@@ -1,3 +1,4 @@
+import os
 import signal
 
 import pytest
@@ -6,6 +7,8 @@ from rl import start
 
 # As main.py, which many tests call, does before torch is imported.
 start.compute_alone()
+# As a learner on a GPU does. PyTorch looks at it once, and tests that come before such a learner may use the GPU.
+os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
 
 import torch
 
