@@ -3,11 +3,12 @@
     python benchmarks/bench_cuda.py [--cases [navigation ctgraph_d2 ...]] [--iterations 5]
 
 First the golden figures of the published algorithm, in float64 on the GPU. Then the commands of docs/experiments.md,
-each with `--device cuda`: seconds an iteration (median over the counted ones), split into sampling and learning; the
-share of the learning time that its matrix multiplications alone would take at the GPU's float32 rate, measured in the
-same run; the peak of the GPU's memory; how often a step calls an operator and starts a kernel; the seconds of the same
-step on the CPU. Last, how far the GPU's step and the CPU's lie apart, relative, and beside it how far float32 and
-float64 do on the CPU: after three iterations of conjugate gradient, since ten amplify rounding a thousandfold.
+each with `--device cuda` and a worker for each core: seconds an iteration (median over the counted ones), split into
+sampling and learning; the share of the learning time that its matrix multiplications alone would take at the GPU's
+float32 rate, measured in the same run; the peak of the GPU's memory; how often a step calls an operator and starts a
+kernel; the seconds of the same step on the CPU. Last, how far the GPU's step and the CPU's lie apart, relative, and
+beside it how far float32 and float64 do on the CPU: after three iterations of conjugate gradient, since ten amplify
+rounding a thousandfold.
 
 `--device cpu` and smaller `--sizes` test the program itself.
 """
@@ -16,6 +17,7 @@ import argparse
 import contextlib
 import copy
 import dataclasses
+import os
 import sys
 from pathlib import Path
 
@@ -86,7 +88,7 @@ def report(title, name, extra, options):
     """Run one case and print its row."""
     torch.set_num_threads(1)
     text, warm_up = bench.CASES[name]
-    line = f"{bench.COMMON} {text} {extra} --device {options.device} {options.sizes}"
+    line = f"{bench.COMMON} {text} {extra} --num-workers {os.cpu_count()} --device {options.device} {options.sizes}"
     if options.warm_up is not None:
         warm_up = options.warm_up
     config, unwatched = parse_options(line.split()), contextlib.nullcontext()
