@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from rl import main, test
+from rl.algorithm.chunks import Chunk
 from tests.support.devices import DEVICES
 from tests.support.helpers import only_run
 from tests.support.tiny_runs import GRAPH, SMALL
@@ -57,3 +58,23 @@ def test_a_run_goes_on_without_the_gpu(tmp_path, device):
     line = ["--resume", str(logs), "--num-batches", "2", "--device", "cpu", "--savedir", str(tmp_path / "saves")]
     assert main.main(line) == 0
     assert sorted(policies(saves)) == ["policy-0.pt", "policy-1.pt"]
+
+
+def test_a_full_gpu_is_one_line_and_the_run_goes_on(tmp_path, capsys, monkeypatch):
+    """In the second iteration; nothing of the first is lost."""
+    evaluate, count = Chunk.evaluate, []
+
+    def full(chunk, vector):
+        if only_run(tmp_path / "saves").joinpath("policy-0.pt").exists() and not count:
+            count.append(1)
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        return evaluate(chunk, vector)
+
+    monkeypatch.setattr(Chunk, "evaluate", full)
+    line = [*LINES["navigation"], "--logdir", str(tmp_path / "logs"), "--savedir", str(tmp_path / "saves")]
+    assert main.main(line) == 1
+    *_, resuming, told = capsys.readouterr().err.splitlines()
+    assert resuming.startswith("resume with: ")
+    assert told.startswith("main.py: the GPU has not enough memory for the outer step; a smaller --learner-memory may")
+    assert main.main([*line, "--resume", "auto"]) == 0
+    assert sorted(policies(only_run(tmp_path / "saves"))) == ["policy-0.pt", "policy-1.pt"]
