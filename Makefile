@@ -1,5 +1,6 @@
 # make demo: train a little, evaluate, show.    make test: the whole suite.    make lint: style.
 # make bench: what is fast, against its limit.  make test-slow: the longer checks alone.
+# make bench-cuda: the same on a GPU, after the golden figures there; `pytest -m cuda` runs the tests that need one.
 # make test-portable: the suite as other processors and busier machines would run it.
 # make torture: 20 minutes of runs that are killed, interrupted and starved at random moments, then resumed and compared.
 
@@ -18,7 +19,7 @@ NAVIGATION := --env-name 2DNavigation-v0 --num-context-params 5 --hidden-size 10
 EXPERIMENTS :=
 CORES ?= $(shell nproc)
 
-.PHONY: results demo test test-slow test-portable torture lint bench clean
+.PHONY: results demo test test-slow test-portable torture lint bench bench-cuda clean
 
 demo: $(VENV)/installed
 	cd rl && $(BIN)/python main.py $(NAVIGATION) --num-batches 20 --logdir ../demo/logs --savedir ../demo/saves
@@ -46,6 +47,9 @@ lint: $(VENV)/tests-installed
 
 bench: $(VENV)/installed
 	$(BIN)/python benchmarks/bench.py
+
+bench-cuda: $(VENV)/tests-installed
+	$(BIN)/python benchmarks/bench_cuda.py
 
 results: $(VENV)/experiments-installed
 	OMP_NUM_THREADS=1 $(BIN)/snakemake --snakefile experiments/Snakefile --cores $(CORES) --rerun-triggers mtime \

@@ -9,6 +9,7 @@ the peak memory of the process tree. These machines are shared: quote the ratios
 """
 
 import argparse
+import contextlib
 import os
 import statistics
 import sys
@@ -89,7 +90,7 @@ def main():
     print("  ".join(f"{column:>16}" for column in columns), flush=True)
     for name in options.cases:
         text, warm_up = CASES[name]
-        alone(name, text, warm_up, options)
+        alone(report, name, text, warm_up, options)
     if options.scaling:
         # Beside the case half_cheetah_dir itself: 4 workers, 40 tasks, 200 units, half of the machine's memory.
         for extra in (
@@ -98,16 +99,16 @@ def main():
             *("--hidden-size 100", "--hidden-size 400"),
             "--learner-memory 0.001",
         ):
-            alone(extra.lstrip("-"), f"{CASES['half_cheetah_dir'][0]} {extra}", 1, options)
+            alone(report, extra.lstrip("-"), f"{CASES['half_cheetah_dir'][0]} {extra}", 1, options)
 
 
-def alone(*row):
-    """`report` in a process of its own: the learner keeps what it freed, and the next row must not inherit that."""
+def alone(report, *row):
+    """Report a row in a process of its own: the learner keeps what it freed, and the next row must not inherit that."""
     process = get_context("spawn").Process(target=report, args=row)
     process.start()
     process.join()
     if process.exitcode != 0:
-        sys.exit(f"bench.py: {row[0]}: exit status {process.exitcode}")
+        sys.exit(f"{Path(sys.argv[0]).name}: {row[0]}: exit status {process.exitcode}")
 
 
 def report(name, text, warm_up, options):
@@ -129,9 +130,10 @@ def report(name, text, warm_up, options):
     print("  ".join(f"{cell:>16}" for cell in (name, *cells)), flush=True)
 
 
-def measure(config, warm_up, counted, evaluation, memory):
+def measure(config, warm_up, counted, evaluation, memory, examine=None):
     """Train for some iterations; medians over the counted ones. Memory is watched in the others alone: to look takes a
-    fifth of a core where a process has gigabytes.
+    fifth of a core where a process has gigabytes. `examine(experiment, learner, params, phases)`, if given, has more
+    figures of the last iteration: a dict.
     """
     experiment = Experiment(config)
     learner, params = experiment.learner(), experiment.initial_params()
@@ -139,14 +141,14 @@ def measure(config, warm_up, counted, evaluation, memory):
     with experiment.sampler() as sampler:
 
         def iterate(iteration):
-            started = time.perf_counter()
+            started = now()
             tasks = experiment.sample_tasks(config.meta_batch_size, "train", iteration, streams.TRAIN)
             phases = sampler.sample(
                 params, tasks, experiment.train_sampling(), experiment.origin(iteration, streams.TRAIN)
             )
-            sampled = time.perf_counter()
+            sampled = now()
             after, _ = learner.step(params, *phases.episodes)
-            learning.append(time.perf_counter() - sampled)
+            learning.append(now() - sampled)
             sampling.append(sampled - started)
             rates.append(sum(episodes.steps for episodes in phases.episodes) / sampling[-1])
             return after, phases
@@ -158,6 +160,7 @@ def measure(config, warm_up, counted, evaluation, memory):
             params, phases = iterate(iteration)
         with memory:
             flops = step_flops(learner, params, phases)
+        more = examine(experiment, learner, params, phases) if examine else {}
         evaluated = 0.0
         if evaluation:
             started = time.perf_counter()
@@ -170,40 +173,46 @@ def measure(config, warm_up, counted, evaluation, memory):
         "rate": statistics.median(rates[-counted:]),
         "flops": flops,
         "evaluation": evaluated,
+        **more,
     }
+
+
+def now():
+    """The time, once a GPU that is in use has done what it was told to."""
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+    return time.perf_counter()
+
+
+@contextlib.contextmanager
+def in_this_thread(learner):
+    """Its chunks are computed here, one after the other: what counts operations sees one thread alone."""
+    plain_map = learner.blocks._map
+    learner.blocks._map = lambda function, items: [function(item) for item in items]
+    try:
+        yield
+    finally:
+        learner.blocks._map = plain_map
 
 
 def step_flops(learner, params, phases):
     """Floating-point operations in the matrix products of one outer step."""
-    total, lock = [0], threading.Lock()
-    plain_map = learner.blocks._map
 
     def in_place(shape_self, shape_a, shape_b, **_):
         return 2 * shape_a[0] * shape_a[1] * shape_b[1]
 
-    def counting_map(function, items):
-        def counted(item):
-            mapping = {torch.ops.aten.addmm_: in_place}
-            with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
-                result = function(item)
-            with lock:
-                total[0] += counter.get_total_flops()
-            return result
-
-        return plain_map(counted, items)
-
-    learner.blocks._map = counting_map
-    try:
+    mapping = {torch.ops.aten.addmm_: in_place}
+    with in_this_thread(learner), FlopCounterMode(display=False, custom_mapping=mapping) as counter:
         learner.step(params, *phases.episodes)
-    finally:
-        learner.blocks._map = plain_map
-    return total[0]
+    return counter.get_total_flops()
 
 
-def gemm_rate(size=1024, seconds=0.5, tries=4):
-    """Float32 multiplications of square matrices on all cores at once, in FLOP/s: the best of some tries, a limit."""
-    left, right = torch.randn(size, size), torch.randn(size, size)
-    cores = os.cpu_count() or 1
+def gemm_rate(seconds=0.5, tries=4, device="cpu"):
+    """Float32 multiplications of square matrices in FLOP/s, on all cores at once or on the GPU: the best of some tries,
+    a limit.
+    """
+    size, threads = (1024, os.cpu_count() or 1) if device == "cpu" else (8192, 1)
+    left, right = torch.randn(size, size, device=device), torch.randn(size, size, device=device)
 
     def work(_):
         count, end = 0, time.perf_counter() + seconds
@@ -213,11 +222,11 @@ def gemm_rate(size=1024, seconds=0.5, tries=4):
         return count
 
     rates = []
-    with ThreadPoolExecutor(cores) as pool:
+    with ThreadPoolExecutor(threads) as pool:
         for _ in range(tries):
-            started = time.perf_counter()
-            count = sum(pool.map(work, range(cores)))
-            rates.append(2 * size**3 * count / (time.perf_counter() - started))
+            started = now()
+            count = sum(pool.map(work, range(threads)))
+            rates.append(2 * size**3 * count / (now() - started))
     return max(rates)
 
 

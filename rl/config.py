@@ -135,6 +135,11 @@ class Config:
     )
     expname: str = option("", "name appended to the run's folder", neutral=True, resumable=False)
     device: str = option("auto", "device of the outer step; sampling stays on the CPU", choices=DEVICES, neutral=True)
+    tf32: bool = option(
+        False,
+        "let the GPU round the factors of its matrix products to TensorFloat-32: faster, and results differ in the "
+        "third digit",
+    )
     quiet: bool = option(
         False, "one plain line an iteration on a terminal, too, instead of a progress bar", neutral=True
     )
@@ -269,12 +274,13 @@ def parse_given(arguments=None):
     return given, given.pop("resume", None)
 
 
-def without_effect(given, config):
+def without_effect(given, config, gpu=False):
     """What a command line gives in vain: a line each, naming the options.
 
     Args:
         given: the names of the options on it.
         config: the `Config` that it makes.
+        gpu: whether there is a GPU for `--device auto`.
     """
     fields = [field for field in dataclasses.fields(Config) if field.name in given]
     gates = [flag_of(field) for field in fields if field.name.startswith("nm_")]
@@ -289,6 +295,8 @@ def without_effect(given, config):
         )
     if "num_context_params" in given and config.maml:
         yield "--num-context-params: no effect with --maml, which adapts all weights"
+    if "tf32" in given and (config.device == "cpu" or (config.device == "auto" and not gpu)):
+        yield "--tf32: no effect on the CPU"
 
 
 # What an evaluation cannot do without; other options missing from an older file take their defaults.

@@ -1,6 +1,6 @@
 """Compare the outer step with golden figures of the published algorithm.
 
-    python -m tests.conformance tests/golden/*.npz
+    python -m tests.conformance [--device cuda] tests/golden/*.npz
 
     python -m tests.conformance --replay rl/logs/<env>/<method>/<run>/flight-<iteration>.npz
 
@@ -15,6 +15,7 @@ more than 1e-9: these are held, to 1e-6, against a literal program that differen
 The second repeats the outer step that a run recorded because it met numbers that are not finite.
 """
 
+import argparse
 import json
 import sys
 from pathlib import Path
@@ -27,7 +28,9 @@ from rl.algorithm import baseline, returns, trpo
 from rl.algorithm.chunks import Chunk, Options
 from rl.algorithm.jacobians import flatten, unflatten
 from rl.algorithm.metalearner import MetaLearner
+from rl.config import Parser
 from rl.errors import UserError
+from rl.experiment import build
 from rl.policies import Architecture, make_policy
 from rl.sampling.episodes import Episodes
 from tests.support.helpers import Twin
@@ -37,23 +40,23 @@ AMPLIFIED = {"normal-maml": 1e-1}  # the bounds of whole steps that are limited 
 EARLY = 6  # conjugate-gradient iterations after which no step is
 
 
-def main(paths):
-    """Check every file; returns the exit status."""
+def main(paths, device="cpu"):
+    """Check every file, with the outer step on a device; returns the exit status."""
     worst = 0
     for path in paths:
         print(path)
-        for name, deviation, bound in deviations(path):
+        for name, deviation, bound in deviations(path, device):
             verdict = "ok" if deviation <= bound else "TOO LARGE"
             worst |= deviation > bound
             print(f"  {name:<32}{deviation:10.2e}  (bound {bound:.0e})  {verdict}")
     return int(worst)
 
 
-def deviations(path):
+def deviations(path, device):
     """[(figure's name, deviation relative to its largest entry, its bound)] of a golden file."""
     golden, config = load(path, "config")
     try:
-        return compare(path, golden, config)
+        return compare(path, golden, config, device)
     except (KeyError, TypeError) as error:
         raise UserError(f"{path}: expected a golden npz file: it lacks or misnames {error}") from None
 
@@ -72,7 +75,7 @@ def load(path, description):
         raise UserError(f"{path}: expected an npz file with {description!r}: {error}") from None
 
 
-def compare(path, golden, config):
+def compare(path, golden, config, device):
     """The rows of `deviations`."""
     policy = make_policy(architecture(config))
     params = {name: torch.from_numpy(golden[f"param/{name}"]) for name in policy.shapes}
@@ -83,7 +86,8 @@ def compare(path, golden, config):
         fast_lr=config["fast_lr"],
         **{name: config[name] for name in ("max_kl", "cg_iters", "cg_damping", "ls_max_steps", "ls_backtrack_ratio")},
     )
-    computed = figures(policy, params, before, after, options, torch.from_numpy(golden["input/hvp_vector"]))
+    vector = torch.from_numpy(golden["input/hvp_vector"])
+    computed = figures(policy, params, before, after, options, vector, device)
     whole = AMPLIFIED.get(Path(path).stem, STEP)
     rows = []
     for name, value in computed.items():
@@ -94,13 +98,14 @@ def compare(path, golden, config):
         raise UserError(f"{path}: figures that this check does not compute: {sorted(missing)}")
     early = options._replace(cg_iters=EARLY)
     expected = literal_step_figures(policy, params, before, after, early)
-    for name, value in step_figures(policy, params, before, after, early).items():
+    for name, value in step_figures(policy, params, before, after, early, device).items():
         rows.append((f"{EARLY}_iterations/{name}", deviation(value, expected[name]), EARLY_STEP))
     return rows
 
 
 def deviation(value, expected):
     """The largest difference, relative to the largest expected entry."""
+    value = value.cpu() if isinstance(value, torch.Tensor) else value
     scale = max(np.abs(np.asarray(expected)).max(), np.finfo(np.float64).tiny)
     return float(np.abs(np.asarray(value) - np.asarray(expected)).max() / scale)
 
@@ -131,19 +136,24 @@ def episodes(golden, config, phase):
     return Episodes(stacked("observations"), actions, stacked("rewards"), stacked("mask"))
 
 
-def figures(policy, params, before, after, options, vector):
+def figures(policy, params, before, after, options, vector, device):
     """Every figure of a golden file, computed by the project's own code."""
     result = {}
-    observations, rewards, mask = (torch.from_numpy(a) for a in (before.observations, before.rewards, before.mask))
+
+    def there(array):
+        return torch.from_numpy(array).to(device)
+
+    observations, rewards, mask = (there(array) for array in (before.observations, before.rewards, before.mask))
     design = baseline.features(observations, mask)
     coefficients, _ = baseline.fit(design, returns.discounted_returns(rewards, options.gamma) * mask)
-    chunk = Chunk(policy, before, after, options, torch.float64, "cpu")
-    adapted, inner_losses = chunk.adapt(params)
-    everything = torch.from_numpy(after.observations).flatten(1, 2)
+    chunk = Chunk(policy, before, after, options, torch.float64, device)
+    theta, vector = flatten(params).to(device), vector.to(device)
+    adapted, inner_losses = chunk.adapt(unflatten(policy, theta))
+    everything = there(after.observations).flatten(1, 2)
     with torch.no_grad():
         distribution = policy(adapted.params, adapted.context, everything)
         # The golden files hold zeros where masked.
-        outputs = distribution[0].unflatten(1, after.mask.shape[1:]) * torch.from_numpy(after.mask)[..., None]
+        outputs = distribution[0].unflatten(1, after.mask.shape[1:]) * there(after.mask)[..., None]
     for k, values in enumerate(baseline.values(design, coefficients)):
         task = f"task{k}"
         result[f"{task}/baseline_train"] = values
@@ -158,17 +168,18 @@ def figures(policy, params, before, after, options, vector):
         result[f"{task}/{'adapted_logits' if policy.head.discrete else 'adapted_mean'}"] = outputs[k]
 
     num_tasks = before.mask.shape[0]
-    loss, gradient, _ = chunk.linearize(flatten(params))
+    loss, gradient, _ = chunk.linearize(theta)
     result["surrogate_loss"] = loss / num_tasks
     result["surrogate_gradient"] = gradient / num_tasks
     result["kl_hessian_vector_product"] = chunk.product(vector) / num_tasks + options.cg_damping * vector
 
-    return result | step_figures(policy, params, before, after, options)
+    return result | step_figures(policy, params, before, after, options, device)
 
 
-def step_figures(policy, params, before, after, options):
+def step_figures(policy, params, before, after, options, device):
     """The figures of one whole TRPO step."""
-    stepped, report = MetaLearner(policy, options, dtype=torch.float64).step(params, before, after)
+    learner = MetaLearner(policy, options, dtype=torch.float64, device=device)
+    stepped, report = learner.step(params, before, after)
     return {
         "step_improve": report.surrogate_after - report.surrogate_before,
         "step_kl": report.kl,
@@ -245,13 +256,22 @@ def replay(path):
     return 0
 
 
+def parse(command_line=None):
+    """The command line's options."""
+    parser = Parser(prog="conformance", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("files", nargs="*", help="golden files")
+    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"), help="where the outer step is computed")
+    parser.add_argument("--replay", metavar="FILE", help="repeat the outer step of a flight record instead")
+    options = parser.parse_args(command_line)
+    if bool(options.files) == bool(options.replay):
+        raise UserError("expected golden files, or --replay and a flight record")
+    return options
+
+
 if __name__ == "__main__":
     try:
-        if sys.argv[1:2] == ["--replay"] and len(sys.argv) == 3:
-            sys.exit(replay(sys.argv[2]))
-        if len(sys.argv) < 2 or sys.argv[1].startswith("-"):
-            raise UserError("expected golden files, or --replay and a flight record")
-        sys.exit(main(sys.argv[1:]))
+        options = parse()
+        sys.exit(replay(options.replay) if options.replay else main(options.files, build.device(options.device)))
     except UserError as error:
         print(f"conformance: {error}", file=sys.stderr)
         sys.exit(2)

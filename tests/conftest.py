@@ -1,3 +1,4 @@
+import os
 import signal
 
 import pytest
@@ -6,6 +7,8 @@ from rl import start
 
 # As main.py, which many tests call, does before torch is imported.
 start.compute_alone()
+# As a learner on a GPU does. PyTorch looks at it once, and tests that come before such a learner may use the GPU.
+os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
 
 import torch
 
@@ -13,6 +16,12 @@ from tests.support.tiny_runs import TinyRuns
 
 # Where the suite was started by nohup, this signal is ignored, and every process of a test would inherit that.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+
+def pytest_runtest_setup(item):
+    """Tests marked `cuda` need a device."""
+    if item.get_closest_marker("cuda") and not torch.cuda.is_available():
+        pytest.skip("no CUDA device is available to this PyTorch")
 
 
 @pytest.fixture(autouse=True)

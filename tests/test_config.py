@@ -190,6 +190,14 @@ def test_what_is_given_in_vain_is_a_warning_and_no_error(resume, tmp_path, capsy
     assert capsys.readouterr().err == "warning: --nm-size, --nm-gate: no effect without --neuromodulation\n"
 
 
+@pytest.mark.parametrize("device, gpu, told", [
+    ("cpu", True, True), ("auto", False, True), ("auto", True, False), ("cuda", True, False)
+])  # fmt: skip
+def test_tf32_is_nothing_to_the_cpu(device, gpu, told):
+    given, _ = parse_given(["--device", device, "--tf32"])
+    assert list(without_effect(given, Config(**given), gpu)) == ["--tf32: no effect on the CPU"] * told
+
+
 def test_every_option_of_the_gates_is_told_of():
     """Those that are still to come, too."""
     options = [field.name for field in dataclasses.fields(Config) if field.name.startswith("nm_")]
@@ -220,7 +228,7 @@ def test_a_config_comes_back_from_its_file(tmp_path):
 
 def test_what_an_older_file_does_not_have_takes_its_default(tmp_path):
     content = whole(seed=7)
-    del content["tasks_per_group"], content["device"]
+    del content["tasks_per_group"], content["device"], content["tf32"]
     assert load_config(written(tmp_path, content)) == (Config(seed=7), {})
 
 

@@ -115,8 +115,8 @@ def distinct_rows(observations):
 def prepare(fitted_on, used_for, gamma, gae_lambda, dtype=torch.float32, device="cpu"):
     """Fit the baseline on one phase's episodes and make batches of several phases with its advantages.
 
-    The baseline and the advantages are computed in float64: they are cheap and the normal equations are not well
-    conditioned.
+    The baseline and the advantages are computed on the device, in float64: they are cheap and the normal equations are
+    not well conditioned.
 
     Args:
         fitted_on: `Episodes` before the update, whose returns the baseline learns.
@@ -127,14 +127,14 @@ def prepare(fitted_on, used_for, gamma, gae_lambda, dtype=torch.float32, device=
     Returns:
         (list of `Batch`, one for each entry of `used_for`, number of ridge retries)
     """
-    fitted = _tensors(fitted_on)
+    fitted = _tensors(fitted_on, device)
     targets = returns.discounted_returns(fitted["rewards"], gamma)
     design = baseline.features(fitted["observations"], fitted["mask"])
     coefficients, retries = baseline.fit(design, targets * fitted["mask"])
     batches = []
     for episodes in used_for:
         if episodes is not fitted_on:
-            fitted = _tensors(episodes)
+            fitted = _tensors(episodes, device)
             design = baseline.features(fitted["observations"], fitted["mask"])
         values = baseline.values(design, coefficients)
         raw = returns.generalized_advantages(fitted["rewards"], values, gamma, gae_lambda)
@@ -143,9 +143,9 @@ def prepare(fitted_on, used_for, gamma, gae_lambda, dtype=torch.float32, device=
     return batches, retries
 
 
-def _tensors(episodes):
+def _tensors(episodes, device):
     names = ("observations", "rewards", "mask")
-    return {name: torch.from_numpy(np.asarray(getattr(episodes, name), np.float64)) for name in names}
+    return {name: torch.from_numpy(np.asarray(getattr(episodes, name), np.float64)).to(device) for name in names}
 
 
 def _batch(episodes, advantages, weights, dtype, device):

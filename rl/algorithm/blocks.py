@@ -16,6 +16,10 @@ from rl.algorithm.batch import distinct_rows
 from rl.algorithm.chunks import Budget, Chunk
 
 WORK = 100e6  # network rows × weights of a chunk, about: 2 to 3 ms of multiplications
+GPU_WORK = (
+    20e9  # the same of a block on a GPU, where Python costs more than multiplications: all of a Half-Cheetah step
+)
+GPU_ROW = 64 * 4  # bytes of a row and hidden unit on a GPU: at most 30 numbers are kept, and there are temporary ones
 
 
 def tasks_per_block(num_tasks, group, rows, num_params, work=WORK):
@@ -42,6 +46,7 @@ class Blocks:
         size: tasks of a block; the last one may have fewer. None: all tasks are one block.
         memory: bytes that may be kept for curvature products; what lies beyond is computed again for each.
         rows: the most network rows (tasks × distinct observations) of a chunk; decides the last bits of the results.
+        work: network rows × weights that a chunk is worth; likewise.
         threads: how many chunks are worked on at once; decides nothing but speed. Default: all cores.
         dtype, device: of the computation.
     """
@@ -53,6 +58,7 @@ class Blocks:
         size=None,
         memory=float("inf"),
         rows=2048,
+        work=WORK,
         threads=None,
         dtype=torch.float32,
         device="cpu",
@@ -62,6 +68,7 @@ class Blocks:
         self.size = size
         self.memory = memory
         self.rows = rows
+        self.work = work
         self.dtype = dtype
         self.device = torch.device(device)
         self.pool = ThreadPoolExecutor(threads or os.cpu_count() or 1)
@@ -133,13 +140,14 @@ class Blocks:
         return self._map(make, pieces), counts
 
     def _chunk_size(self, before):
-        """Tasks of a block's chunks: few enough for their activations to stay in the cache, and enough work for their
-        overhead not to matter; a function of the block's episodes alone.
+        """Tasks of a block's chunks: few enough for their activations to stay in the cache (of a GPU: in its memory), and
+        enough work for their overhead not to matter; a function of the block's episodes alone.
         """
         num_tasks, horizon, num_episodes, size = before.observations.shape
         first = distinct_rows(before.observations[:1].reshape(1, horizon * num_episodes, size))
         rows = horizon * num_episodes if first is None else first[0].shape[1]
-        count = max(round(num_tasks * rows * self.policy.num_params / WORK), math.ceil(num_tasks * rows / self.rows), 1)
+        work = num_tasks * rows * self.policy.num_params
+        count = max(round(work / self.work), math.ceil(num_tasks * rows / self.rows), 1)
         return math.ceil(num_tasks / min(count, num_tasks))
 
     def _by_block(self, parts):

@@ -11,8 +11,10 @@ from typing import NamedTuple
 import torch
 
 # The most activations of a hidden layer that are computed at once where no graph is kept; more are split by tasks, then
-# by rows. They then stay in the cache for the next layer, and a worker needs little memory.
+# by rows. On the CPU they then stay in the cache for the next layer, and a worker needs little memory. A GPU would wait
+# for so small operations to be started: there a layer may take 128 MB.
 MAX_ACTIVATIONS = 2**18
+MAX_ACTIVATIONS_ON_GPU = 2**25
 
 
 class Adapted(NamedTuple):
@@ -95,8 +97,9 @@ def _in_parts(policy, adapted, batch):
     """As `_context_gradient` without a graph, one part of the tasks or of a task's rows at a time."""
     num_tasks, num_rows = batch.observations.shape[:2]
     size = num_rows * policy.width
-    together = max(1, MAX_ACTIVATIONS // size)
-    cuts = 1 if batch.index is not None else math.ceil(size / MAX_ACTIVATIONS)
+    most = MAX_ACTIVATIONS if batch.observations.is_cpu else MAX_ACTIVATIONS_ON_GPU
+    together = max(1, most // size)
+    cuts = 1 if batch.index is not None else math.ceil(size / most)
     found = []
     for start in range(0, num_tasks, together):
         tasks = slice(start, start + together)

@@ -38,12 +38,12 @@ def generalized_advantages(rewards, values, gamma, gae_lambda):
         raise ValueError(f"rewards {tuple(rewards.shape)} and values {tuple(values.shape)} differ in shape")
     next_values = torch.cat([values[..., 1:, :], torch.zeros_like(values[..., :1, :])], dim=-2)
     deltas = rewards + gamma * next_values - values
-    advantages = torch.empty_like(deltas)
     running = torch.zeros_like(deltas[..., 0, :])
-    for t in reversed(range(deltas.shape[-2])):
-        running = deltas[..., t, :] + gamma * gae_lambda * running
-        advantages[..., t, :] = running
-    return advantages
+    backwards = []
+    for delta in reversed(deltas.unbind(-2)):
+        running = delta + gamma * gae_lambda * running
+        backwards.append(running)
+    return torch.stack(backwards[::-1], dim=-2)
 
 
 def normalize(advantages, mask):

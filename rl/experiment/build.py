@@ -70,16 +70,17 @@ class Experiment:
         """The outer step on the device asked for."""
         config, ranks = self.config, self.ranks
         place = device(config.device, ranks.local_rank)
-        on_gpu = place.type == "cuda"
-        # A GPU is one rank's own.
-        share = memory_size(place) / (1 if on_gpu else ranks.local_size)
+        if place.type == "cuda":
+            use_gpu(place, config.tf32)
+            half = memory_size(place) / 2  # a GPU is one rank's own
+            row = blocks.GPU_ROW * sum(self.policy.architecture.hidden_sizes)
+            how = {"threads": 1, "work": blocks.GPU_WORK, "rows": max(1, int(half / row))}
+        else:
+            half = memory_size(place) / ranks.local_size / 2
+            how = {"threads": max(1, (os.cpu_count() or 1) // ranks.local_size)}
+        kept = config.learner_memory * memory.GIGABYTE or half
         return metalearner.MetaLearner(
-            self.policy,
-            self.learner_options,
-            size=self.tasks_per_block,
-            memory=config.learner_memory * memory.GIGABYTE or share / 2,
-            threads=1 if on_gpu else max(1, (os.cpu_count() or 1) // ranks.local_size),
-            device=place,
+            self.policy, self.learner_options, size=self.tasks_per_block, memory=kept, device=place, **how
         )
 
     def check_blocks(self):
@@ -98,11 +99,14 @@ class Experiment:
             )
 
     def _tasks_per_block(self):
-        """As many as the outer step's work is worth: a function of the configuration alone."""
+        """As many as the outer step's work is worth on its device: a function of the configuration alone."""
         config, env = self.config, self.env
         steps = env.horizon * config.fast_batch_size
         rows = min(steps, env.num_observations or steps)
-        return blocks.tasks_per_block(config.meta_batch_size, config.tasks_per_group, rows, self.policy.num_params)
+        on_gpu = config.device != "cpu" and torch.cuda.is_available()
+        work = blocks.GPU_WORK if on_gpu else blocks.WORK
+        sizes = config.meta_batch_size, config.tasks_per_group, rows, self.policy.num_params
+        return blocks.tasks_per_block(*sizes, work)
 
     def initial_params(self):
         """θ before training, from the seed."""
@@ -193,3 +197,21 @@ def device(name, number=0):
             f"process {number + 1}; expected fewer processes (--nproc-per-node), or --device cpu"
         )
     return torch.device(name, number if name == "cuda" else None)
+
+
+def use_gpu(place, tf32):
+    """Have this process compute on a GPU, the same bytes each time, and round as asked for.
+
+    Sums over repeated observations are then sorted, where they would be added up in any order. PyTorch wants a fixed
+    workspace for cuBLAS, which is read when that is first used. Memory that is not written yet need not be cleared:
+    nothing reads it.
+
+    Args:
+        place: the torch device.
+        tf32: whether factors of float32 matrix products may be rounded to TensorFloat-32.
+    """
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    torch.use_deterministic_algorithms(True)
+    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.backends.cuda.matmul.allow_tf32 = tf32
+    torch.cuda.set_device(place)

@@ -6,6 +6,8 @@ import shlex
 import sys
 from pathlib import Path
 
+import torch
+
 from rl import start
 from rl.config import RESUMABLE, Config, load_config, parse_given, without_effect
 from rl.errors import UserError
@@ -27,7 +29,7 @@ def choose(command_line=None):
     given, resume = parse_given(command_line)
     if resume in (None, "auto"):
         config = Config(**given)
-        for warning in without_effect(given, config):
+        for warning in without_effect(given, config, torch.cuda.is_available()):
             print(f"warning: {warning}", file=sys.stderr)
     if resume is None:
         return config, None

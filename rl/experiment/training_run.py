@@ -4,6 +4,8 @@ import contextlib
 import dataclasses
 import sys
 
+import torch
+
 from rl import streams
 from rl.errors import UserError
 from rl.experiment import logger, resume
@@ -23,7 +25,7 @@ class TrainingRun:
 
     Made, it has written everything once that a run writes, so that a place that cannot be written to is noticed before
     training is. Leaving the `with` block closes the logs; where an error leaves it, the command that resumes the run is
-    told, and what is the user's or a worker's error becomes a `RunError`.
+    told, and what is the user's, a worker's or a full GPU's error becomes a `RunError`.
 
     Args:
         experiment: `rl.experiment.build.Experiment`.
@@ -119,6 +121,10 @@ class TrainingRun:
             self.logger.close()
         if not self.folders.missing():
             complain(f"resume with: {resume.command(self.experiment.config, self.folders)}")
+        if isinstance(error, torch.OutOfMemoryError):
+            raise RunError(
+                "the GPU has not enough memory for the outer step; a smaller --learner-memory may help, or --device cpu"
+            ) from None
         if isinstance(error, (WorkerError, UserError)):
             raise RunError(str(error)) from None
 

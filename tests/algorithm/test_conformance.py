@@ -1,5 +1,6 @@
 """Parity with the published algorithm, and that the check itself can fail."""
 
+import os
 import subprocess
 import sys
 
@@ -9,6 +10,7 @@ import pytest
 from rl.algorithm.chunks import Chunk
 from rl.errors import UserError
 from tests import conformance
+from tests.support.devices import DEVICES
 from tests.support.helpers import ROOT
 
 GOLDEN = sorted((ROOT / "tests" / "golden").glob("*.npz"))
@@ -32,9 +34,10 @@ def test_all_twelve_golden_files_are_there():
     assert len(GOLDEN) == 12
 
 
+@DEVICES
 @pytest.mark.parametrize("path", GOLDEN, ids=lambda path: path.stem)
-def test_figures_agree_with_the_published_algorithm(path, capsys):
-    assert conformance.main([str(path)]) == 0
+def test_figures_agree_with_the_published_algorithm(path, device, capsys):
+    assert conformance.main([str(path)], device) == 0
     report = capsys.readouterr().out
     for figure in ("task0/baseline_train", "surrogate_gradient", "kl_hessian_vector_product", "step_kl", "after_step/",
                    "6_iterations/step_kl", "6_iterations/after_step/"):  # fmt: skip
@@ -97,6 +100,17 @@ def test_a_missing_file_ends_the_command_with_status_2(tmp_path):
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 2
     assert len(result.stderr.splitlines()) == 1 and "none.npz" in result.stderr
+
+
+@pytest.mark.parametrize("options", [["--device", "cuda"], ["--device", "abacus"], [], ["--replay", "one"]], ids=str)
+def test_bad_options_are_one_line(options):
+    files = [] if options in ([], ["--device", "abacus"]) else [str(GOLDEN[0])]
+    command = [sys.executable, "-m", "tests.conformance", *options, *files]
+    # No device is visible, wherever the test runs.
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert result.returncode == 2 and result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1 and result.stderr.startswith("conformance: ")
 
 
 class Payload:

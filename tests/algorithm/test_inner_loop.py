@@ -70,6 +70,22 @@ def test_large_batches_step_part_by_part_to_the_same_figures(monkeypatch, head, 
     torch.testing.assert_close(losses_alone, losses, rtol=0, atol=1e-13)
 
 
+@pytest.mark.parametrize("limit, parts", [(2**30, 1), (24 * 5 * 2, 2), (24 * 5, 3), (24, 15)])
+def test_a_gpu_has_a_limit_of_its_own(monkeypatch, limit, parts):
+    """Three tasks of 24 rows and layers of up to 5 units, on a device that is not the CPU."""
+    policy, params, _, batch = made_up()
+    batch = batch._replace(**{name: part.to("meta") for name, part in batch._asdict().items() if part is not None})
+    params = {name: value.to("meta") for name, value in params.items()}
+    steps = []
+    monkeypatch.setattr(rl.algorithm.inner_loop, "MAX_ACTIVATIONS", 1)
+    monkeypatch.setattr(rl.algorithm.inner_loop, "MAX_ACTIVATIONS_ON_GPU", limit)
+    monkeypatch.setattr(
+        rl.algorithm.inner_loop, "inner_losses", lambda *given: steps.append(given) or inner_losses(*given)
+    )
+    inner_step(policy, unadapted(policy, params, 3), batch, RATE)
+    assert len(steps) == parts
+
+
 @pytest.mark.parametrize("head", ["normal", "categorical"])
 def test_the_contexts_gradient_equals_finite_differences(head):
     policy, params, _, batch = made_up(head)

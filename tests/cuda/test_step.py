@@ -1,0 +1,192 @@
+"""The outer step on a GPU is the CPU's, but for rounding. Every test runs on the CPU too, which proves its code."""
+
+import gc
+
+import pytest
+import torch
+
+from rl.algorithm.chunks import Budget, Chunk, Options
+from rl.algorithm.jacobians import flatten
+from rl.algorithm.metalearner import MetaLearner
+from rl.config import Config
+from rl.experiment.build import Experiment
+from tests.support.devices import DEVICES
+from tests.support.helpers import COMBINATIONS, FAST, made_up_episodes, random_params, small_policy
+
+# Three iterations of conjugate gradient hardly amplify rounding; ten would.
+OPTIONS = Options(fast_lr=0.1, cg_damping=1e-3, cg_iters=3, **FAST)
+# No sum of these small steps has more terms: 3 tasks of 24 rows, layers of at most 10 inputs and context parameters.
+ROUNDINGS = 100
+
+
+def made_up(head, layer, adaptation, distinct=None):
+    policy = small_policy(head, layer, adaptation)
+    before, after = (made_up_episodes(policy, seed=seed, distinct=distinct) for seed in (0, 1))
+    return policy, random_params(policy), before, after
+
+
+def step(made, options=OPTIONS, dtype=torch.float64, device="cpu", rows=48, memory=float("inf")):
+    """θ's change [P] by an outer step, in float64 on the CPU, and the `StepReport`."""
+    policy, params, before, after = made
+    learner = MetaLearner(policy, options, memory=memory, rows=rows, threads=1, dtype=dtype, device=device)
+    new, report = learner.step(params, before, after)
+    assert {value.device.type for value in new.values()} == {"cpu"}
+    return flatten(new) - flatten(params), report
+
+
+def distance(left, right):
+    """Between two changes of θ, relative to the second."""
+    return float((left - right).norm() / right.norm())
+
+
+def bounds(monkeypatch, made, options, dtype):
+    """How far rounding to a type may move the step: (θ's change, relative; the loss, the divergence).
+
+    The arithmetic of a type is off by up to ε in each operation, and what a chunk hands over (losses, gradients,
+    products) by up to `ROUNDINGS`·ε of its largest entry; away from θ_old losses and divergences are differences of
+    terms of about 1, and off by as much of that. So all of it is moved by so much at random, in float64, and the step
+    is taken again: the largest change of four tries is the bound. Of a step's own roundings most cancel: they reach a
+    tenth of it.
+    """
+    relative = ROUNDINGS * torch.finfo(dtype).eps / 2
+    generator = torch.Generator().manual_seed(0)
+
+    def moved(value, terms=0.0):
+        scale = relative * value.abs().max().clamp_min(terms)
+        return value + scale * (2 * torch.rand(value.shape, generator=generator) - 1)
+
+    linearize, product, evaluate = Chunk.linearize, Chunk.product, Chunk.evaluate
+
+    def moved_linearize(chunk, vector, budget):
+        loss, gradient, inner_losses = linearize(chunk, vector, budget)
+        return moved(loss), moved(gradient), inner_losses
+
+    exact, report = step(made, options)
+    found = []
+    with monkeypatch.context() as patch:
+        patch.setattr(Chunk, "linearize", moved_linearize)
+        patch.setattr(Chunk, "product", lambda *given: moved(product(*given)))
+        patch.setattr(Chunk, "evaluate", lambda *given: [moved(value, 1.0) for value in evaluate(*given)])
+        for _ in range(4):
+            change, other = step(made, options)
+            assert other.step_size == report.step_size
+            figures = (other.surrogate_after - report.surrogate_after, other.kl - report.kl)
+            found.append((distance(change, exact), *map(abs, figures)))
+    return [max(same) for same in zip(*found, strict=True)]
+
+
+def assert_equal_to_rounding(monkeypatch, made, dtype, device, options=OPTIONS, memory=float("inf")):
+    """A step with all tasks in one chunk, in a type and on a device, against float64 on the CPU in chunks of two."""
+    exact, report = step(made, options)
+    assert report.accepted
+    change, other = step(made, options, dtype, device, rows=10**6, memory=memory)
+    of_change, of_loss, of_divergence = bounds(monkeypatch, made, options, dtype)
+    assert distance(change, exact) < of_change
+    assert abs(other.surrogate_after - report.surrogate_after) < of_loss
+    assert abs(other.kl - report.kl) < of_divergence
+    assert other.step_size == report.step_size
+
+
+@DEVICES
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32], ids=str)
+@pytest.mark.parametrize("head, layer, adaptation", COMBINATIONS)
+def test_the_step_equals_the_cpus_to_rounding(monkeypatch, head, layer, adaptation, dtype, device):
+    assert_equal_to_rounding(monkeypatch, made_up(head, layer, adaptation), dtype, device)
+
+
+@DEVICES
+@pytest.mark.parametrize("adaptation", ["cavia", "maml"])
+@pytest.mark.parametrize(
+    "head, distinct, memory, changes",
+    [
+        ("normal", 4, float("inf"), {}),  # observations that repeat
+        ("categorical", 4, float("inf"), {}),
+        ("normal", None, 0, {}),  # nothing kept
+        ("normal", None, float("inf"), {"fvp_subsample": 0.5}),
+        ("normal", None, float("inf"), {"first_order": True}),
+    ],
+)
+def test_so_do_the_less_usual_steps(monkeypatch, head, distinct, memory, changes, adaptation, device):
+    made = made_up(head, "soft", adaptation, distinct)
+    assert_equal_to_rounding(monkeypatch, made, torch.float32, device, OPTIONS._replace(**changes), memory)
+
+
+def test_the_bound_is_missed_by_factors_rounded_to_ten_bits(monkeypatch):
+    """As TensorFloat-32 has them: θ rounded so moves the step further than float32 may."""
+    made = made_up("normal", "soft", "cavia")
+    policy, params, before, after = made
+    rounded = {name: value.float().view(torch.int32).add(2**12).bitwise_and(-(2**13)).view(torch.float32).double()
+               for name, value in params.items()}  # fmt: skip
+    exact, _ = step(made)
+    of_change, *_ = bounds(monkeypatch, made, OPTIONS, torch.float32)
+    assert distance(step((policy, rounded, before, after))[0], exact) > of_change
+
+
+@DEVICES
+@pytest.mark.parametrize("tf32", [False, True])
+def test_float32_is_float32_unless_tf32_is_asked_for(tf32, device):
+    """1 + 2⁻¹² and its sums of 256 are exact in float32; TensorFloat-32 has ten bits and makes 1 of it."""
+    Experiment(Config(device=device, tf32=tf32)).learner()
+    factors = torch.full((256, 256), 1 + 2.0**-12, device=device)
+    product = (factors @ torch.ones_like(factors)).cpu()
+    exact = 256 * (1 + 2.0**-12)
+    if tf32 and device == "cuda":
+        assert ((product == exact) | (product == 256.0)).all()
+    else:
+        assert (product == exact).all()
+
+
+@DEVICES
+@pytest.mark.parametrize("head", ["normal", "categorical"])
+def test_the_same_step_has_the_same_bytes(head, device):
+    """Of many steps that see few observations: additions in any order would show."""
+    Experiment(Config(device=device)).learner()
+    policy = small_policy(head, "soft", "cavia")
+    before, after = (made_up_episodes(policy, 3, 50, 40, seed=seed, distinct=7) for seed in (0, 1))
+    made = (policy, random_params(policy), before, after)
+    options = OPTIONS._replace(cg_iters=10)
+    reference, report = step(made, options, torch.float32, device, rows=10**6)
+    for _ in range(5):
+        change, other = step(made, options, torch.float32, device, rows=10**6)
+        assert torch.equal(change, reference) and other == report
+
+
+def held(device):
+    """Bytes of tensors that live on a device; on the CPU those that Python knows of."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+        return torch.cuda.memory_allocated()
+    storages = [value.untyped_storage() for value in gc.get_objects() if type(value) is torch.Tensor]
+    return sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values())
+
+
+@DEVICES
+@pytest.mark.parametrize("layer", ["plain", "soft"])
+def test_learner_memory_bounds_what_a_device_keeps(layer, device):
+    """Six chunks, and room for the products of two and a half of them."""
+    policy = small_policy("normal", layer, "cavia", hidden_sizes=(64, 64))
+    before, after = (made_up_episodes(policy, 6, 50, 20, seed=seed) for seed in (0, 1))
+    vector = flatten(random_params(policy)).to(device)
+
+    def keep(size):
+        """(bytes that six chunks came to hold, how many keep anything, bytes of what one keeps)"""
+        started, budget = held(device), Budget(size)
+        chunks = [
+            Chunk(policy, before.tasks(k, k + 1), after.tasks(k, k + 1), OPTIONS, torch.float64, device)
+            for k in range(6)
+        ]
+        for chunk in chunks:
+            chunk.linearize(vector, budget)
+        kept = [chunk.kept.jacobian.nbytes for chunk in chunks if chunk.kept]
+        return held(device) - started, len(kept), max(kept, default=0)
+
+    keep(0)  # what libraries keep from their first use is no matter here
+    without, count, _ = keep(0)
+    assert count == 0
+    everything, count, size = keep(float("inf"))
+    assert count == 6
+    some, count, _ = keep(2.5 * size)
+    assert count == 2
+    # The figure leaves out what is small: sums over rows, the outputs' own derivatives.
+    assert some - without < 1.25 * 2.5 * size
+    assert everything - without > 5 * size
