@@ -16,9 +16,8 @@ from rl.algorithm.batch import distinct_rows
 from rl.algorithm.chunks import Budget, Chunk
 
 WORK = 100e6  # network rows × weights of a chunk, about: 2 to 3 ms of multiplications
-GPU_WORK = (
-    20e9  # the same of a block on a GPU, where Python costs more than multiplications: all of a Half-Cheetah step
-)
+# The same of a block on a GPU, where Python costs more than multiplications: all tasks of a Half-Cheetah iteration.
+GPU_WORK = 20e9
 GPU_ROW = 64 * 4  # bytes of a row and hidden unit on a GPU: at most 30 numbers are kept, and there are temporary ones
 
 
@@ -140,7 +139,7 @@ class Blocks:
         return self._map(make, pieces), counts
 
     def _chunk_size(self, before):
-        """Tasks of a block's chunks: few enough for their activations to stay in the cache (of a GPU: in its memory), and
+        """Tasks of a block's chunks: few enough for their activations to stay in the cache (or in a GPU's memory), and
         enough work for their overhead not to matter; a function of the block's episodes alone.
         """
         num_tasks, horizon, num_episodes, size = before.observations.shape

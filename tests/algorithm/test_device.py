@@ -76,7 +76,7 @@ def test_the_learner_goes_to_the_device_asked_for(pretended_gpu):
         learner = build.Experiment(Config(device=name, learner_memory=memory)).learner()
         assert learner.blocks.device.type == "cuda"
         assert learner.blocks.memory == (memory * 1e9 or 3e9)
-    assert build.Experiment(Config(device="cpu")).learner().device == torch.device("cpu")
+    assert build.Experiment(Config(device="cpu")).learner().blocks.device == torch.device("cpu")
 
 
 @pytest.mark.parametrize("tf32", [False, True])
