@@ -32,7 +32,7 @@ from rl.config import parse_options
 from rl.evaluation.evaluate import Summary
 from rl.experiment.build import Experiment
 from rl.experiment.team import Share, Team
-from rl.ranks import Ranks, share
+from rl.ranks import Ranks, part
 
 NAMES = ("half_cheetah_dir", "ml45", "ctgraph_d4")
 PRODUCTS, TRIALS = 10, 2  # of conjugate gradient; of the line search, about
@@ -71,7 +71,7 @@ class Idle(Share):
     def __init__(self, experiment):
         config, ranks = experiment.config, experiment.ranks
         self.block, self.size = experiment.tasks_per_block, experiment.policy.num_params
-        start, stop = share(-(-config.meta_batch_size // self.block), ranks.rank, ranks.size)
+        start, stop = part(-(-config.meta_batch_size // self.block), ranks.rank, ranks.size)
         self.count = stop - start
         tasks = min(stop * self.block, config.meta_batch_size) - start * self.block
         returns = np.zeros((tasks, config.fast_batch_size))

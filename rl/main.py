@@ -58,9 +58,10 @@ def run(command_line, ranks, interrupts):
     ranks.join()
     config, folders, env_options = agreement.choose(command_line, ranks)
     experiment = Experiment(config, env_options=env_options, ranks=ranks)
-    resources.check(config, experiment.env, experiment.policy)
+    resources.check(experiment.largest_share(), experiment.env, experiment.policy, num_processes=ranks.local_size)
     experiment.check_blocks()
     learner = experiment.learner()
+    agreement.compare(ranks, {"--device": learner.blocks.device.type})
     experiment.first_tasks("--meta-batch-size", config.meta_batch_size, "train", streams.TRAIN)
     experiment.first_tasks("--test-batch-size", config.test_batch_size, "test", streams.EVALUATE)
     if ranks.rank == 0:
@@ -106,7 +107,7 @@ def train(experiment, team, training_run, console, interrupts):
         with timed(times, "learning"):
             # TRPO through the update: θ that lowers the surrogate loss of the episodes after it.
             params, step = team.step(params)
-        refused = team.phases() if step.rejected_nonfinite else None
+        refused = team.phases() if step.rejected_nonfinite and training_run.records_flights else None
         evaluation = None
         if iteration % config.test_freq == 0:
             evaluation = evaluate_on_test_tasks(experiment, team, params, iteration)

@@ -8,6 +8,7 @@ start is rank 0 of 1, and nothing here costs it anything.
 
 import contextlib
 import ctypes
+import multiprocessing.util
 import os
 import pickle
 import queue
@@ -24,7 +25,7 @@ import torch
 
 from rl.errors import UserError
 
-PATIENCE = timedelta(days=7)  # of a message: a rank that hangs or is gone is torchrun's to notice
+PATIENCE = timedelta(hours=2)  # of a message: longer than any iteration; only a machine without power takes so long
 MEETING = timedelta(minutes=10)  # until all ranks are there
 
 
@@ -43,14 +44,13 @@ class Ranks:
     Attributes:
         rank, size: its number, and how many there are.
         local_rank, local_size: the same among those of its machine.
-        seconds: spent in messages so far, waiting for the others included.
         received: bytes of the messages that have come from other ranks so far.
     """
 
     def __init__(self, environment=os.environ):
         names = ("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1)
         self.rank, self.size, self.local_rank, self.local_size = (int(environment.get(*name)) for name in names)
-        self.seconds, self.received = 0.0, 0
+        self.received = 0
         self._store = None
         self._vectors = None  # the process group that sends vectors; None: the same as for all else
 
@@ -66,7 +66,7 @@ class Ranks:
         import torch.distributed as dist
 
         self._dist = dist
-        if sys.platform == "linux":
+        if sys.platform == "linux" and "TORCHELASTIC_RUN_ID" in os.environ:
             set_parent_death_signal = 1  # sys/prctl.h
             ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)  # without torchrun a rank is an orphan
         if self.rank > 0:
@@ -94,7 +94,7 @@ class Ranks:
         """
         self.device, self.dtype = torch.device(device), dtype
         if self.size > 1 and self.device.type == "cuda":
-            self._vectors = self._dist.new_group(backend="nccl", timeout=PATIENCE)
+            self._vectors = self._wait(lambda: self._dist.new_group(backend="nccl", timeout=PATIENCE))
 
     def leave(self):
         """Part from the others, all in agreement."""
@@ -151,6 +151,7 @@ class Ranks:
             for stream in (sys.stdout, sys.stderr):
                 with contextlib.suppress(OSError):
                     stream.flush()
+            multiprocessing.util._exit_function()  # of all that is done at an end, removes the workers' folder
             os._exit(status)
 
     def speaks(self, status):
@@ -163,7 +164,8 @@ class Ranks:
             (whether this rank is to say why it ends, the status to end with)
         """
         if self._store is None:
-            return True, status
+            # Not met yet: each has its own reason, unless it was told to end.
+            return self.rank == 0 or status < 128, status
         try:
             if self._store.add("errors", 1) == 1:
                 self._store.set("status", str(status))
@@ -177,7 +179,9 @@ class Ranks:
         store, _, _ = next(self._dist.rendezvous("env://", timeout=MEETING))
         # torchrun keeps one store for all that it starts, and in it lie the addresses of ranks that are gone.
         self._store = self._dist.PrefixStore(f"neuromodulated-cavia/{self._agreed(store)}", store)
-        self._dist.init_process_group("gloo", store=self._store, rank=self.rank, world_size=self.size, timeout=PATIENCE)
+        # A connection of its own: in one that waits, the first word of an error would have to wait, too.
+        store = self._store.clone()
+        self._dist.init_process_group("gloo", store=store, rank=self.rank, world_size=self.size, timeout=PATIENCE)
 
     def _agreed(self, store):
         """A name that these ranks alone have agreed on, whatever the store holds of earlier ones.
@@ -195,7 +199,7 @@ class Ranks:
                 store.set("proposal", pickle.dumps((name, tokens)))
             if self.rank > 0 and store.check(["proposal"]):
                 name, tokens = pickle.loads(store.get("proposal"))
-            if tokens and tokens[self.rank] == own.encode():
+            if tokens and tokens[self.rank : self.rank + 1] == [own.encode()]:
                 store.set(f"{name}/accepted/{self.rank}", "")
                 if self.rank == 0 and store.check([f"{name}/accepted/{rank}" for rank in range(self.size)]):
                     store.set(f"{name}/holds", "")
@@ -220,13 +224,11 @@ class Ranks:
         return done.result()
 
     def _wait(self, operation):
-        started = time.perf_counter()
         try:
             return self._aside(operation)
         except RuntimeError as error:
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's, to all that are left: the reason is known
             raise RankLost(f"rank {self.rank} has lost the others: {_reason(error)}") from None
-        finally:
-            self.seconds += time.perf_counter() - started
 
     def _broadcast(self, value, vector):
         payload = _packed(value)
@@ -239,6 +241,7 @@ class Ranks:
         self._dist.broadcast(payload, 0)
         if vector is not None:
             self._dist.broadcast(vector, 0, group=self._vectors)
+            self._settle()
         if self.rank > 0:
             value = _unpacked(payload)
             self.received += length + (0 if vector is None else vector.nbytes)
@@ -261,6 +264,7 @@ class Ranks:
     def _gather_rows(self, rows, counts):
         if self.rank > 0:
             self._dist.send(rows.contiguous(), 0, group=self._vectors)
+            self._settle()
             return None
         found = rows.new_empty(sum(counts), rows.shape[1])
         parts = found.split(list(counts))
@@ -268,10 +272,16 @@ class Ranks:
         for rank in range(1, self.size):
             self._dist.recv(parts[rank], rank, group=self._vectors)
             self.received += parts[rank].nbytes
+        self._settle()
         return found
 
+    def _settle(self):
+        """NCCL only begins: wait for the end here, where signals still reach the main thread."""
+        if self._vectors:
+            torch.cuda.current_stream(self.device).synchronize()
 
-def share(count, rank, size):
+
+def part(count, rank, size):
     """Which of `count` things, dealt in order, are a rank's: (start, stop). Of few, the first ranks have one each."""
     return -(-count * rank // size), -(-count * (rank + 1) // size)
 

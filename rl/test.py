@@ -50,7 +50,12 @@ from rl.sampling.worker_pool import WorkerError
 def main(command_line=None):
     """Parse, evaluate, and turn errors into one line and an exit status."""
     ranks = Ranks()
-    return exit_status("test.py", lambda _: test(parse(command_line), ranks), ranks)
+
+    def run(_):
+        ranks.join()
+        return test(parse(command_line), ranks)
+
+    return exit_status("test.py", run, ranks)
 
 
 def parse(command_line=None):
@@ -89,7 +94,6 @@ def parse(command_line=None):
 def test(options, ranks):
     """Evaluate as the parsed options say, on all ranks; returns the exit status."""
     torch.set_num_threads(1)
-    ranks.join()
     if ranks.rank > 0:
         serve(options, ranks)
         return 0
@@ -97,7 +101,7 @@ def test(options, ranks):
     experiment = request.experiment
     if options.video:
         video.check(experiment.config, options.video)
-    agreement.share(experiment)
+    agreement.tell(experiment)
     if not request.sampling.intervention:
         announce_activations(request)
     folder = Folders.make(experiment.config, suffix="_test").logs
@@ -131,7 +135,7 @@ def test(options, ranks):
 
 def serve(options, ranks):
     """On another rank than 0, which alone reads and writes: sample what it asks for."""
-    config, env_options = agreement.shared(ranks)
+    config, env_options = agreement.listen(ranks)
     config = dataclasses.replace(config, num_workers=options.num_workers or default_workers())
     with Team(Experiment(config, env_options=env_options, ranks=ranks)) as team:
         team.serve()

@@ -2,9 +2,11 @@
 
 import itertools
 import os
+import pickle
 import re
 import signal
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +21,18 @@ from rl.evaluation.evaluate import Summary
 from rl.experiment import agreement
 from rl.experiment.build import Experiment
 from rl.experiment.state import load_state
-from rl.ranks import Ranks, share
+from rl.ranks import Ranks, part
 from rl.sampling.episodes import Episodes
-from tests.support.helpers import ROOT, becomes, made_up_episodes, only_run, random_params, small_policy
+from tests.support.helpers import PATIENCE, ROOT, becomes, made_up_episodes, only_run, random_params, small_policy
 from tests.support.rank_programs import RankPrograms, torchrun
 from tests.torture import Program, into, record, run_of, undisturbed
 
 SMALL = [
     "--meta-batch-size", "6", "--fast-batch-size", "3", "--test-batch-size", "6", "--num-test-steps", "2",
     "--hidden-size", "8", "--tasks-per-group", "2", "--tasks-per-block", "2", "--num-workers", "1", "--test-freq", "2",
-    "--neuromodulation", "--nm-gate", "soft",
+    "--neuromodulation", "--nm-gate", "soft", "--device", "cpu",
 ]  # fmt: skip
+FILE = "--env-config-path, a file of SHA-256"
 GRAPH = ["--env-name", "CTgraphEnvGoalChange-v0", "--env-config-path", str(ROOT / "rl/envs/ctgraph/ctgraph_d2.json")]
 SHORT = [*SMALL, *GRAPH, "--num-batches", "5"]
 LONG = [*SMALL, *GRAPH, "--num-batches", "100000", "--test-freq", "100000", "--save-freq", "100000"]
@@ -155,8 +158,12 @@ def content(path):
     [
         ([["--meta-batch-size", "2"]] * 2, "2 processes for 1 block of 2 tasks"),
         ([["--fast-lr", "x"]] * 2, "argument --fast-lr: invalid float value"),
-        ([["--device", "cuda"]] * 2, "--device cuda: no CUDA device is available"),
-        ([[], ["--fast-lr", "0.5"]], r"rank 1 on .* differs from rank 0: --fast-lr 0.5, rank 0 has none"),
+        pytest.param(
+            [["--device", "cuda"]] * 2,
+            "--device cuda: no CUDA device is available",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is one"),
+        ),
+        ([[], ["--fast-lr", "0.5"]], r"rank 1 on .* differs from rank 0: --fast-lr 0.5, rank 0 has 1.0"),
         ([[], ["--env-config-path", "other.json"]], r"rank 1 on .* differs from rank 0: --env-config-path, a file of "),
     ],
     ids=["more ranks than blocks", "a bad option", "no GPU", "other options", "another file"],
@@ -171,12 +178,6 @@ def test_bad_input_is_told_once_and_ends_all(tmp_path, changes, words):
     assert not (tmp_path / "logs").exists()
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU for every rank")
-def test_a_missing_gpu_is_one_of_them():
-    with pytest.raises(UserError, match="--device cuda"):
-        Experiment(Config(device="cuda")).learner()
-
-
 def test_other_code_packages_and_environments_are_told_by_name():
     class Two:
         """Rank 0 of two, the other one with facts of its own."""
@@ -187,7 +188,10 @@ def test_other_code_packages_and_environments_are_told_by_name():
         def gather(self, value):
             return [value, ("there", value[1] | self.theirs)]
 
+    assert agreement.of_environment("no.such.module:Id") == {"no.such.module of SHA-256": "none"}
+    assert agreement.of_options({"env_config_path": "/not/here.json"}, None)[FILE] == agreement.UNKNOWN
     facts = agreement.of_code() | agreement.of_environment("tests.support.user_environments:Seek-v0")
+    agreement.compare(Two({FILE: agreement.UNKNOWN}), {FILE: "abc"})
     agreement.compare(Two({}), facts)
     for theirs, words in (
         ({"numpy": "1.0"}, f"rank 1 on there differs from rank 0: numpy 1.0, rank 0 has {np.__version__}"),
@@ -252,7 +256,7 @@ def test_so_does_an_exception_of_the_environment(tmp_path):
 
 @pytest.mark.parametrize("count, size", [(8, 1), (8, 3), (3, 3), (1, 4), (7, 2)])
 def test_shares_are_all_there_is_in_order(count, size):
-    bounds = [share(count, rank, size) for rank in range(size)]
+    bounds = [part(count, rank, size) for rank in range(size)]
     assert bounds[0][0] == 0 and bounds[-1][1] == count
     assert all(stop == start for (_, stop), (start, _) in itertools.pairwise(bounds))
     # Rank 0, which draws what the gates do, has some whenever there are any.
@@ -280,13 +284,13 @@ def test_blocks_are_sums_over_their_tasks():
     rows = [blocks.linearize(vector), blocks.product(vector), blocks.evaluate(vector + 0.01)]
     assert [len(each) for each in rows] == [3, 3, 3]
     # What another process computes of two of the blocks, or of the third, has the same bytes.
-    for first, last, part in ((0, 4, slice(0, 2)), (4, 5, slice(2, 3))):
+    for first, last, which in ((0, 4, slice(0, 2)), (4, 5, slice(2, 3))):
         alone = Blocks(policy, options, size=2, dtype=torch.float64, threads=2)
         alone.load(before.tasks(first, last), after.tasks(first, last))
         for every, own in zip(
             rows, (alone.linearize(vector), alone.product(vector), alone.evaluate(vector + 0.01)), strict=True
         ):
-            assert torch.equal(every[part], own)
+            assert torch.equal(every[which], own)
     assert torch.equal(added(rows[1]), rows[1][0] + rows[1][1] + rows[1][2])
 
 
@@ -324,6 +328,34 @@ def test_the_machine_is_shared_among_its_ranks(monkeypatch):
     )
     assert (alone.pool._max_workers, two.pool._max_workers) == (6, 3)
     assert two.memory == alone.memory / 2
+
+
+def test_ranks_agree_whatever_earlier_ones_left_in_the_store():
+    store = torch.distributed.HashStore()
+    store.set("proposal", pickle.dumps(("stale", [b"one", b"two"])))
+    for rank in range(3):
+        store.set(f"token/{rank}", "stale")
+    ranks = [Ranks({"RANK": str(rank), "WORLD_SIZE": "3"}) for rank in range(3)]
+    with ThreadPoolExecutor(3) as pool:
+        found = [pool.submit(rank._agreed, store) for rank in ranks]
+        names = {each.result(PATIENCE) for each in found}
+    assert len(names) == 1 and "stale" not in names
+
+
+def test_an_estimate_is_of_the_largest_share():
+    config = Config(meta_batch_size=7, test_batch_size=8, tasks_per_group=2, tasks_per_block=4, device="cpu")
+    # Two blocks, of 4 and 3 tasks; four groups of 2, two for each rank.
+    two = Experiment(config, ranks=Ranks({"WORLD_SIZE": "2"})).largest_share()
+    assert (two.meta_batch_size, two.test_batch_size) == (4, 4)
+    alone = Experiment(config).largest_share()
+    assert (alone.meta_batch_size, alone.test_batch_size) == (7, 8)
+
+
+def test_a_last_smaller_block_is_computed_alike(tmp_path):
+    line = [*SMALL, *GRAPH, "--num-batches", "2", "--meta-batch-size", "7", "--tasks-per-block", "4"]
+    ranks = RankPrograms(tmp_path / "two", [[*line, *into(tmp_path / "two")]] * 2)
+    assert ranks.finish() == [0, 0], ranks.told
+    assert record(tmp_path / "two") == undisturbed(tmp_path / "alone", line)
 
 
 def test_a_port_in_use_is_told(tmp_path):

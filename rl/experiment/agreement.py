@@ -7,12 +7,13 @@ import socket
 from pathlib import Path
 
 from rl import envs
-from rl.config import NEUTRAL, Config, flag_of, parse_given
+from rl.config import NEUTRAL, Config, default_workers, flag_of, parse_given
 from rl.errors import UserError
 from rl.experiment import resume
 from rl.experiment.folders import versions
 
 PACKAGE = Path(__file__).resolve().parents[1]
+UNKNOWN = "unknown"  # a fact that a rank cannot tell
 
 
 def choose(command_line, ranks):
@@ -41,9 +42,9 @@ def choose(command_line, ranks):
         options = envs.options(config.env_name, config.env_config_path or None, config.seed, config.horizon or None)
     config, options = _told(ranks, config, options)
     if ranks.rank > 0:
-        # How and where it computes, a rank decides for itself.
-        own = Config(**given)
-        config = dataclasses.replace(config, **{name: getattr(own, name) for name in NEUTRAL})
+        # How it computes, a rank may decide for itself.
+        own = {name: value for name, value in given.items() if name in NEUTRAL}
+        config = dataclasses.replace(config, **{"num_workers": default_workers()} | own)
     return config, folders, options
 
 
@@ -65,7 +66,7 @@ def check_logs(ranks, config):
             )
 
 
-def share(experiment):
+def tell(experiment):
     """On rank 0: have the others build the same `Experiment`.
 
     Raises:
@@ -77,7 +78,7 @@ def share(experiment):
     _told(experiment.ranks, experiment.config, experiment.setting.env_options)
 
 
-def shared(ranks):
+def listen(ranks):
     """On other ranks: (`Config`, the environment's options) of rank 0's experiment."""
     compare(ranks, of_code())
     return _told(ranks)
@@ -105,19 +106,21 @@ def compare(ranks, facts):
         differences = [
             f"{name} {theirs.get(name, 'none')}, rank 0 has {facts.get(name, 'none')}"
             for name in sorted(facts.keys() | theirs.keys())
-            if facts.get(name) != theirs.get(name)
+            if facts.get(name) != theirs.get(name) and UNKNOWN not in (facts.get(name), theirs.get(name))
         ]
         if differences:
             raise UserError(f"rank {rank} on {machine} differs from rank 0: {'; '.join(differences)}")
 
 
 def of_options(given, resumed):
-    """The options on a command line that decide a result; of the environment's file the content."""
+    """The options of a command line that decide a result; of the environment's file the content, where it is there."""
+    options = given if resumed not in (None, "auto") else dataclasses.asdict(Config(**given))
     fields = Config.__dataclass_fields__
-    facts = {flag_of(fields[name]): value for name, value in given.items() if name not in NEUTRAL}
+    facts = {flag_of(fields[name]): value for name, value in options.items() if name not in NEUTRAL}
     path = facts.pop("--env-config-path", None)
     if path:
-        facts["--env-config-path, a file of SHA-256"] = hashlib.sha256(resume.content(path)).hexdigest()[:12]
+        known = Path(path).is_file()
+        facts["--env-config-path, a file of SHA-256"] = digest(Path(path).read_bytes()) if known else UNKNOWN
     if resumed is not None:
         facts["--resume"] = resumed
     return facts
@@ -125,10 +128,8 @@ def of_options(given, resumed):
 
 def of_code():
     """The versions of the packages, and this code by its content."""
-    digest = hashlib.sha256()
-    for path in sorted(PACKAGE.rglob("*.py")):
-        digest.update(str(path.relative_to(PACKAGE)).encode() + path.read_bytes())
-    return versions() | {"code of SHA-256": digest.hexdigest()[:12]}
+    content = [str(path.relative_to(PACKAGE)).encode() + path.read_bytes() for path in sorted(PACKAGE.rglob("*.py"))]
+    return versions() | {"code of SHA-256": digest(b"".join(content))}
 
 
 def of_environment(name):
@@ -136,5 +137,13 @@ def of_environment(name):
     module, colon, _ = name.partition(":")
     if not colon:
         return {}
-    origin = importlib.util.find_spec(module).origin
-    return {f"{module} of SHA-256": hashlib.sha256(Path(origin).read_bytes()).hexdigest()[:12]}
+    try:
+        content = Path(importlib.util.find_spec(module).origin).read_bytes()
+    except (ImportError, AttributeError, TypeError, OSError):
+        return {f"{module} of SHA-256": "none"}
+    return {f"{module} of SHA-256": digest(content)}
+
+
+def digest(content):
+    """The beginning of the SHA-256 of bytes, enough to tell two contents apart."""
+    return hashlib.sha256(content).hexdigest()[:12]

@@ -1,5 +1,7 @@
 """From a `Config` to its environment, policy, sampler and learner. main.py and test.py share it."""
 
+import dataclasses
+import math
 import os
 
 import torch
@@ -81,6 +83,19 @@ class Experiment:
         kept = config.learner_memory * memory.GIGABYTE or half
         return metalearner.MetaLearner(
             self.policy, self.learner_options, size=self.tasks_per_block, memory=kept, device=place, **how
+        )
+
+    def largest_share(self):
+        """The `Config` with as many tasks as the rank has that has the most, for estimates."""
+        config, size = self.config, self.ranks.size
+
+        def most(count, unit):
+            return min(count, math.ceil(math.ceil(count / unit) / size) * unit)
+
+        return dataclasses.replace(
+            config,
+            meta_batch_size=most(config.meta_batch_size, self.tasks_per_block),
+            test_batch_size=most(config.test_batch_size, config.tasks_per_group),
         )
 
     def check_blocks(self):

@@ -24,7 +24,14 @@ class Interrupts:
     """While entered, the first signal raises `Interrupted` in the main thread; a second one ends the process at once.
 
     Inside of `shield` the first signal waits until the block is left.
+
+    Args:
+        alone: False for one of several ranks. torchrun sends them a signal, perhaps another one, as soon as one of them
+            ends: then the end is under way, and nothing hurries it.
     """
+
+    def __init__(self, alone=True):
+        self._alone = alone
 
     def __enter__(self):
         self._shielded = False
@@ -36,7 +43,7 @@ class Interrupts:
 
     def __exit__(self, *_):
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            signal.signal(number, handler if self._alone else signal.SIG_IGN)
 
     @contextlib.contextmanager
     def shield(self):
@@ -51,7 +58,9 @@ class Interrupts:
 
     def _handle(self, number, _frame):
         if self._received is not None:
-            os._exit(128 + number)
+            if self._alone:
+                os._exit(128 + number)
+            return
         self._received = number
         if not self._shielded:
             raise Interrupted(number)
@@ -68,7 +77,7 @@ def exit_status(program, run, ranks=None):
         ranks: `rl.ranks.Ranks`, of which one alone tells the error, where there may be several.
     """
     try:
-        with Interrupts() as interrupts:
+        with Interrupts(ranks is None or ranks.size == 1) as interrupts:
             status = run(interrupts)
             sys.stdout.flush()
             return status
@@ -80,6 +89,10 @@ def exit_status(program, run, ranks=None):
         told, status = f"not enough memory: {error}".rstrip(": "), 1
     except Interrupted as interrupted:
         told, status = f"interrupted ({interrupted})", interrupted.status
+    except Exception:
+        if ranks:
+            ranks.speaks(1)  # its traceback is what is told
+        raise
     settle(sys.stdout)
     speaks, status = ranks.speaks(status) if ranks else (True, status)
     if speaks:

@@ -13,7 +13,7 @@ PROCESS = 10e6  # bytes of a worker's own that hold nothing yet
 TASK, EPISODE = 200, 300  # bytes of a task's parameters; of an episode's environment and random streams
 
 
-def check(config, env, policy, num_tasks_option="--test-batch-size", training=True, interventions=0):
+def check(config, env, policy, num_tasks_option="--test-batch-size", training=True, interventions=0, num_processes=1):
     """Find out whether memory and open files suffice, before anything is made.
 
     Args:
@@ -23,18 +23,19 @@ def check(config, env, policy, num_tasks_option="--test-batch-size", training=Tr
         num_tasks_option: the name under which the number of evaluated tasks was typed.
         training: whether there is training too.
         interventions: how often every evaluated phase is sampled once more.
+        num_processes: which share the machine.
 
     Raises:
         UserError: with the estimate, the options that ask for the most of it, and what the machine has.
     """
     processes.check_descriptors(config.num_workers)
     needs = estimate(config, env, policy, num_tasks_option, training, interventions)
-    total, available = sum(needs.values()), memory.size()
+    total, available = sum(needs.values()), memory.size() / num_processes
     if total > available:
         most = max(needs, key=needs.get)
         raise UserError(
             f"{most}: at least {memory.told(total)} of memory would be needed, {memory.told(needs[most])} of it "
-            f"for these; this machine has {memory.told(available)}"
+            f"for these; this machine has {memory.told(available)}" + (" for each process" if num_processes > 1 else "")
         )
 
 

@@ -5,10 +5,11 @@ whole groups or blocks, which are the same for any number of ranks, and so are t
 """
 
 import numpy as np
+import torch
 
 from rl.errors import UserError
 from rl.evaluation.evaluate import Summary
-from rl.ranks import share
+from rl.ranks import part
 from rl.sampling.rollout import Phases
 from rl.sampling.worker_pool import WorkerError
 
@@ -19,6 +20,15 @@ class RunError(UserError):
     """A run cannot go on; what it has saved stays."""
 
     status = 1
+
+
+def told(error):
+    """An exception as a `RunError`, where it is the user's, a worker's or a GPU's; else None."""
+    if isinstance(error, torch.OutOfMemoryError):
+        return RunError(
+            "the GPU has not enough memory for the outer step; a smaller --learner-memory may help, or --device cpu"
+        )
+    return RunError(str(error)) if isinstance(error, (WorkerError, UserError)) else None
 
 
 class Share:
@@ -52,13 +62,13 @@ class Share:
         Returns:
             (a `Summary` of each phase, None where there are no tasks for this rank; workers restarted so far)
         """
-        start, stop = (bound * unit for bound in share(-(-len(tasks) // unit), self.rank, self.size))
-        part = tasks[start:stop]
+        start, stop = (bound * unit for bound in part(-(-len(tasks) // unit), self.rank, self.size))
+        own = tasks[start:stop]
         self.phases = None
-        if not part:
+        if not own:
             return None, self.sampler.restarts
         origin = origin._replace(first_task=origin.first_task + start)
-        self.phases = self.sampler.sample(params, part, sampling, origin)
+        self.phases = self.sampler.sample(params, own, sampling, origin)
         return tuple(map(Summary.of, self.phases.episodes)), self.sampler.restarts
 
     def kept(self):
@@ -70,21 +80,9 @@ class Share:
         self.blocks.load(*self.phases.episodes)
         return self.blocks.linearize(vector)
 
-    def notes(self):
-        """`Blocks.notes`."""
-        return self.blocks.notes()
-
-    def product(self, vector):
-        """`Blocks.product`."""
-        return self.blocks.product(vector)
-
-    def evaluate(self, vector):
-        """`Blocks.evaluate`."""
-        return self.blocks.evaluate(vector)
-
-    def release(self):
-        """`Blocks.release`."""
-        self.blocks.release()
+    def do(self, name, *arguments):
+        """Call a method of its own, or one of its blocks."""
+        return getattr(self if hasattr(self, name) else self.blocks, name)(*arguments)
 
 
 class Team:
@@ -105,7 +103,7 @@ class Team:
     def __init__(self, experiment, learner=None, restarts=0):
         self.ranks = experiment.ranks
         if learner:
-            self.ranks.use(learner.blocks.device)
+            self.ranks.use(learner.blocks.device, learner.blocks.dtype)
         self.share = Share(experiment, learner)
         self.restarts = self._restarts_before = restarts
 
@@ -117,7 +115,7 @@ class Team:
         """
         count = -(-len(tasks) // unit)
         self.num_tasks = len(tasks)
-        bounds = [share(count, rank, self.ranks.size) for rank in range(self.ranks.size)]
+        bounds = [part(count, rank, self.ranks.size) for rank in range(self.ranks.size)]
         self._counts = [stop - start for start, stop in bounds]
         found, restarts = zip(*self._ask("sample", params, tasks, sampling, origin, unit), strict=True)
         self.restarts = self._restarts_before + sum(restarts)
@@ -160,13 +158,12 @@ class Team:
                 (name, arguments), vector = self.ranks.broadcast()
                 if name == END:
                     return
-                method = getattr(self.share, name)
                 if vector is None:
-                    self.ranks.gather(method(*arguments))
+                    self.ranks.gather(self.share.do(name, *arguments))
                 else:
-                    self.ranks.gather_rows(method(vector), None)
-        except WorkerError as error:
-            raise RunError(str(error)) from None
+                    self.ranks.gather_rows(self.share.do(name, vector), None)
+        except (WorkerError, torch.OutOfMemoryError) as error:
+            raise told(error) from None
 
     def __enter__(self):
         return self
@@ -179,9 +176,9 @@ class Team:
     def _ask(self, name, *arguments):
         """What a method of every rank's share returns."""
         self.ranks.broadcast((name, arguments))
-        return self.ranks.gather(getattr(self.share, name)(*arguments))
+        return self.ranks.gather(self.share.do(name, *arguments))
 
     def _sums(self, name, vector):
         """The rows of all blocks that a method of every rank's share returns."""
         self.ranks.broadcast((name, ()), vector)
-        return self.ranks.gather_rows(getattr(self.share, name)(vector), self._counts)
+        return self.ranks.gather_rows(self.share.do(name, vector), self._counts)

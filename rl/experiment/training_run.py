@@ -4,17 +4,13 @@ import contextlib
 import dataclasses
 import sys
 
-import torch
-
 from rl import streams
-from rl.errors import UserError
 from rl.experiment import logger, resume
 from rl.experiment.folders import deciding, extend_config, save_policy, write_config
 from rl.experiment.interrupts import complain
 from rl.experiment.state import Counters, State, save_flight_record, save_state
 from rl.experiment.summary import MANY_UNACCEPTED, unaccepted
-from rl.experiment.team import RunError
-from rl.sampling.worker_pool import WorkerError
+from rl.experiment.team import RunError, told
 
 MAX_REJECTED_IN_A_ROW = 10
 MAX_FLIGHT_RECORDS = 3
@@ -56,6 +52,11 @@ class TrainingRun:
         self._stands_still = False
         save_state(folders.saves, self.state)
 
+    @property
+    def records_flights(self):
+        """Whether outer steps that met numbers that are not finite are still recorded."""
+        return self.state.counters.flight_records < MAX_FLIGHT_RECORDS
+
     def log(self, iteration, summaries, step, times, restarts, evaluation=None, refused=None):
         """Log an iteration; an outer step that met numbers that are not finite is recorded for study.
 
@@ -71,7 +72,7 @@ class TrainingRun:
         self.folders.check()
         counters = self.state.counters.after(step, restarts)
         self._stands_still = self.state.counters.longest_idle < MANY_UNACCEPTED <= counters.longest_idle
-        if refused and counters.flight_records <= MAX_FLIGHT_RECORDS:
+        if refused:
             self._record_flight(iteration, refused.episodes)
         self.logger.training(iteration, summaries, step, times, counters)
         if evaluation:
@@ -121,12 +122,9 @@ class TrainingRun:
             self.logger.close()
         if not self.folders.missing():
             complain(f"resume with: {resume.command(self.experiment.config, self.folders)}")
-        if isinstance(error, torch.OutOfMemoryError):
-            raise RunError(
-                "the GPU has not enough memory for the outer step; a smaller --learner-memory may help, or --device cpu"
-            ) from None
-        if isinstance(error, (WorkerError, UserError)):
-            raise RunError(str(error)) from None
+        reason = told(error)
+        if reason:
+            raise reason from None
 
     def _record_flight(self, iteration, episodes):
         path = self.folders.logs / f"flight-{iteration}.npz"

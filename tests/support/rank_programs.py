@@ -43,12 +43,12 @@ class RankPrograms:
 
     @property
     def told(self):
-        """What main.py or test.py complained of, of all ranks, without how to resume."""
+        """What made them end, as all ranks tell it."""
         return [
             line
             for program in self.programs
             for line in program.errors.splitlines()
-            if line and not line.startswith("resume with: ")
+            if line.startswith(("main.py: ", "test.py: ", "Traceback"))
         ]
 
 
