@@ -18,7 +18,19 @@ from tests.support.documents import PAGES, training_command
 from tests.support.helpers import ROOT
 
 # Options of other programs: ruff's, tests.conformance's, benchmarks/bench.py's, snakemake's, pip's.
-OTHERS = {"--check", "--replay", "--scaling", "--snakefile", "--executor", "--jobs"}
+OTHERS = {
+    *("--check", "--replay", "--scaling", "--model", "--snakefile", "--executor", "--jobs"),
+    *(
+        "--standalone",
+        "--nnodes",
+        "--nproc-per-node",
+        "--max-restarts",
+        "--rdzv-backend",
+        "--rdzv-endpoint",
+        "--rdzv-id",
+    ),
+    *("--nodes", "--ntasks-per-node", "--cpus-per-task", "--time"),
+}  # of benchmarks, snakemake, torchrun and Slurm
 FOLDERS = "benchmarks|docs|examples|experiments|results|rl|tests"
 
 every_page = pytest.mark.parametrize("page", PAGES)
