@@ -52,7 +52,7 @@ def main(paths, device="cpu"):
     return int(worst)
 
 
-def deviations(path, device):
+def deviations(path, device="cpu"):
     """[(figure's name, deviation relative to its largest entry, its bound)] of a golden file."""
     golden, config = load(path, "config")
     try:
