@@ -7,7 +7,6 @@ start is rank 0 of 1, and nothing here costs it anything.
 """
 
 import contextlib
-import ctypes
 import multiprocessing.util
 import os
 import pickle
@@ -23,6 +22,7 @@ from datetime import timedelta
 
 import torch
 
+from rl import start
 from rl.errors import UserError
 
 PATIENCE = timedelta(hours=2)  # of a message: longer than any iteration; only a machine without power takes so long
@@ -66,9 +66,8 @@ class Ranks:
         import torch.distributed as dist
 
         self._dist = dist
-        if sys.platform == "linux" and "TORCHELASTIC_RUN_ID" in os.environ:
-            set_parent_death_signal = 1  # sys/prctl.h
-            ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGTERM)  # without torchrun a rank is an orphan
+        if "TORCHELASTIC_RUN_ID" in os.environ:
+            start.signal_at_parents_end(signal.SIGTERM)  # without torchrun a rank is an orphan
         if self.rank > 0:
             # Rank 0 speaks for all; errors have a stream of their own.
             sys.stdout = open(os.devnull, "w")  # noqa: SIM115

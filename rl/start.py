@@ -43,6 +43,13 @@ def compute_alone():
         os.environ.setdefault(name, "1")
 
 
+def signal_at_parents_end(number):
+    """Have Linux send this process a signal when the one that started it ends. Elsewhere nothing happens."""
+    if sys.platform == "linux":
+        set_parent_death_signal = 1  # sys/prctl.h
+        ctypes.CDLL(None).prctl(set_parent_death_signal, number)
+
+
 def keep_freed_memory():
     """Have glibc keep what is freed for the next iteration, which asks for the same again.
 

@@ -1,7 +1,6 @@
 """How worker processes are started and ended."""
 
 import contextlib
-import ctypes
 import multiprocessing
 import os
 import resource
@@ -101,9 +100,7 @@ def end_with_parent():
     A process that is stopped, or hangs in a library, runs no threads. On Linux the system kills it when the fork server
     ends, which ends with the main process.
     """
-    if sys.platform == "linux":
-        set_parent_death_signal = 1  # sys/prctl.h
-        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+    start.signal_at_parents_end(signal.SIGKILL)
     parent = multiprocessing.parent_process()
 
     def watch():
