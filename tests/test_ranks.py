@@ -235,6 +235,8 @@ def test_a_signal_to_any_rank_ends_all_with_its_status_and_one_message(tmp_path,
         ranks.programs[rank].process.send_signal(signal.SIGINT)
     assert ranks.finish() == [130, 130]
     assert ranks.told == ["main.py: interrupted (SIGINT)"]
+    advice = [line for line in ranks.programs[0].errors.splitlines() if line.startswith("resume with: ")]
+    assert advice and advice[0].startswith("resume with: torchrun --standalone --nproc-per-node 2 main.py --resume ")
 
 
 def test_so_does_a_folder_that_is_gone(tmp_path):

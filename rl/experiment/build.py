@@ -105,7 +105,7 @@ class Experiment:
             UserError: there are more ranks than blocks of tasks.
         """
         config, size = self.config, self.tasks_per_block
-        count = -(-config.meta_batch_size // size)
+        count = math.ceil(config.meta_batch_size / size)
         if self.ranks.size > count:
             raise UserError(
                 f"{self.ranks.size} processes for {count} block{'s' if count > 1 else ''} of {size} tasks "

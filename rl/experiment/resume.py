@@ -113,9 +113,12 @@ def load(config, folders, policy):
         ) from None
 
 
-def command(config, folders):
-    """The command line that resumes a run."""
-    words = ["python", start.path_of("main.py"), "--resume", str(folders.logs)]
+def command(config, folders, ranks):
+    """The command line that resumes a run, for as many ranks where they are all on this machine."""
+    words = ["python"]
+    if ranks.size > 1 and ranks.size == ranks.local_size:
+        words = ["torchrun", "--standalone", "--nproc-per-node", str(ranks.size)]
+    words += [start.path_of("main.py"), "--resume", str(folders.logs)]
     if Path(config.savedir).resolve() != Path(Config().savedir).resolve():
         words += ["--savedir", config.savedir]
     return shlex.join(words)

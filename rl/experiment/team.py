@@ -4,6 +4,8 @@
 whole groups or blocks, which are the same for any number of ranks, and so are the bytes of every result.
 """
 
+import math
+
 import numpy as np
 import torch
 
@@ -62,7 +64,7 @@ class Share:
         Returns:
             (a `Summary` of each phase, None where there are no tasks for this rank; workers restarted so far)
         """
-        start, stop = (bound * unit for bound in part(-(-len(tasks) // unit), self.rank, self.size))
+        start, stop = (bound * unit for bound in part(math.ceil(len(tasks) / unit), self.rank, self.size))
         own = tasks[start:stop]
         self.phases = None
         if not own:
@@ -113,7 +115,7 @@ class Team:
         Returns:
             a `Summary` of all K tasks for each phase
         """
-        count = -(-len(tasks) // unit)
+        count = math.ceil(len(tasks) / unit)
         self.num_tasks = len(tasks)
         bounds = [part(count, rank, self.ranks.size) for rank in range(self.ranks.size)]
         self._counts = [stop - start for start, stop in bounds]

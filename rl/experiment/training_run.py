@@ -121,7 +121,7 @@ class TrainingRun:
         with contextlib.suppress(OSError):
             self.logger.close()
         if not self.folders.missing():
-            complain(f"resume with: {resume.command(self.experiment.config, self.folders)}")
+            complain(f"resume with: {resume.command(self.experiment.config, self.folders, self.experiment.ranks)}")
         reason = told(error)
         if reason:
             raise reason from None

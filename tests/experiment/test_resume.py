@@ -26,6 +26,7 @@ from rl.experiment.folders import Folders, deciding, versions, write_config
 from rl.experiment.logger import Logger
 from rl.experiment.state import STATE, Counters, State, load_state, save_state
 from rl.experiment.state import _digest as digest_of
+from rl.ranks import Ranks
 from tests.support.sabotage import FEW, run
 from tests.torture import GRAPH, SHORT, into, kill_parent, record, run_of, undisturbed
 
@@ -349,15 +350,19 @@ def test_commands_name_programs_as_the_user_typed_them(monkeypatch):
         assert start.path_of("test.py") == expected
     monkeypatch.setattr("sys.argv", ["rl/main.py"])
     folders = Folders("rl/logs/run", "rl/saves/run")
-    assert resume.command(Config(), folders) == "python rl/main.py --resume rl/logs/run"
+    assert resume.command(Config(), folders, Ranks({})) == "python rl/main.py --resume rl/logs/run"
 
 
 def test_the_command_that_resumes_names_what_it_must(tmp_path):
     config = Config(logdir=str(tmp_path / "my logs"))
     folders = Folders(tmp_path / "my logs" / "run", tmp_path / "saves" / "run")
-    assert resume.command(config, folders) == f"python main.py --resume '{folders.logs}'"
+    alone = Ranks({})
+    assert resume.command(config, folders, alone) == f"python main.py --resume '{folders.logs}'"
     elsewhere = dataclasses.replace(config, savedir="there")
-    assert resume.command(elsewhere, folders).endswith("--savedir there")
+    assert resume.command(elsewhere, folders, alone).endswith("--savedir there")
+    # torchrun's options are known where all ranks are on one machine.
+    for here, begin in (("3", "torchrun --standalone --nproc-per-node 3 main.py --resume "), ("2", "python main.py ")):
+        assert resume.command(config, folders, Ranks({"WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": here})).startswith(begin)
 
 
 def test_event_files_that_the_state_does_not_know_are_set_aside(tmp_path, capsys):
