@@ -24,6 +24,7 @@ SEQUENTIAL, DIVERGING = "cividis", "PuOr"
 PANEL = (3.4, 2.4)  # inches; two panels fill the width of a page
 LEGEND_WIDTH = 48  # letters
 LEGEND_LINE = 0.16  # inches
+LEGEND_LETTER = 0.05  # inches; its marks and gaps take as much as twelve
 SUFFIXES = (".png", ".pdf", ".csv", ".json")  # of what plot.py writes
 
 _SETTINGS = {
@@ -87,8 +88,9 @@ def legend_below(figure, *more):
             handles.setdefault(label, handle)
     handles |= {handle.get_label(): handle for handle in more}
     width, height = figure.get_size_inches()
-    columns = max(1, min(len(handles), round(width / PANEL[0])))
     labels = [textwrap.fill(label, LEGEND_WIDTH) for label in handles]
+    longest = max((len(line) for label in labels for line in label.splitlines()), default=0)
+    columns = max(1, min(len(handles), int(width / (LEGEND_LETTER * (longest + 12)))))
     lines = sum(label.count("\n") + 1 for label in labels) / columns
     figure.legend(handles.values(), labels, loc="outside lower center", ncols=columns)
     figure.set_size_inches(width, height + LEGEND_LINE * lines)

@@ -103,7 +103,7 @@ def navigation(evaluation, chosen):
         panels[0].set_title(goal(evaluation, task), loc="left")
     label_columns(axes[0], range(count), 18)
     label_edges(axes.flat, "x (plane units)", "y (plane units)")
-    legend(figure, axes.flat)
+    style.legend_below(figure)
     return figure
 
 
@@ -114,12 +114,6 @@ def goal(evaluation, task):
         numbers = [runs.hundredths(entry) for entry in value] if isinstance(value, list) else [f"{value:+.3g}"]
         words.append(f"{name} {', '.join(numbers)}")
     return ", ".join(words).replace("-", "−")
-
-
-def legend(figure, axes):
-    """One legend for the whole figure, below it."""
-    handles, labels = axes[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(4, 1 + len(axes)))
 
 
 def label_columns(axes, updates, above):
@@ -152,7 +146,7 @@ def cheetah(evaluation, chosen):
             panel.plot(seconds[common], position[common].mean(axis=1), color=colour, label=update_label(updates))
         panel.set_title(goal(evaluation, task))
     label_edges(axes, "time (s)", "position (m)")
-    legend(figure, axes)
+    style.legend_below(figure)
     return figure
 
 

@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from rl.envs.ctgraph.environment import CRASH, DECISION, HOME, LEAF, WAIT
 from rl.evaluation import runs
@@ -82,6 +83,15 @@ def test_limits_hold_the_square_of_goals():
     still = np.zeros((1, 2, 1, 2, 2))
     figure = trajectories.navigation(evaluation_of([{"goal": [0.5, 0.5]}], still, still), [0])
     assert all(panel.get_xlim() == panel.get_ylim() == (-0.525, 0.525) for panel in figure.axes)
+
+
+def test_the_legend_of_a_narrow_figure_is_whole():
+    still = np.zeros((2, 2, 1, 2, 2))
+    figure = trajectories.navigation(evaluation_of([{"goal": [0.5, 0.5]}] * 2, still, still), [0, 1])
+    FigureCanvasAgg(figure).draw()
+    (legend,) = figure.legends
+    left, right = legend.get_window_extent().intervalx
+    assert 0 <= left < right <= figure.bbox.width
 
 
 def test_half_cheetahs_position():
