@@ -22,6 +22,8 @@ from rl.plots import curves, style
 RESULTS, PAGE, PICTURES, FRONT = ROOT / "results", ROOT / "docs/results.md", ROOT / "docs/pictures", ROOT / "README.md"
 BEGIN, END = "<!-- results: written by experiments/report.py -->", "<!-- end of results -->"
 WINDOW = 10  # iterations that a point of a learning curve is the mean of
+LINES = ["-"] * 6 + ["--"] * 6
+GATES_TRIED_ON = ("ctgraph_d2", "navigation_bias")
 
 
 class Estimate(NamedTuple):
@@ -60,6 +62,11 @@ def load(row, folder=RESULTS):
     return found
 
 
+def words(part):
+    """What is said of the experiments, written by hand: the text of a file beside this one."""
+    return (HERE / f"{part}.md").read_text(encoding="utf-8")
+
+
 def after(content, updates=-1, kind="returns"):
     """A run's mean over test tasks after a number of updates."""
     return float(np.mean(content["test"][kind][updates]))
@@ -90,10 +97,10 @@ def sentence(row, found, methods):
             low, high = compared[0].interval
             verdict = "better" if low > 0 else "worse" if high < 0 else "not told apart from it"
             verdicts[verdict].append(f"{methods[method].title} ({compared[0]})")
-    words = "; ".join(f"{verdict}: {', '.join(titles)}" for verdict, titles in verdicts.items() if titles)
-    if not words:
+    told = "; ".join(f"{verdict}: {', '.join(titles)}" for verdict, titles in verdicts.items() if titles)
+    if not told:
         return "Found here: nothing yet that could be compared with an interval."
-    return f"Found here, by the return after the last update, compared with {methods[row.baseline].title}: {words}."
+    return f"Found here, by the return after the last update, compared with {methods[row.baseline].title}: {told}."
 
 
 def section(row, found, methods):
@@ -183,7 +190,7 @@ def over_seeds(values):
 
 def page(rows, methods, folder=RESULTS):
     """docs/results.md as text."""
-    lines = [INTRODUCTION, *summary(rows, methods, folder), "", *gates(rows, methods, folder)]
+    lines = [words("introduction"), *summary(rows, methods, folder), "", *gates(rows, methods, folder)]
     for row in rows:
         lines += section(row, load(row, folder), methods)
     return "\n".join(lines).rstrip("\n") + "\n"
@@ -200,7 +207,7 @@ def gates(rows, methods, folder=RESULTS):
     if not names:
         return []
     lines = [
-        *GATES.splitlines(),
+        *words("gates").splitlines(),
         "",
         "What the experiments here say of kind and bias:",
         "",
@@ -278,71 +285,6 @@ def draw(row, found, methods):
     figure.suptitle(row.title)
     style.legend_below(figure)
     return figure
-
-
-LINES = ["-"] * 6 + ["--"] * 6
-
-
-GATES_TRIED_ON = ("ctgraph_d2", "navigation_bias")
-GATES = """## Gates that learn: which kind, how far open
-
-On the CT-graph start with `--nm-gate ste` and bias 0. Where soft gates are wanted, as the paper has them for
-continuous control, open them with `--nm-gate-bias 2`: these runs tell no difference between 1, 2 and 3, and 2 is the
-value with which they were first seen to learn earlier on Half-Cheetah. Straight-through gates with a bias beyond ±1
-never learn: no gradient passes.
-
-On Half-Cheetah (direction, hidden 100, `--nm-size 16`, seed 1) straight-through gates with bias 0 take no outer step:
-0 of 13 with 20 tasks × 20 episodes. Signs that flip make the KL divergence grow faster than the quadratic model says,
-so the 15 steps of the line search are too few. With 8 tasks × 10 episodes, of 4 outer steps each, accepted were 0
-with bias 0, 0 with bias 0.5, 4 with bias 1, 4 with bias 0 and `--ls-max-steps 45`, and 4 with hard gates. Whether
-they then learn was not tried.
-
-Why policies with soft gates learn later than plain ones under TRPO is not known. Measured, for the first outer step
-on 10 Half-Cheetah tasks (direction, hidden 100, seeds 1 to 3): by how much it improves the surrogate on these tasks,
-and on 10 others. Steps have their full size in all of them (KL 0.009 of 0.01), and `--cg-damping 1e-9` changes
-nothing, so damping is not the cause. Soft gates fit more of what is particular to the batch, and none of them gains
-on other tasks.
-
-| method | parameters | own tasks | other tasks |
-|---|---|---|---|
-| plain CAVIA | 17,812 | 0.044 | −0.001 |
-| plain CAVIA with as many parameters | 24,091 | 0.046 | 0.001 |
-| soft gates, as published | 23,964 | 0.070 | −0.002 |
-| soft gates, bias 1 | 23,964 | 0.071 | −0.001 |
-| soft gates, bias 2 | 23,964 | 0.060 | 0.001 |
-| soft gates, bias 3 | 23,964 | 0.054 | −0.001 |
-"""
-
-
-INTRODUCTION = """# Results
-
-Written by `python experiments/report.py` from `results/`, where every run is a JSON file: its options, commit, versions
-and processor, its learning curve, and the return of each of 200 test tasks after 0 to 4 updates. The last policy of a
-run is evaluated, never the best one. `experiments/experiments.toml` declares all runs;
-
-```bash
-make results
-make results EXPERIMENTS=ctgraph_d2
-```
-
-trains what is missing (taking up what was stopped), evaluates and compares it: all of it, or one experiment, which
-takes about half an hour on two cores. On a cluster, the same with Slurm's executor:
-
-```bash
-pip install -r experiments/requirements.txt snakemake-executor-plugin-slurm
-snakemake --snakefile experiments/Snakefile --executor slurm --jobs 100 all
-```
-
-How to read the tables. A seed's figure is the mean over its 200 test tasks. With 5 seeds or more, a cell is the
-interquartile mean over seeds with the 95% interval of a bootstrap over seeds (arXiv 2108.13264); with 2 to 4 it is
-their mean with Student's interval, which is wide, as it has to be; one seed has none. Differences are paired by seed:
-mean and interval of the method minus the baseline, and the share of the seeds in which the method is better. Intervals
-are not corrected for the number of comparisons. On the CT-graph, test tasks are the same few leaves that training draws
-from; in all other environments no test task was trained on. The success rate of the CT-graph is the share of episodes
-that reach the goal leaf.
-
-## Summary
-"""
 
 
 def write(results=RESULTS):

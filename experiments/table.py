@@ -102,7 +102,13 @@ def read(path=TABLE):
     except (OSError, ValueError) as error:
         raise TableError(f"{path}: expected a TOML file: {error}") from None
     methods = {name: _made(Method, name, entry, path) for name, entry in content.get("methods", {}).items()}
-    experiments = {name: _made(Experiment, name, entry, path) for name, entry in content.get("experiments", {}).items()}
+    rows = content.get("experiments", {})
+    for name, entry in rows.items():
+        like = entry.pop("like", None)
+        if like not in {None, *rows} - {name}:
+            raise TableError(f"{path}: {name}: like {like!r}: expected the name of another experiment")
+        rows[name] = rows.get(like, {}) | entry
+    experiments = {name: _made(Experiment, name, entry, path) for name, entry in rows.items()}
     for experiment in experiments.values():
         for method in experiment.methods:
             if method not in methods:

@@ -55,6 +55,7 @@ def test_a_table_with_a_mistake_is_refused_in_one_line(tmp_path):
     for wrong, message in (
         (text.replace("iterations = 501", "iteration = 501", 1), "ctgraph_d2: missing or unknown keys: iteration"),
         (text.replace('"nm_hard"', '"nm_firm"', 1), "no method 'nm_firm' is declared"),
+        (text.replace('like = "navigation"', 'like = "maze"'), "navigation_bias: like 'maze': expected the name of"),
         (text + "[", "expected a TOML file"),
     ):
         path.write_text(wrong, encoding="utf-8")
