@@ -1,0 +1,81 @@
+"""What the first outer step gains on the episodes that it is made from, and on fresh ones: results/first_step.json.
+
+python experiments/first_step.py
+
+Half-Cheetah, direction, with half of the hidden units and a quarter of the tasks of its experiment: seconds a step.
+"""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+sys.path[:0] = [str(ROOT), str(HERE)]
+
+import table
+import torch
+from evaluate import rounded
+
+from rl import streams
+from rl.algorithm.blocks import added
+from rl.algorithm.jacobians import flatten
+from rl.config import parse_options
+from rl.experiment.build import Experiment
+from rl.experiment.folders import git_commit
+from rl.files import write_text
+
+EXPERIMENT = "half_cheetah_dir"
+METHODS = (
+    "cavia", "cavia_matched", "nm_hard", "nm_soft", "nm_soft_1", "nm_soft_2", "nm_soft_3", "nm_ste", "nm_ste_1",
+)  # fmt: skip
+SIZES = {"hidden_size": 100, "nm_size": 16, "meta_batch_size": 10}
+SEEDS = range(1, 11)
+TARGET = ROOT / "results/first_step.json"
+
+
+def measure(config):
+    """The first outer step of a `Config`: whether it is taken, its divergence, and by how much it improves the
+    surrogate on its own episodes and on as many of the next iteration's, sampled with θ as it was before.
+    """
+    experiment = Experiment(config)
+    params, learner = experiment.initial_params(), experiment.learner()
+
+    def sampled(pool, iteration):
+        tasks = experiment.sample_tasks(config.meta_batch_size, "train", iteration, streams.TRAIN)
+        return pool.sample(params, tasks, experiment.train_sampling(), experiment.origin(iteration, streams.TRAIN))
+
+    with experiment.sampler() as pool:
+        own, fresh = (sampled(pool, iteration).episodes for iteration in (0, 1))
+    changed, step = learner.step(params, *own)
+    learner.blocks.load(*fresh)
+    before = added(learner.blocks.linearize(flatten(params)))[0]
+    after = added(learner.blocks.evaluate(flatten(changed)))[0]
+    learner.blocks.release()
+    return {
+        "accepted": step.accepted,
+        "kl": rounded(step.kl),
+        "own": rounded(step.surrogate_before - step.surrogate_after),
+        "fresh": rounded(float(before - after) / config.meta_batch_size),
+    }, experiment.policy.num_params
+
+
+def main():
+    """Measure all methods and seeds, and write them."""
+    torch.set_num_threads(1)
+    rows = table.read()
+    found = {}
+    for method in METHODS:
+        config = dataclasses.replace(parse_options(rows.options(EXPERIMENT, method)), num_workers=1, **SIZES)
+        seeds = {}
+        for seed in SEEDS:
+            seeds[seed], num_params = measure(dataclasses.replace(config, seed=seed))
+            print(method, seed, seeds[seed], flush=True)
+        found[method] = {"parameters": num_params, "seeds": seeds}
+    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in found.items())
+    write_text(TARGET, f'{{\n"commit": "{git_commit()}",\n"methods": {{\n{lines}\n}}\n}}\n')
+
+
+if __name__ == "__main__":
+    main()
