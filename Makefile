@@ -15,7 +15,8 @@ NAVIGATION := --env-name 2DNavigation-v0 --num-context-params 5 --hidden-size 10
 	--fast-batch-size 20 --fast-lr 0.5 --meta-batch-size 20 --test-batch-size 40 --num-test-steps 4 --num-workers 4 \
 	--test-freq 10 --seed 42 --expname cavia --neuromodulation --nm-size 4
 
-# Which experiments `make results` runs: names in experiments/experiments.toml with commas between; none: all.
+# Which experiments `make results` runs: names in experiments/experiments.toml with commas between; all: every one; none:
+# those that two cores run in a night.
 EXPERIMENTS :=
 CORES ?= $(shell nproc)
 
@@ -53,7 +54,7 @@ bench-cuda: $(VENV)/tests-installed
 
 results: $(VENV)/experiments-installed
 	OMP_NUM_THREADS=1 $(BIN)/snakemake --snakefile experiments/Snakefile --cores $(CORES) --rerun-triggers mtime \
-		--rerun-incomplete --keep-going --quiet rules --config experiments=$(EXPERIMENTS) -- all
+		--rerun-incomplete --keep-going --quiet rules --config "experiments=$(EXPERIMENTS)" -- all
 
 clean:
 	rm -rf $(VENV) demo

@@ -6,7 +6,6 @@ python experiments/report.py
 import json
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
@@ -14,6 +13,7 @@ sys.path[:0] = [str(ROOT), str(HERE)]
 
 import numpy as np
 import table
+from estimates import FEWEST, Difference, in_words, level, number, verdicts
 
 from rl.evaluation import statistics
 from rl.files import write_text
@@ -23,32 +23,16 @@ RESULTS, PAGE, PICTURES, FRONT = ROOT / "results", ROOT / "docs/results.md", ROO
 BEGIN, END = "<!-- results: written by experiments/report.py -->", "<!-- end of results -->"
 WINDOW = 10  # iterations that a point of a learning curve is the mean of
 LINES = ["-"] * 6 + ["--"] * 6
-GATES_TRIED_ON = ("ctgraph_d2", "navigation_bias")
-
-
-class Estimate(NamedTuple):
-    """A number and its 95% interval, None where the seeds allow none."""
-
-    value: float
-    interval: tuple | None
-
-    def __str__(self):
-        if self.interval is None:
-            return number(self.value)
-        return f"{number(self.value)} [{number(self.interval[0])}, {number(self.interval[1])}]"
-
-
-def number(value):
-    """Three significant digits, without a minus of a plain hyphen; differences of nothing are 0."""
-    digits = 2 if abs(value) < 10 else 1 if abs(value) < 100 else 0
-    text = f"{value:.{digits}f}"
-    return text.replace("-", "−") if float(text) else f"{0:.{digits}f}"
-
-
-def estimate(values, statistic=statistics.interquartile_mean):
-    """The `Estimate` of a statistic over seeds [S], as `rl.evaluation.statistics.estimate` makes it."""
-    value, interval = statistics.estimate(values, statistic)
-    return Estimate(float(value), interval and (float(interval[0]), float(interval[1])))
+# Where methods are compared: after the one update that training is for, and after all that evaluation makes.
+AFTER = {"after 1 update": 1, "after the last update": -1}
+# Gates that learn: the experiments that tell of their kind and bias, and what is compared there.
+GATES_TRIED_ON = ("ctgraph_d2", "navigation_bias", "ctgraph_d3")
+GATES_COMPARED = (
+    ("nm_ste", "nm_hard"), ("nm_ste", "nm_soft_2"), ("nm_soft_1", "nm_soft"), ("nm_soft_2", "nm_soft"),
+    ("nm_soft_3", "nm_soft"), ("nm_soft_3", "nm_soft_1"), ("nm_ste_1", "nm_ste"), ("nm_ste_2", "nm_ste"),
+)  # fmt: skip
+MATCHED = "cavia_matched"
+SWAPPED = "gates of another task"  # the check that says whether a policy adapts through its gates
 
 
 def load(row, folder=RESULTS):
@@ -72,125 +56,170 @@ def after(content, updates=-1, kind="returns"):
     return float(np.mean(content["test"][kind][updates]))
 
 
-def difference(runs, baseline):
-    """The return after the last update of a method minus the baseline's, over the seeds that both have: (`Estimate`,
-    share of seeds where it is better), or None where that has no interval.
-    """
-    shared = sorted(runs.keys() & baseline.keys())
-    if len(shared) < 2:
-        return None
-    found = statistics.compare(*([after(kind[seed]) for seed in shared] for kind in (runs, baseline)))
-    value, interval = found.difference
-    if interval is None:
-        return None
-    return Estimate(float(value), (float(interval[0]), float(interval[1]))), float(found.improvement.mean)
+def difference(runs, baseline, updates):
+    """A method's return after a number of updates minus the baseline's: a `Difference`."""
+    return Difference.between(runs, baseline, lambda run: after(run, updates))
+
+
+def comparisons(row, found):
+    """Every method that was run against the baseline: (method, key of `AFTER`) -> `Difference`."""
+    baseline = found.get(row.baseline, {})
+    return {
+        (method, when): difference(runs, baseline, updates)
+        for when, updates in AFTER.items()
+        for method, runs in found.items()
+        if method != row.baseline
+    }
+
+
+def bullets(title, phrases):
+    """A list in Markdown: list of lines, with an empty one at either end; nothing of no phrases."""
+    return ["", title, "", *(f"- {phrase}" for phrase in phrases), ""] if phrases else [""]
+
+
+def grid(head, rows):
+    """A table in Markdown: list of lines, with an empty one at its end."""
+    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)] + [""]
 
 
 def sentence(row, found, methods):
     """What is found, in words: the methods whose difference to the baseline is told apart from 0, and the others."""
     if row.baseline not in found:
         return "Found here: nothing yet; the baseline was not run."
-    verdicts = {"better": [], "worse": [], "not told apart from it": []}
-    for method, runs in found.items():
-        compared = method != row.baseline and difference(runs, found[row.baseline])
-        if compared:
-            low, high = compared[0].interval
-            verdict = "better" if low > 0 else "worse" if high < 0 else "not told apart from it"
-            verdicts[verdict].append(f"{methods[method].title} ({compared[0]})")
-    told = "; ".join(f"{verdict}: {', '.join(titles)}" for verdict, titles in verdicts.items() if titles)
+    differences = comparisons(row, found)
+    told = verdicts(differences)
     if not told:
-        return "Found here: nothing yet that could be compared with an interval."
-    return f"Found here, by the return after the last update, compared with {methods[row.baseline].title}: {told}."
+        return f"Found here: nothing yet; a comparison takes {FEWEST} seeds."
+    titles = {(method, when): methods[method].title for method, when in differences}
+    lines = [f"Found here, compared with {methods[row.baseline].title}:", ""]
+    for when in AFTER:
+        of_then = {key: verdict for key, verdict in told.items() if key[1] == when}
+        lines += [f"- {when}, {phrase}" for phrase in in_words(of_then, differences, titles)]
+    return "\n".join(lines)
 
 
 def section(row, found, methods):
     """An experiment's part of docs/results.md: list of lines."""
     paper = f"the paper: {row.paper_iterations}" if row.paper_iterations else "not in the paper"
-    lines = [
-        f"## {row.title}",
-        "",
-        f"{row.iterations} iterations ({paper}). {row.paper}",
-        "",
-        sentence(row, found, methods),
-        "",
-    ]
+    lines = [f"## {row.title}", "", f"{row.iterations} iterations ({paper}). {row.paper}", ""]
     if not found:
         return [*lines, "Not run.", ""]
-    updates = len(next(iter(next(iter(found.values())).values()))["test"]["returns"])
-    lines += returns(row, found, methods, updates)
+    lines += [sentence(row, found, methods), "", *returns(row, found, methods), *compared(row, found, methods)]
     if row.checks:
-        lines += checks(found, methods)
-    return [*lines, f"![{row.title}: learning curves](pictures/results_{row.name}.png)", ""]
+        lines += representations(row, found, methods) + interventions(found, methods)
+    return [*lines, f"![{row.title}: learning curves](pictures/results_{row.name}.png)", "", made(found), ""]
 
 
-def returns(row, found, methods, updates):
+def returns(row, found, methods):
     """The table of returns, and of the success rate where the environment tells it: list of lines."""
+    updates = len(next(iter(next(iter(found.values())).values()))["test"]["returns"])
     told = any("success" in run["test"] for runs in found.values() for run in runs.values())
-    head = ["method", "seeds", *(f"return after {count}" for count in range(updates))]
-    head += ["success rate"] * told + [f"minus {methods[row.baseline].title}", "better in"]
-    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    head = ["method", "seeds", *(f"return after {count}" for count in range(updates)), *["success rate"] * told]
+    rows = []
     for method in row.methods:
         if method not in found:
-            lines.append(f"| {methods[method].title} | not run |" + " |" * (len(head) - 2))
+            rows.append([methods[method].title, "not run", *[""] * (len(head) - 2)])
             continue
-        runs = found[method]
-        cells = [methods[method].title, f"{len(runs)} of {len(row.seeds)}" if len(runs) < len(row.seeds) else len(runs)]
-        cells += [estimate([after(run, count) for run in runs.values()]) for count in range(updates)]
+        runs = found[method].values()
+        cells = [methods[method].title, f"{len(runs)} of {len(row.seeds)}"]
+        cells += [level([after(run, count) for run in runs]) for count in range(updates)]
         if told:
-            cells.append(estimate([after(run, kind="success") for run in runs.values()]))
-        compared = method != row.baseline and row.baseline in found and difference(runs, found[row.baseline])
-        cells += [compared[0], f"{compared[1]:.0%} of seeds"] if compared else ["", ""]
-        lines.append(f"| {' | '.join(map(str, cells))} |")
-    return [*lines, ""]
+            cells.append(level([after(run, kind="success") for run in runs]))
+        rows.append(cells)
+    return grid(head, rows)
 
 
-def checks(found, methods):
-    """Representations and causal checks: list of lines."""
-    lines = [
-        "Linear CKA between tasks after the last update (1: all tasks are represented alike) and its permutation null:",
-        "",
-    ]
-    lines += [
-        "| method | layer | CKA | null | gates that never change | gates that differ between two tasks |",
-        "|---|---|---|---|---|---|",
-    ]
+def compared(row, found, methods):
+    """The table of differences to the baseline: list of lines."""
+    differences = comparisons(row, found)
+    if not any(difference.values for difference in differences.values()):
+        return []
+    head = [f"minus {methods[row.baseline].title}"]
+    for when in AFTER:
+        head += [when, "probability of improvement"]
+    rows = []
+    for method in found:
+        if method != row.baseline:
+            pairs = [differences[method, when] for when in AFTER]
+            rows.append([methods[method].title, *(cell for pair in pairs for cell in (str(pair), pair.improvement))])
+    return grid(head, rows)
+
+
+def representations(row, found, methods):
+    """How alike tasks are represented, and what gates do: list of lines."""
+    layers = list(next(iter(next(iter(found.values())).values()))["similarity"])
+
+    def alike(layer, name):
+        return lambda run: run["similarity"][layer].get(name)
+
+    rows, last = [], {}
     for method, runs in found.items():
-        for layer in next(iter(runs.values()))["similarity"]:
-            layers = [run["similarity"][layer] for run in runs.values()]
-            cells = [over_seeds([entry[name] for entry in layers]) for name in ("cka", "null")]
-            cells += [over_seeds([entry[name] for entry in layers if name in entry]) for name in ("constant_gates",)]
-            cells.append(
-                over_seeds([entry["flips_between_tasks"][-1] for entry in layers if entry.get("flips_between_tasks")])
-            )
-            lines.append(f"| {methods[method].title} | {layer.removeprefix('layer')} | {' | '.join(cells)} |")
-    lines += ["", "Return after the last update where the adapted policy acts under an intervention:", ""]
+        for layer in layers:
+            entries = [run["similarity"][layer] for run in runs.values()]
+            apart = Difference.between(runs, found.get(row.baseline, {}), alike(layer, "cka"))
+            if method != row.baseline:
+                last[method] = apart
+            flips = [entry["flips_between_tasks"][-1] for entry in entries if entry.get("flips_between_tasks")]
+            rows.append([
+                methods[method].title, layer.removeprefix("layer"), level([entry["cka"] for entry in entries]),
+                "" if method == row.baseline else str(apart), level([entry["null"] for entry in entries]),
+                level([entry.get("constant_gates") for entry in entries]), level(flips),
+            ])  # fmt: skip
+    head = [
+        "method", "layer", "CKA", "minus the baseline's", "CKA of unrelated tasks", "gates that never change",
+        "gates that differ between two tasks",
+    ]  # fmt: skip
+    titles = {method: methods[method].title for method in last}
+    phrases = in_words(verdicts(last), last, titles, ("more alike", "less alike", "not told apart"))
+    return [
+        "Linear CKA between tasks after the last update (1: all tasks are represented alike), and what it would be of "
+        "tasks whose representations have nothing to do with each other (the mean of permutations).",
+        *bullets(f"Found in the last layer, compared with {methods[row.baseline].title}:", phrases),
+        *grid(head, rows),
+    ]
+
+
+def interventions(found, methods):
+    """What an adapted policy loses under interventions, paired by seed: list of lines."""
     names = list(dict.fromkeys(name for runs in found.values() for run in runs.values() for name in run["checks"]))
-    lines += [f"| method | as it is | {' | '.join(names)} |", "|---|---|" + "---|" * len(names)]
+
+    def under(name):
+        return lambda run: float(np.mean(run["checks"][name]["returns"][-1])) if name in run["checks"] else None
+
+    rows, swapped = [], {}
     for method, runs in found.items():
-        cells = [str(estimate([after(run) for run in runs.values()]))]
-        for name in names:
-            cells.append(
-                over_seeds(
-                    [
-                        float(np.mean(run["checks"][name]["returns"][-1]))
-                        for run in runs.values()
-                        if name in run["checks"]
-                    ]
-                )
-            )
-        lines.append(f"| {methods[method].title} | {' | '.join(cells)} |")
-    return [*lines, ""]
+        losses = {
+            name: Difference(tuple(under(name)(run) - after(run) for run in runs.values() if name in run["checks"]))
+            for name in names
+        }
+        if losses[SWAPPED].values:
+            swapped[method] = losses[SWAPPED]
+        rows.append([methods[method].title, level([after(run) for run in runs.values()]), *map(str, losses.values())])
+    titles = {method: methods[method].title for method in swapped}
+    phrases = in_words(verdicts(swapped), swapped, titles, ("gains", "loses", "no loss is told"))
+    return [
+        "By how much an intervention changes the adapted policy's return after the last update, on the same episodes.",
+        *bullets(f"Found with the {SWAPPED}:", phrases),
+        *grid(["method", "as it is", *names], rows),
+    ]
 
 
-def over_seeds(values):
-    """An `Estimate` over seeds as text; empty where there are no values."""
-    values = [value for value in values if value is not None]
-    return str(estimate(values)) if values else ""
+def made(found):
+    """What runs were made with: a line."""
+    runs = [run for kept in found.values() for run in kept.values()]
+    commits = ", ".join(dict.fromkeys(run["commit"][:7] for run in runs))
+    processors = ", ".join(dict.fromkeys(run["processor"] for run in runs))
+    hours = [run["iterations"] * (run["seconds"]["sampling"] + run["seconds"]["learning"]) / 3600 for run in runs]
+    shown = " to ".join(dict.fromkeys(map(number, (min(hours), max(hours)))))
+    return (
+        f"Made with the code of {commits} on {processors}. Hours of training a run, two of them side by side on two "
+        f"cores: {shown}."
+    )
 
 
 def page(rows, methods, folder=RESULTS):
     """docs/results.md as text."""
-    lines = [words("introduction"), *summary(rows, methods, folder), "", *gates(rows, methods, folder)]
+    lines = [words("introduction"), *summary(rows, methods, folder), *gates(rows, methods, folder)]
     for row in rows:
         lines += section(row, load(row, folder), methods)
     return "\n".join(lines).rstrip("\n") + "\n"
@@ -199,70 +228,69 @@ def page(rows, methods, folder=RESULTS):
 def gates(rows, methods, folder=RESULTS):
     """Gates that learn, by kind and initial bias, in the experiments that tried them: list of lines."""
     tried = [(row, load(row, folder)) for row in rows if row.name in GATES_TRIED_ON]
-    names = [
-        name
-        for name in sorted(methods)
-        if name.startswith(("nm_soft", "nm_ste")) and any(name in found for _, found in tried)
-    ]
-    if not names:
+    rows = [
+        [f"{methods[one].title}, minus {methods[other].title}",
+         *(str(difference(found.get(one, {}), found.get(other, {}), -1)) for _, found in tried)]
+        for one, other in GATES_COMPARED
+    ]  # fmt: skip
+    if not any(cell for row in rows for cell in row[1:]):
         return []
-    lines = [
-        *words("gates").splitlines(),
-        "",
-        "What the experiments here say of kind and bias:",
-        "",
-        f"| return after the last update | {' | '.join(row.title for row, _ in tried)} |",
-        "|---|" + "---|" * len(tried),
+    table_of_pairs = grid(["return after the last update", *(row.title for row, _ in tried)], rows)
+    return [words("gates"), *table_of_pairs, *first_steps(methods, folder)]
+
+
+def first_steps(methods, folder=RESULTS):
+    """What the first outer step gains (`experiments/first_step.py`): list of lines."""
+    path = Path(folder, "first_step.json")
+    if not path.is_file():
+        return []
+    found = json.loads(path.read_text(encoding="utf-8"))["methods"]
+    rows, apart = [], {}
+    for method, entry in found.items():
+        steps = entry["seeds"].values()
+        cells = [f"{sum(step['accepted'] for step in steps)} of {len(steps)}"]
+        cells += [level([step[name] for step in steps], digits=3) for name in ("own", "fresh")]
+        rows.append([methods[method].title, f"{entry['parameters']:,}", *cells])
+        if method != MATCHED:
+            apart[method] = Difference.between(entry["seeds"], found[MATCHED]["seeds"], lambda step: step["own"])
+    titles = {method: methods[method].title for method in apart}
+    phrases = in_words(verdicts(apart), apart, titles, ("more", "less", "not told apart"), digits=3)
+    return [
+        words("first_step").rstrip("\n"),
+        *bullets(f"Found: on its own episodes it gains, compared with {methods[MATCHED].title},", phrases),
+        *grid(["method", "parameters", "steps taken", "gain on its own episodes", "gain on fresh ones"], rows),
     ]
-    for name in names:
-        cells = [
-            f"{estimate([after(run) for run in found[name].values()])}; seeds: {len(found[name])}"
-            if name in found
-            else ""
-            for _, found in tried
-        ]
-        lines.append(f"| {methods[name].title} | {' | '.join(cells)} |")
-    return [*lines, ""]
 
 
 def summary(rows, methods, folder=RESULTS):
     """The summary of docs/results.md: one line for each method of each experiment."""
-    lines = ["| experiment | method | return after the last update | minus the baseline |", "|---|---|---|---|"]
+    cells = []
     for row in rows:
         found = load(row, folder)
         if not found:
-            lines.append(f"| {row.title} | not run | | |")
-            continue
+            cells.append([row.title, "not run", "", "", "", ""])
+        differences = comparisons(row, found)
         for method, runs in found.items():
-            compared = method != row.baseline and row.baseline in found and difference(runs, found[row.baseline])
-            last = estimate([after(run) for run in runs.values()])
-            against = str(compared[0]) if compared else "the baseline" if method == row.baseline else ""
-            lines.append(f"| {row.title} | {methods[method].title} | {last} | {against} |")
-    return lines
+            line = [row.title, methods[method].title]
+            for when, updates in AFTER.items():
+                against = "the baseline" if method == row.baseline else str(differences[method, when])
+                line += [level([after(run, updates) for run in runs.values()]), against]
+            cells.append(line)
+    return grid(["experiment", "method", *(name for when in AFTER for name in (f"return {when}", "difference"))], cells)
 
 
 def front(rows, methods, folder=RESULTS):
-    """The table of README: one line for each experiment, with the method that gains most over the baseline."""
-    lines = [
-        "| experiment | methods run | "
-        "return after the last update: the largest difference to the baseline [95% interval] | seeds |",
-        "|---|---|---|---|",
-    ]
+    """The table of README: one line for each experiment, with what the paper proposes for it, minus the baseline."""
+    cells = []
     for row in rows:
         found = load(row, folder)
-        baseline = found.get(row.baseline, {})
-        compared = {method: difference(runs, baseline) for method, runs in found.items() if method != row.baseline}
-        compared = {method: pair[0] for method, pair in compared.items() if pair}
-        cells = [str(len(found)) if found else "not run", "", ""]
-        if compared:
-            best = max(compared, key=lambda method: compared[method].value)
-            shared = len(found[best].keys() & baseline.keys())
-            title = methods[row.baseline].title
-            cells[1:] = [f"{methods[best].title}, minus {title}: {compared[best]}", str(shared)]
-        elif found:
-            cells[1] = "none with an interval yet"
-        lines.append(f"| {row.title} | {' | '.join(cells)} |")
-    return lines
+        pairs = [
+            difference(found.get(row.proposed, {}), found.get(row.baseline, {}), updates) for updates in AFTER.values()
+        ]
+        seeds = len(pairs[0].values)
+        title = f"{methods[row.proposed].title}, minus {methods[row.baseline].title}"
+        cells.append([row.title, title, *(map(str, [*pairs, seeds]) if seeds else ["not run", "", ""])])
+    return grid(["experiment", "difference in return", *AFTER, "seeds"], cells)
 
 
 @style.printed
@@ -299,8 +327,8 @@ def write(results=RESULTS):
     text = FRONT.read_text(encoding="utf-8")
     if BEGIN in text:
         before, _, rest = text.partition(BEGIN)
-        lines = "\n".join(front([row for row in rows if row.paper_iterations], found.methods, results))
-        write_text(FRONT, f"{before}{BEGIN}\n\n{lines}\n\n{END}{rest.partition(END)[2]}")
+        lines = "\n".join(front(found.of_the_paper(), found.methods, results))
+        write_text(FRONT, f"{before}{BEGIN}\n\n{lines}\n{END}{rest.partition(END)[2]}")
 
 
 if __name__ == "__main__":

@@ -2,11 +2,14 @@
 
 import json
 import shlex
+import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
 TABLE = Path(__file__).parent / "experiments.toml"
+ALL = "all"
 
 
 class TableError(Exception):
@@ -22,9 +25,11 @@ class Experiment(NamedTuple):
         iterations, paper_iterations: run here, and in the paper (0: not in the paper).
         seeds, methods: what is run.
         baseline: the method that others are compared with.
+        proposed: the method that the paper proposes here, whatever is best.
         paper: what the paper says, a sentence.
         checks: whether representations and interventions are evaluated, too.
         keep_policy: whether the first seed's policies are kept in results/.
+        overnight: whether two cores run it in a night, with the others that are so; else it is run when named.
     """
 
     name: str
@@ -36,9 +41,11 @@ class Experiment(NamedTuple):
     seeds: list
     methods: list
     baseline: str
+    proposed: str
     paper: str
     checks: bool
     keep_policy: bool
+    overnight: bool
 
 
 class Method(NamedTuple):
@@ -56,15 +63,20 @@ class Table(NamedTuple):
     methods: dict
 
     def chosen(self, names):
-        """Some experiments by name, all where none is named.
+        """Some experiments by name; where none is named, those for a night; of `all` every one.
 
         Raises:
             TableError: an unknown name.
         """
         for name in names:
-            if name not in self.experiments:
-                raise TableError(f"unknown experiment {name!r}; known: {', '.join(self.experiments)}")
-        return [self.experiments[name] for name in names or self.experiments]
+            if name not in {ALL, *self.experiments}:
+                raise TableError(f"unknown experiment {name!r}; known: {ALL}, {', '.join(self.experiments)}")
+        rows = self.experiments.values()
+        return [row for row in rows if row.name in names or ALL in names or (row.overnight and not names)]
+
+    def of_the_paper(self):
+        """The rows that compare methods as the paper does."""
+        return [row for row in self.experiments.values() if row.paper_iterations and len(row.seeds) > 1]
 
     def options(self, experiment, method):
         """main.py's options of a row and a column, without the seed: a list of words."""
@@ -89,6 +101,24 @@ class Table(NamedTuple):
                             f"{path}: is of a run with other options than the table's; move it away, or give the "
                             f"method or experiment another name; expected {wanted}"
                         )
+
+
+def check_packages(requirements):
+    """Find out, before hours are spent, whether the packages of a requirements file are installed.
+
+    Raises:
+        TableError: one is not.
+    """
+    for line in Path(requirements).read_text(encoding="utf-8").splitlines():
+        name = line.partition("==")[0].strip()
+        if name and not name.startswith("#"):
+            try:
+                metadata.distribution(name)
+            except metadata.PackageNotFoundError:
+                raise TableError(
+                    f"{sys.executable} has no package {name}; expected those of {requirements}: "
+                    "pip install -r experiments/requirements.txt"
+                ) from None
 
 
 def read(path=TABLE):

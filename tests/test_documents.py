@@ -19,7 +19,7 @@ from tests.support.helpers import ROOT
 
 # Options of other programs: ruff's, tests.conformance's, benchmarks/bench.py's, snakemake's, pip's.
 OTHERS = {
-    *("--check", "--replay", "--scaling", "--model", "--snakefile", "--executor", "--jobs"),
+    *("--check", "--replay", "--scaling", "--model", "--snakefile", "--executor", "--jobs", "--config"),
     *(
         "--standalone",
         "--nnodes",

@@ -16,7 +16,7 @@ from tests.support.helpers import ROOT
 
 HERE = ROOT / "experiments"
 sys.path.insert(0, str(HERE))
-report, table = (importlib.import_module(name) for name in ("report", "table"))
+estimates, report, table = (importlib.import_module(name) for name in ("estimates", "report", "table"))
 
 TABLE = table.read()
 EVERY = [(row.name, method) for row in TABLE.experiments.values() for method in row.methods]
@@ -62,9 +62,15 @@ def test_a_table_with_a_mistake_is_refused_in_one_line(tmp_path):
         with pytest.raises(table.TableError) as caught:
             table.read(path)
         assert message in str(caught.value) and "\n" not in str(caught.value)
-    with pytest.raises(table.TableError, match=r"unknown experiment 'maze'; known: ctgraph_d2"):
+    with pytest.raises(table.TableError, match=r"unknown experiment 'maze'; known: all, ctgraph_d2"):
         TABLE.chosen(["maze"])
-    assert TABLE.chosen([]) == list(TABLE.experiments.values())
+
+
+def test_long_rows_are_run_when_they_are_named():
+    names = [row.name for row in TABLE.chosen([])]
+    assert {"ctgraph_d2", "half_cheetah_dir", "ml45_51"} <= set(names) and not {"half_cheetah_vel", "ml45"} & set(names)
+    assert TABLE.chosen(["all"]) == list(TABLE.experiments.values())
+    assert [row.name for row in TABLE.chosen(["ml45", "navigation"])] == ["navigation", "ml45"]
 
 
 def test_results_and_runs_of_other_options_are_refused(tmp_path):
@@ -110,14 +116,15 @@ def test_the_page_says_what_the_results_say():
 def test_the_front_page_says_what_the_results_say():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     found = text.partition(report.BEGIN)[2].partition(report.END)[0]
-    rows = [row for row in TABLE.experiments.values() if row.paper_iterations]
-    assert_alike(found.strip("\n"), "\n".join(report.front(rows, TABLE.methods)))
+    assert_alike(found.strip("\n"), "\n".join(report.front(TABLE.of_the_paper(), TABLE.methods)).strip("\n"))
 
 
-def test_the_front_page_names_the_method_that_gains_most(tmp_path):
+def test_the_front_page_compares_what_the_paper_proposes(tmp_path):
     row = TABLE.experiments["navigation"]
-    lines = report.front([row], TABLE.methods, tmp_path)
-    assert lines[2:] == ["| 2D navigation | not run |  |  |"]
+    begin = "| 2D navigation | hard gates, as published, minus plain CAVIA | "
+
+    def line():
+        return report.front([row], TABLE.methods, tmp_path)[2]
 
     def keep(method, shifts):
         for seed, shift in enumerate(shifts, 1):
@@ -125,14 +132,13 @@ def test_the_front_page_names_the_method_that_gains_most(tmp_path):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(made_up(shift, [seed])[seed]), encoding="utf-8")
 
+    assert line() == f"{begin}not run |  |  |"
     keep("nm_hard", [1.0, 1.1, 1.2])
-    assert report.front([row], TABLE.methods, tmp_path)[2] == "| 2D navigation | 1 | none with an interval yet |  |"
-    # Differences −1, −0.9, −0.8, and −2, −1.9, −1.8: the smaller loss is the largest difference; 4.303·0.1/√3 = 0.248.
+    assert line() == f"{begin}not run |  |  |"
+    # After one update all are 0; after the last −1, −0.9, −0.8, and 4.303·0.1/√3 = 0.248. What gains more is not named.
     keep("cavia", [2.0, 2.0, 2.0])
-    keep("nm_soft_2", [0.0, 0.1, 0.2])
-    assert report.front([row], TABLE.methods, tmp_path)[2] == (
-        "| 2D navigation | 3 | hard gates, as published, minus plain CAVIA: −0.90 [−1.15, −0.65] | 3 |"
-    )
+    keep("nm_soft_2", [3.0, 3.0, 3.1])
+    assert line() == f"{begin}0.00 | −0.90 [−1.15, −0.65] | 3 |"
 
 
 NUMBER = re.compile(r"−?\d+\.\d+")
@@ -145,54 +151,130 @@ def assert_alike(found, expected):
         assert abs(float(left.replace("−", "-")) - float(right.replace("−", "-"))) < 1.01 * unit
 
 
+CURVES = {"before_update": [0.0] * 3, "after_update": [1.0] * 3}
+MADE = {
+    "commit": "0123456789",
+    "processor": "a processor",
+    "iterations": 3,
+    "seconds": {"sampling": 400, "learning": 200},
+}
+
+
 def made_up(shift, seeds, updates=2):
     """Results whose mean over tasks after the last update is shift + seed."""
     returns = {seed: [[0.0, 0.0]] * updates + [[shift + seed - 1.0, shift + seed + 1.0]] for seed in seeds}
-    return {
-        seed: {"test": {"returns": values}, "curves": {"before_update": [0.0] * 3, "after_update": [shift] * 3}}
-        for seed, values in returns.items()
-    }
+    return {seed: {"test": {"returns": values}, "curves": CURVES, **MADE} for seed, values in returns.items()}
 
 
-def test_few_seeds_get_students_interval_and_one_gets_none():
+def test_levels_are_written_as_their_number_allows():
+    assert estimates.level([]) == estimates.level([None]) == ""
+    assert estimates.level([1.5]) == "1.50" and estimates.level([1.5, -0.004]) == "1.50; 0.00"
     # Mean 2 of 1, 2, 3 with standard deviation 1: t(0.975, 2) = 4.303, 4.303/√3 = 2.484.
-    found = report.estimate([1.0, 2.0, 3.0])
-    assert found.value == 2 and found.interval == pytest.approx((2 - 2.484, 2 + 2.484), abs=1e-3)
-    assert str(found) == "2.00 [−0.48, 4.48]"
-    assert report.estimate([1.5]) == (1.5, None) and str(report.estimate([1.5])) == "1.50"
+    assert estimates.level([1.0, 2.0, 3.0]) == "2.00 [−0.48, 4.48]"
+    # A quarter of 5, rounded down, is 1 at either end: the mean of 1, 2 and 3; the interval is a bootstrap's.
+    assert estimates.level([0.0, 1.0, 2.0, 3.0, 100.0]).startswith("2.00 [")
+    assert estimates.level([1.0] * 5) == "1.00"
 
 
-def test_five_seeds_get_the_interquartile_mean_and_a_bootstrap():
-    # A quarter of 5, rounded down, is 1 at either end: the mean of 1, 2 and 3. No resample leaves [0, 100].
-    found = report.estimate([0.0, 1.0, 2.0, 3.0, 100.0])
-    assert found.value == 2 and 0 <= found.interval[0] < 2 < found.interval[1] <= 100
+def test_differences_are_paired_by_seed_and_have_students_interval():
+    # Seeds 2, 3 and 4 are shared and differ by 0.5, 0.6 and 0.7: 0.6 ± 4.303·0.1/√3 = 0.248; t = 0.6√3/0.1 = 10.39,
+    # and with 2 degrees of freedom p = 1 − t/√(2 + t²) = 0.00913. Better in 3 of 3: Wilson's lower end 3/(3 + 1.96²).
+    ours = {seed: made_up(shift, [seed])[seed] for seed, shift in ((1, 9.0), (2, 1.5), (3, 1.6), (4, 1.7))}
+    found = report.difference(ours, made_up(1.0, [2, 3, 4, 5]), -1)
+    assert found.values == pytest.approx((0.5, 0.6, 0.7)) and str(found) == "0.60 [0.35, 0.85]"
+    assert found.p == pytest.approx(0.00913, abs=1e-5) and found.improvement == "1.00 [0.44, 1.00]"
+    # Too few seeds, or differences that are all equal: no test, so no claim.
+    two = report.difference(ours, made_up(1.0, [2, 3]), -1)
+    assert (two.p, two.improvement, str(two)) == (None, "", "0.50; 0.60")
+    same = report.difference(ours, ours, -1)
+    assert (same.p, str(same)) == (None, "0.00")
+    assert str(report.difference(ours, {}, -1)) == ""
 
 
-def test_differences_are_paired_by_seed():
-    # Seeds 2 and 3 are shared and differ by 0.5 and 0.7: 0.6 ± 12.706·0.1414/√2 = 1.2706.
-    ours = made_up(1.5, [1, 2]) | made_up(1.7, [3])
-    found, better = report.difference(ours, made_up(1.0, [2, 3, 4]))
-    assert found.value == pytest.approx(0.6) and better == 1
-    assert found.interval == pytest.approx((0.6 - 1.2706, 0.6 + 1.2706), abs=1e-3)
-    # One shared seed, or differences that are all equal: no interval, so no claim.
-    assert report.difference(made_up(1.5, [1, 2]), made_up(1.0, [2, 3])) is None
-    assert report.difference(made_up(1.5, [1, 2]), made_up(1.0, [1, 2])) is None
+def test_holms_correction_by_hand():
+    # Sorted 0.01, 0.02, 0.04 times 3, 2, 1: 0.03, 0.04, 0.04; and 0.03, 0.03 times 2, 1: the second is not smaller.
+    np.testing.assert_allclose(estimates.holm([0.04, 0.01, 0.02]), [0.04, 0.03, 0.04])
+    np.testing.assert_allclose(estimates.holm([0.03, 0.03]), [0.06, 0.06])
+    assert estimates.holm([0.9, 0.8]).tolist() == [1.0, 1.0] and len(estimates.holm([])) == 0
 
 
-def test_the_sentence_follows_the_interval():
-    # Differences 1, 1.1, 1.2: 1.1 ± 4.303·0.1/√3 = 0.248; of the other sign; and 1, 1.1, −4.
+def test_verdicts_stand_against_all_comparisons_at_once():
+    # As above, p = 0.0091 with one comparison; with six of them 0.055 is no finding any more.
+    clear, unsure = estimates.Difference((0.5, 0.6, 0.7)), estimates.Difference((1.0, -1.0, 0.1))
+    lower = estimates.Difference((-0.5, -0.6, -0.7))
+    assert estimates.verdicts({"a": clear, "b": lower, "c": unsure}) == {"a": 1, "b": -1, "c": 0}
+    many = {"a": clear} | {str(number): unsure for number in range(5)}
+    assert set(estimates.verdicts(many).values()) == {0}
+    assert estimates.verdicts({"a": estimates.Difference((1.0, 2.0))}) == {}
+    found, titles = {"a": clear, "b": lower, "c": unsure, "d": unsure}, {name: name.upper() for name in "abcd"}
+    assert estimates.in_words({"a": 1, "b": -1, "c": 0, "d": 0}, found, titles) == [
+        "better: A (0.60 [0.35, 0.85])", "worse: B (−0.60 [−0.85, −0.35])", "not told apart: C; D",
+    ]  # fmt: skip
+
+
+def test_what_is_found_is_said_after_one_update_and_after_the_last():
     row = TABLE.experiments["navigation"]
-    better, worse, unsure = (
-        {seed: made_up(shift, [seed])[seed] for seed, shift in zip((1, 2, 3), shifts, strict=True)}
-        for shifts in ((2.0, 2.1, 2.2), (0.0, -0.1, -0.2), (2.0, 2.1, -3.0))
+
+    def runs(first, last):
+        seeds = zip((1, 2, 3), first, last, strict=True)
+        return {
+            seed: {"test": {"returns": [[0.0] * 2, [one] * 2, [two] * 2]}, "curves": CURVES} for seed, one, two in seeds
+        }
+
+    base, up, down = [1.0, 1.0, 1.0], [2.0, 2.01, 2.02], [0.0, -0.01, -0.02]
+    found = {"cavia": runs(base, base), "nm_hard": runs(up, down), "nm_soft_2": runs(down, base)}
+    assert report.sentence(row, found, TABLE.methods).splitlines()[2:] == [
+        "- after 1 update, better: hard gates, as published (1.01 [0.99, 1.03])",
+        "- after 1 update, worse: soft gates, bias 2 (−1.01 [−1.03, −0.99])",
+        "- after the last update, worse: hard gates, as published (−1.01 [−1.03, −0.99])",
+    ]
+    assert "nothing yet; a comparison takes 3 seeds" in report.sentence(
+        row, {"cavia": made_up(1.0, [1, 2]), "nm_hard": made_up(2.0, [1, 2])}, TABLE.methods
     )
-    found = {"cavia": made_up(1.0, [1, 2, 3]), "nm_hard": better, "nm_soft_2": worse}
-    text = report.sentence(row, found, TABLE.methods)
-    assert "better: hard gates, as published (1.10 [0.85, 1.35])" in text
-    assert "worse: soft gates, bias 2 (−1.10 [−1.35, −0.85])" in text
-    text = report.sentence(row, found | {"nm_hard": unsure}, TABLE.methods)
-    assert "not told apart from it: hard gates, as published (−0.63 [" in text
-    assert "nothing yet" in report.sentence(row, {"nm_hard": better}, TABLE.methods)
+    assert "the baseline was not run" in report.sentence(row, {"nm_hard": runs(up, up)}, TABLE.methods)
+
+
+def test_checks_are_differences_to_the_policy_as_it_is():
+    row = TABLE.experiments["ctgraph_d3"]
+
+    def run(seed, cka, swapped):
+        entry = {"cka": cka, "null": 0.01, "constant_gates": 0.5, "flips_between_tasks": [None, 0.25]}
+        return {
+            "test": {"returns": [[0.0], [0.5 + seed]]}, "similarity": {"layer1": entry},
+            "checks": {report.SWAPPED: {"returns": [[0.0], [0.5 + seed + swapped]]}},
+        }  # fmt: skip
+
+    base = {seed: run(seed, 0.99, -0.1) for seed in (1, 2, 3)}
+    found = {
+        row.baseline: {seed: content | {"checks": {}} for seed, content in base.items()},
+        "nm_hard": {seed: run(seed, 0.80 + 0.01 * seed, -0.3 + 0.01 * seed) for seed in (1, 2, 3)},
+    }
+    lines = report.representations(row, found, TABLE.methods)
+    assert "- less alike: hard gates, as published (−0.17 [−0.19, −0.15])" in lines
+    last = lines[-2]
+    assert "| 0.82 [0.80, 0.84] | −0.17 [−0.19, −0.15] | 0.01 | 0.50 | 0.25 |" in last
+    lines = report.interventions(found, TABLE.methods)
+    assert "- loses: hard gates, as published (−0.28 [−0.30, −0.26])" in lines
+    assert lines[-2] == "| hard gates, as published | 2.50 [0.02, 4.98] | −0.28 [−0.30, −0.26] |"
+
+
+def test_the_first_step_is_compared_with_as_many_parameters(tmp_path):
+    assert report.first_steps(TABLE.methods, tmp_path) == []
+    methods = {
+        method: {
+            "parameters": 1234,
+            "seeds": {
+                str(seed): {"accepted": seed < 3, "kl": 0.009, "own": own + 0.001 * seed * own, "fresh": 0.0}
+                for seed in (1, 2, 3)
+            },
+        }
+        for method, own in (("cavia_matched", 0.04), ("nm_soft", 0.07))
+    }
+    (tmp_path / "first_step.json").write_text(json.dumps({"commit": "0", "methods": methods}), encoding="utf-8")
+    lines = report.first_steps(TABLE.methods, tmp_path)
+    # 0.03·(1 + 0.001·(1, 2, 3)).
+    assert "- more: soft gates, as published (0.030 [0.030, 0.030])" in lines
+    assert lines[-2].startswith("| soft gates, as published | 1,234 | 2 of 3 | 0.070 [")
 
 
 def test_what_was_not_run_says_so():
@@ -200,6 +282,18 @@ def test_what_was_not_run_says_so():
     lines = "\n".join(report.section(row, {"cavia": made_up(1.0, [1, 2])}, TABLE.methods))
     assert "| hard gates, as published | not run |" in lines and "| plain CAVIA | 2 of 5 |" in lines
     assert "Not run." in report.section(row, {}, TABLE.methods)
+    # 3 iterations of 600 s.
+    assert "Made with the code of 0123456 on a processor. Hours of training a run, two" in lines and ": 0.50." in lines
+
+
+def test_missing_packages_are_named_before_hours_are_spent(tmp_path):
+    table.check_packages(ROOT / "rl/requirements.txt")
+    path = tmp_path / "requirements.txt"
+    path.write_text("# A comment.\nnumpy==1.0\nno-such-package==2.0\n", encoding="utf-8")
+    with pytest.raises(
+        table.TableError, match=r"has no package no-such-package; expected those of .*requirements\.txt"
+    ):
+        table.check_packages(path)
 
 
 @pytest.mark.slow

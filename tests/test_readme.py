@@ -142,9 +142,16 @@ def placed(arguments, places):
     return arguments
 
 
+def kept_shorter(folder):
+    """What shortens the evaluation of a policy that results/ keeps."""
+    return ["--num-tasks", "2", "--num-workers", "1", "--logdir", str(folder)]
+
+
 def test_the_front_pages_commands(tmp_path):
-    """Train, evaluate with a film, draw: each with the folder that the one before it has made."""
-    (training,), (evaluation,), (picture,) = (commands(f"{name}.py", "README.md") for name in ("main", "test", "plot"))
+    """Train, evaluate with a film, draw: each with the folder that the one before it has made; then a kept policy."""
+    (training,), (evaluation, kept), (picture,) = (
+        commands(f"{name}.py", "README.md") for name in ("main", "test", "plot")
+    )
     logs, saves = train(training, tmp_path, SMALL)
     places = {
         "logs/2DNavigation-v0/nm_cavia/<run>": logs,
@@ -155,6 +162,7 @@ def test_the_front_pages_commands(tmp_path):
     assert "return on 2 tasks" in output and len(list(folder.glob("video-task?.gif"))) == 1
     written = run("plot.py", placed(picture, {"logs/2DNavigation-v0/nm_cavia_test/<run>": folder}))
     assert f"written: {folder}/trajectories.png" in written
+    assert "return on 2 tasks" in run("test.py", [*kept, *kept_shorter(tmp_path)])
 
 
 def test_the_comparison_of_two_methods(navigation, tmp_path):
@@ -175,8 +183,7 @@ def test_the_comparison_of_two_methods(navigation, tmp_path):
 
 
 def test_a_policy_that_is_kept_can_be_evaluated(tmp_path):
-    shorter = ["--num-tasks", "2", "--num-workers", "1", "--logdir", str(tmp_path)]
-    assert "return on 2 tasks" in run("test.py", [*evaluations()[2], *shorter])
+    assert "return on 2 tasks" in run("test.py", [*evaluations()[2], *kept_shorter(tmp_path)])
 
 
 def test_equal_bytes_and_resuming(tmp_path):

@@ -1,7 +1,8 @@
 """Intervals by stratified bootstrap, and the paired comparison of two groups of seeds.
 
 Seeds make no normal distribution, so intervals are percentiles of resampled statistics (arXiv 2108.13264): what is
-drawn at random is drawn again with replacement within its stratum. Fewer than 5 seeds are too few for that.
+drawn at random is drawn again with replacement within its stratum. Fewer than 5 seeds are too few for that. Differences
+of pairs are compared by Student's t: claims rest on them, and it covers what it says with few seeds, too.
 """
 
 from typing import NamedTuple
@@ -70,8 +71,12 @@ def estimate(values, statistic=mean):
         statistic: function of (values, axis).
     """
     values = np.asarray(values, np.float64)
-    if len(values) >= FEWEST:
+    if len(values) >= FEWEST and np.ptp(values, axis=0).any():
         return Estimate(statistic(values, axis=0), bootstrap([values], statistic))
+    return _by_student(values)
+
+
+def _by_student(values):
     centre, low, high = intervals.mean(values)
     return Estimate(centre, None if np.isnan(low).all() else (low, high))
 
@@ -81,7 +86,7 @@ class Comparison(NamedTuple):
 
     Attributes:
         seeds: how many.
-        difference: its `Estimate`.
+        difference: its mean, an `Estimate` with Student's interval.
         better: in how many of them A > B, ties counting half.
         improvement: their share with Wilson's interval, an `rl.evaluation.intervals.Interval`.
     """
@@ -96,4 +101,4 @@ def compare(first, second):
     """Compare paired values [S], one pair a seed: a `Comparison`."""
     difference = np.asarray(first, np.float64) - np.asarray(second, np.float64)
     better = (difference > 0) + 0.5 * (difference == 0)
-    return Comparison(len(difference), estimate(difference), float(better.sum()), intervals.rate(better))
+    return Comparison(len(difference), _by_student(difference), float(better.sum()), intervals.rate(better))

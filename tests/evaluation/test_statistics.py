@@ -48,7 +48,8 @@ def test_estimates_are_as_wide_as_their_number_asks_for():
     # 1, 2, 3: standard deviation 1, t(0.975, 2) = 4.303, 4.303/√3 = 2.484.
     value, (low, high) = statistics.estimate([1.0, 2.0, 3.0], statistics.interquartile_mean)
     assert (value, low, high) == pytest.approx((2.0, -0.484, 4.484), abs=1e-3)
-    assert statistics.estimate([2.0]) == (2.0, None) and statistics.estimate([2.0, 2.0]) == (2.0, None)
+    for count in (1, 2, 5):
+        assert statistics.estimate([2.0] * count) == (2.0, None)
     values = [0.0, 1.0, 2.0, 3.0, 100.0]
     found = statistics.estimate(values, statistics.interquartile_mean)
     assert found.value == 2.0 and found.interval == statistics.bootstrap(
@@ -71,6 +72,12 @@ def test_paired_comparison_by_hand():
     assert (found.seeds, found.difference.value, found.better, found.improvement.mean) == (4, 1.0, 2.5, 0.625)
     assert found.difference.interval == pytest.approx((1 - 3.437, 1 + 3.437), abs=1e-3)
     assert 0.0 < found.improvement.low < 0.625 < found.improvement.high < 1.0
+
+
+def test_differences_have_students_interval_however_many_seeds():
+    # Differences 0, 1, 2, 3, 4: mean 2, standard deviation √2.5, t(0.975, 4) = 2.776: 2.776·√2.5/√5 = 1.963.
+    found = statistics.compare(np.arange(5.0) + 7.0, [7.0] * 5).difference
+    assert found.interval == pytest.approx((2 - 1.963, 2 + 1.963), abs=1e-3)
 
 
 def test_paired_comparison_of_one_seed_has_no_interval():
