@@ -30,7 +30,7 @@ def pytest_configure(config):
 def pytest_runtest_setup(item):
     """Tests marked `cuda` need a device."""
     if item.get_closest_marker("cuda") and not torch.cuda.is_available():
-        pytest.skip("pytest -m cuda asks for a GPU, and no CUDA device is available to this PyTorch otherwise")
+        pytest.skip("no CUDA device is available to this PyTorch, or pytest -m cuda has not asked for one")
 
 
 @pytest.fixture(autouse=True)
