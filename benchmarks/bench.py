@@ -77,7 +77,7 @@ CASES = {
 
 
 def main():
-    """Measure the cases asked for and print a row each."""
+    """Measure the cases asked for and print a row each; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="*", default=list(CASES), choices=list(CASES))
     parser.add_argument("--iterations", type=int, default=5, help="counted iterations of each case")
@@ -88,9 +88,7 @@ def main():
     print(f"{os.cpu_count()} cores, torch {torch.__version__}, GEMM {gemm_rate() / 1e9:.0f} GFLOP/s on all of them")
     columns = ("case", "sampling s", "learning s", "steps/s", "GEMM share", "physics share", "peak MB", "evaluation s")
     print("  ".join(f"{column:>16}" for column in columns), flush=True)
-    for name in options.cases:
-        text, warm_up = CASES[name]
-        alone(report, name, text, warm_up, options)
+    rows = [(name, *CASES[name]) for name in options.cases]
     if options.scaling:
         # Beside the case half_cheetah_dir itself: 4 workers, 40 tasks, 200 units, half of the machine's memory.
         for extra in (
@@ -99,16 +97,31 @@ def main():
             *("--hidden-size 100", "--hidden-size 400"),
             "--learner-memory 0.001",
         ):
-            alone(report, extra.lstrip("-"), f"{CASES['half_cheetah_dir'][0]} {extra}", 1, options)
+            rows.append((extra.lstrip("-"), f"{CASES['half_cheetah_dir'][0]} {extra}", 1))
+    return all_alone(report, [(*row, options) for row in rows])
 
 
-def alone(report, *row):
-    """Report a row in a process of its own: the learner keeps what it freed, and the next row must not inherit that."""
-    process = get_context("spawn").Process(target=report, args=row)
-    process.start()
-    process.join()
-    if process.exitcode != 0:
-        sys.exit(f"{Path(sys.argv[0]).name}: {row[0]}: exit status {process.exitcode}")
+def all_alone(report, rows):
+    """Report each row in a process of its own: the learner keeps what it freed, and the next row must not inherit that.
+
+    Where one fails, standard error says why, and the others follow.
+
+    Args:
+        report: function of a row's entries.
+        rows: list of tuples, the title first.
+
+    Returns:
+        The exit status: 1 where a row failed.
+    """
+    status = 0
+    for row in rows:
+        process = get_context("spawn").Process(target=report, args=row)
+        process.start()
+        process.join()
+        if process.exitcode != 0:
+            status = 1
+            print(f"{Path(sys.argv[0]).name}: {row[0]}: exit status {process.exitcode}", file=sys.stderr, flush=True)
+    return status
 
 
 def report(name, text, warm_up, options):
@@ -216,7 +229,7 @@ def gemm_rate(seconds=0.5, tries=4, device="cpu"):
 
     def work(_):
         count, end = 0, time.perf_counter() + seconds
-        while time.perf_counter() < end:
+        while now() < end:  # a GPU is only told to begin: it must end, too, lest thousands of products wait for it
             torch.mm(left, right)
             count += 1
         return count
@@ -324,4 +337,4 @@ def proportional_size(pid):
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -56,14 +56,15 @@ def main(command_line=None):
     parser.add_argument("--warm-up", type=int, help="iterations before the counted ones, instead of each case's own")
     options = parser.parse_args(command_line)
     device = build.device(options.device)
+    if device.type == "cuda":
+        build.use_gpu(device, tf32=False)
     torch.set_num_threads(1)
     print(f"{name_of(device)}, torch {torch.__version__}\n", flush=True)
     agrees = golden(device)
     print("\n| " + " | ".join(COLUMNS) + " |\n|" + "---|" * len(COLUMNS), flush=True)
-    for name in options.cases:
-        for extra in ("", *VARIANTS.get(name, ())):
-            bench.alone(report, f"{name} {extra}".strip(), name, extra, options)
-    return 0 if agrees else 1
+    pairs = [(name, extra) for name in options.cases for extra in ("", *VARIANTS.get(name, ()))]
+    status = bench.all_alone(report, [(f"{name} {extra}".strip(), name, extra, options) for name, extra in pairs])
+    return status if agrees else 1
 
 
 def name_of(device):
@@ -93,6 +94,7 @@ def report(title, name, extra, options):
         warm_up = options.warm_up
     config, unwatched = parse_options(line.split()), contextlib.nullcontext()
     figures = bench.measure(config, warm_up, options.iterations, False, unwatched, examine)
+    torch.backends.cuda.matmul.allow_tf32 = False  # the limit is float32's, whatever the case has asked for
     rate = bench.gemm_rate(device=options.device)
     cells = (
         title,

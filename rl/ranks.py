@@ -93,7 +93,7 @@ class Ranks:
         """
         self.device, self.dtype = torch.device(device), dtype
         if self.size > 1 and self.device.type == "cuda":
-            self._vectors = self._wait(lambda: self._dist.new_group(backend="nccl", timeout=PATIENCE))
+            self._vectors = self._wait(self._group_of_gpus)
 
     def leave(self):
         """Part from the others, all in agreement."""
@@ -207,6 +207,10 @@ class Ranks:
             time.sleep(0.02)
         raise RuntimeError(f"not all of them came within {MEETING}")
 
+    def _group_of_gpus(self):
+        torch.cuda.set_device(self.device)  # of this thread
+        return self._dist.new_group(backend="nccl", timeout=PATIENCE)
+
     def _communicate(self):
         """The thread of all messages: signals reach the main one while it waits."""
         while True:
@@ -226,8 +230,14 @@ class Ranks:
         try:
             return self._aside(operation)
         except RuntimeError as error:
+            if not self._of_network(error):
+                raise
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # torchrun's, to all that are left: the reason is known
             raise RankLost(f"rank {self.rank} has lost the others: {_reason(error)}") from None
+
+    def _of_network(self, error):
+        """Whether it tells of other ranks: gloo's have no class, but name its source. Of a GPU's memory none does."""
+        return (isinstance(error, self._dist.DistError) or "gloo" in str(error)) and "out of memory" not in str(error)
 
     def _broadcast(self, value, vector):
         payload = _packed(value)
@@ -239,6 +249,7 @@ class Ranks:
             vector = None if vector_length < 0 else torch.empty(vector_length, dtype=self.dtype, device=self.device)
         self._dist.broadcast(payload, 0)
         if vector is not None:
+            self._await_all()
             self._dist.broadcast(vector, 0, group=self._vectors)
             self._settle()
         if self.rank > 0:
@@ -261,18 +272,34 @@ class Ranks:
         return found
 
     def _gather_rows(self, rows, counts):
+        self._await_all()
         if self.rank > 0:
-            self._dist.send(rows.contiguous(), 0, group=self._vectors)
-            self._settle()
+            self._exchange(self._dist.isend, [(rows.contiguous(), 0)])
             return None
         found = rows.new_empty(sum(counts), rows.shape[1])
         parts = found.split(list(counts))
         parts[0].copy_(rows)
-        for rank in range(1, self.size):
-            self._dist.recv(parts[rank], rank, group=self._vectors)
-            self.received += parts[rank].nbytes
-        self._settle()
+        self._exchange(self._dist.irecv, [(parts[rank], rank) for rank in range(1, self.size)])
+        self.received += sum(received.nbytes for received in parts[1:])
         return found
+
+    def _exchange(self, operation, pairs):
+        """Send or receive vectors, each with a rank; as a batch, since NCCL would first connect any two ranks anew."""
+        batch = [self._dist.P2POp(operation, vector, rank, self._vectors) for vector, rank in pairs]
+        for pending in self._dist.batch_isend_irecv(batch):
+            pending.wait()
+        self._settle()
+
+    def _await_all(self):
+        """Wait until all ranks are done with computing: NCCL, which comes next, would not notice that one has died."""
+        if self._vectors:
+            self._settle()
+            word = torch.zeros(1, dtype=torch.uint8)
+            if self.rank > 0:
+                self._dist.send(word, 0)
+            else:
+                for rank in range(1, self.size):
+                    self._dist.recv(word, rank)
 
     def _settle(self):
         """NCCL only begins: wait for the end here, where signals still reach the main thread."""

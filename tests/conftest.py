@@ -1,4 +1,5 @@
 import os
+import re
 import signal
 
 import pytest
@@ -18,10 +19,18 @@ from tests.support.tiny_runs import TinyRuns
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 
+def pytest_configure(config):
+    """Hide GPUs from tests that do not ask for one, and from the programs that they start: these are the CPU's. CUDA
+    looks for devices when it is first used.
+    """
+    if not re.search(r"(?<!not )\bcuda\b", config.option.markexpr):
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 def pytest_runtest_setup(item):
     """Tests marked `cuda` need a device."""
     if item.get_closest_marker("cuda") and not torch.cuda.is_available():
-        pytest.skip("no CUDA device is available to this PyTorch")
+        pytest.skip("no CUDA device is available to this PyTorch, or pytest -m cuda has not asked for one")
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ import signal
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from rl.evaluation.evaluate import Summary
 from rl.experiment import agreement
 from rl.experiment.build import Experiment
 from rl.experiment.state import load_state
-from rl.ranks import Ranks, part
+from rl.ranks import RankLost, Ranks, part
 from rl.sampling.episodes import Episodes
 from tests.support.helpers import PATIENCE, ROOT, becomes, made_up_episodes, only_run, random_params, small_policy
 from tests.support.rank_programs import RankPrograms, torchrun
@@ -254,6 +255,65 @@ def test_so_does_an_exception_of_the_environment(tmp_path):
     assert ranks.finish() == [1, 1]
     told = [words for words in ranks.told if words.startswith("main.py: ")]
     assert len(told) == 1 and "ArithmeticError: of no use" in told[0]
+
+
+def on_gpus(rank, monkeypatch, **messages):
+    """One rank of two whose vectors have a group of their own, as with NCCL: (the rank, what it does in order)."""
+    ranks, done = Ranks({"RANK": str(rank), "WORLD_SIZE": "2"}), []
+    noted = {name: lambda *_, name=name, **__: done.append(name) for name in ("send", "recv")}
+    ranks._vectors = "vectors"
+    ranks._dist = SimpleNamespace(
+        isend="isend", irecv="irecv", DistError=torch.distributed.DistError, P2POp=lambda *given: given,
+        batch_isend_irecv=lambda batch: done.append(batch) or [], broadcast=lambda *_: None, **noted | messages,
+    )  # fmt: skip
+    ranks._settle = lambda: done.append("settle")
+    ranks._aside = lambda operation: operation()
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    return ranks, done
+
+
+def test_vectors_go_between_gpus_once_all_are_computed(monkeypatch):
+    rows = torch.ones(1, 3)
+    sender, done = on_gpus(1, monkeypatch)
+    assert sender.gather_rows(rows, None) is None
+    assert done == ["settle", "send", [("isend", rows, 0, "vectors")], "settle"]
+    receiver, done = on_gpus(0, monkeypatch)
+    assert receiver.gather_rows(rows, [1, 1]).shape == (2, 3) and receiver.received == 12
+    assert done[:2] == ["settle", "recv"] and done[2][0][::2] == ("irecv", 1) and done[3:] == ["settle"]
+
+
+@pytest.mark.parametrize("message", ["broadcast", "gather_rows"])
+def test_a_rank_that_died_is_noticed_before_vectors_go_between_gpus(monkeypatch, message):
+    """NCCL would wait for it."""
+
+    def gone(*_):
+        raise RuntimeError("[/gloo/transport/tcp/pair.cc:553] Connection closed by peer [127.0.0.1]:1. This is")
+
+    ranks, done = on_gpus(0, monkeypatch, recv=gone)
+    arguments = {"broadcast": (None, torch.ones(3)), "gather_rows": (torch.ones(1, 3), [1, 1])}[message]
+    with pytest.raises(RankLost, match=r"^rank 0 has lost the others: Connection closed by peer \[127.0.0.1\]:1$"):
+        getattr(ranks, message)(*arguments)
+    assert done == ["settle"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
+        torch.AcceleratorError("CUDA error: an illegal memory access was encountered"),
+        torch.distributed.DistBackendError("NCCL error in: NCCLUtils.cpp:94\nCuda failure 2 'out of memory'"),
+        RuntimeError("Trying to create tensor with negative dimension -1: [-1]"),
+    ],
+    ids=["memory", "CUDA", "NCCL's memory", "a mistake"],
+)
+def test_what_is_no_loss_of_ranks_keeps_its_own_words(monkeypatch, error):
+    def fail(*_):
+        raise error
+
+    ranks, _ = on_gpus(1, monkeypatch, send=fail)
+    with pytest.raises(RuntimeError) as raised:
+        ranks.gather_rows(torch.ones(1, 3), None)
+    assert raised.value is error
 
 
 @pytest.mark.parametrize("count, size", [(8, 1), (8, 3), (3, 3), (1, 4), (7, 2)])

@@ -127,38 +127,42 @@ def prepare(fitted_on, used_for, gamma, gae_lambda, dtype=torch.float32, device=
     Returns:
         (list of `Batch`, one for each entry of `used_for`, number of ridge retries)
     """
-    fitted = _tensors(fitted_on, device)
+    sent, fitted = _sent(fitted_on, device)
     targets = returns.discounted_returns(fitted["rewards"], gamma)
     design = baseline.features(fitted["observations"], fitted["mask"])
     coefficients, retries = baseline.fit(design, targets * fitted["mask"])
     batches = []
     for episodes in used_for:
         if episodes is not fitted_on:
-            fitted = _tensors(episodes, device)
+            sent, fitted = _sent(episodes, device)
             design = baseline.features(fitted["observations"], fitted["mask"])
         values = baseline.values(design, coefficients)
         raw = returns.generalized_advantages(fitted["rewards"], values, gamma, gae_lambda)
         advantages = returns.normalize(raw, fitted["mask"])
-        batches.append(_batch(episodes, advantages, returns.step_weights(fitted["mask"]), dtype, device))
+        weights = returns.step_weights(fitted["mask"])
+        batches.append(_batch(episodes, sent["observations"], advantages, weights, dtype, device))
     return batches, retries
 
 
-def _tensors(episodes, device):
+def _sent(episodes, device):
+    """(some arrays of the episodes on the device, as they are: float32 is half of what float64 would be to send; the
+    same in float64)
+    """
     names = ("observations", "rewards", "mask")
-    return {name: torch.from_numpy(np.asarray(getattr(episodes, name), np.float64)).to(device) for name in names}
+    sent = {name: torch.from_numpy(getattr(episodes, name)).to(device) for name in names}
+    return sent, {name: value.double() for name, value in sent.items()}
 
 
-def _batch(episodes, advantages, weights, dtype, device):
+def _batch(episodes, observations, advantages, weights, dtype, device):
     num_tasks, horizon, num_episodes, size = episodes.observations.shape
-    observations = episodes.observations.reshape(num_tasks, horizon * num_episodes, size)
-    repeats = distinct_rows(observations)
-    index = None
-    if repeats is not None:
-        observations, index = repeats
-        index = torch.from_numpy(index).to(device)
+    repeats = distinct_rows(episodes.observations.reshape(num_tasks, horizon * num_episodes, size))
+    if repeats is None:
+        observations, index = observations.flatten(1, 2), None
+    else:
+        observations, index = (torch.from_numpy(array).to(device) for array in repeats)
     actions = torch.from_numpy(episodes.actions).flatten(1, 2)
     return Batch(
-        observations=torch.from_numpy(observations).to(device, dtype),
+        observations=observations.to(dtype),
         index=index,
         actions=actions.to(device, dtype if actions.is_floating_point() else torch.int64),
         advantages=advantages.flatten(1, 2).to(device, dtype),

@@ -69,21 +69,20 @@ class Experiment:
         return WorkerPool(self.setting, config.num_workers, config.tasks_per_group, config.worker_timeout)
 
     def learner(self):
-        """The outer step on the device asked for."""
+        """The outer step on the device asked for.
+
+        Raises:
+            UserError: it cannot be used.
+        """
         config, ranks = self.config, self.ranks
         place = device(config.device, ranks.local_rank)
+        how, available = {"size": self.tasks_per_block, "device": place}, memory.size() / ranks.local_size
         if place.type == "cuda":
-            use_gpu(place, config.tf32)
-            half = memory_size(place) / 2  # a GPU is one rank's own
-            row = blocks.GPU_ROW * sum(self.policy.architecture.hidden_sizes)
-            how = {"threads": 1, "work": blocks.GPU_WORK, "rows": max(1, int(half / row))}
+            available = use_gpu(place, config.tf32)  # a GPU is one rank's own
         else:
-            half = memory_size(place) / ranks.local_size / 2
-            how = {"threads": max(1, (os.cpu_count() or 1) // ranks.local_size)}
-        kept = config.learner_memory * memory.GIGABYTE or half
-        return metalearner.MetaLearner(
-            self.policy, self.learner_options, size=self.tasks_per_block, memory=kept, device=place, **how
-        )
+            how["threads"] = max(1, (os.cpu_count() or 1) // ranks.local_size)
+        kept = config.learner_memory * memory.GIGABYTE or available / 2
+        return metalearner.MetaLearner(self.policy, self.learner_options, memory=kept, **how)
 
     def largest_share(self):
         """The `Config` with as many tasks as the rank has that has the most, for estimates."""
@@ -185,13 +184,6 @@ def architecture(config, env):
     return match_params.widened(chosen) if config.match_params else chosen
 
 
-def memory_size(place):
-    """Bytes of a device's memory."""
-    if place.type == "cuda":
-        return torch.cuda.mem_get_info(place)[1]
-    return memory.size()
-
-
 def device(name, number=0):
     """The torch device of `--device`.
 
@@ -217,16 +209,30 @@ def device(name, number=0):
 def use_gpu(place, tf32):
     """Have this process compute on a GPU, the same bytes each time, and round as asked for.
 
-    Sums over repeated observations are then sorted, where they would be added up in any order. PyTorch wants a fixed
-    workspace for cuBLAS, which is read when that is first used. Memory that is not written yet need not be cleared:
-    nothing reads it.
+    Sums over repeated observations are then sorted, where they would be added up in any order. cuBLAS gets a fixed
+    workspace by a variable that is read when it is first used; some versions of PyTorch refuse matrix products without
+    it, others have a fixed one of their own. Memory that is not written yet need not be cleared: nothing reads it.
 
     Args:
         place: the torch device.
         tf32: whether factors of float32 matrix products may be rounded to TensorFloat-32.
+
+    Returns:
+        bytes of its memory
+
+    Raises:
+        UserError: it is there, and full, or another process's alone.
     """
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     torch.use_deterministic_algorithms(True)
     torch.utils.deterministic.fill_uninitialized_memory = False
     torch.backends.cuda.matmul.allow_tf32 = tf32
-    torch.cuda.set_device(place)
+    try:
+        torch.cuda.set_device(place)
+        return torch.cuda.mem_get_info(place)[1]
+    except RuntimeError as error:
+        reason = str(error).partition("\n")[0]
+        raise UserError(
+            f"--device cuda: GPU {place.index} cannot be used: {reason}; expected one that has memory left and that no "
+            "other process has to itself, or --device cpu"
+        ) from None

@@ -5,6 +5,7 @@ whole groups or blocks, which are the same for any number of ranks, and so are t
 """
 
 import math
+import re
 
 import numpy as np
 import torch
@@ -25,8 +26,12 @@ class RunError(UserError):
 
 
 def told(error):
-    """An exception as a `RunError`, where it is the user's, a worker's or a GPU's; else None."""
-    if isinstance(error, torch.OutOfMemoryError):
+    """An exception as a `RunError`, where it is the user's, a worker's or of a GPU's memory; else None."""
+    # Where CUDA or a library of its asks for memory, and not PyTorch, the error has no class of its own.
+    full = isinstance(error, RuntimeError) and re.search(
+        r"CUDA error: out of memory|_ALLOC_FAILED|Cuda failure .*out of memory", str(error)
+    )
+    if full or isinstance(error, torch.OutOfMemoryError):
         return RunError(
             "the GPU has not enough memory for the outer step; a smaller --learner-memory may help, or --device cpu"
         )
@@ -164,8 +169,8 @@ class Team:
                     self.ranks.gather(self.share.do(name, *arguments))
                 else:
                     self.ranks.gather_rows(self.share.do(name, vector), None)
-        except (WorkerError, torch.OutOfMemoryError) as error:
-            raise told(error) from None
+        except (WorkerError, RuntimeError) as error:
+            raise told(error) or error from None
 
     def __enter__(self):
         return self

@@ -5,6 +5,7 @@ products do not; so this finds most of what a GPU would refuse. The rest, and th
 """
 
 import os
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,9 +13,11 @@ import torch
 from rl.algorithm.batch import Batch
 from rl.algorithm.chunks import Chunk, Options
 from rl.algorithm.jacobians import flatten
+from rl.algorithm.metalearner import MetaLearner
 from rl.config import Config
 from rl.errors import UserError
 from rl.experiment import build
+from tests import conftest
 from tests.support.helpers import COMBINATIONS, FAST, made_up_episodes, random_params, small_policy
 
 OPTIONS = Options(fast_lr=0.1, cg_damping=1e-3, cg_iters=5, **FAST)
@@ -77,6 +80,38 @@ def test_the_learner_goes_to_the_device_asked_for(pretended_gpu):
         assert learner.blocks.device.type == "cuda"
         assert learner.blocks.memory == (memory * 1e9 or 3e9)
     assert build.Experiment(Config(device="cpu")).learner().blocks.device == torch.device("cpu")
+
+
+@pytest.mark.parametrize("name", ["cpu", "cuda"])
+def test_a_bare_learner_is_the_one_that_programs_use(pretended_gpu, name):
+    experiment = build.Experiment(Config(device=name, hidden_size=100, num_layers=2))
+    bare = MetaLearner(experiment.policy, experiment.learner_options, device=name)
+    how = [(each.blocks.rows, each.blocks.work, each.blocks.pool._max_workers) for each in (bare, experiment.learner())]
+    # Of 6 GB, half, at 256 bytes a row and unit: 3e9 / (256 · 200) = 58593.75 rows.
+    assert how == [(58593, 20e9, 1) if name == "cuda" else (2048, 100e6, os.cpu_count())] * 2
+
+
+@pytest.mark.parametrize("function", ["set_device", "mem_get_info"])
+def test_a_gpu_that_cannot_be_used_is_one_line(pretended_gpu, monkeypatch, function):
+    def refuse(place):
+        raise torch.AcceleratorError(
+            "CUDA error: CUDA-capable device(s) is/are busy or unavailable\nCUDA kernel errors"
+        )
+
+    monkeypatch.setattr(torch.cuda, function, refuse)
+    words = r"GPU 0 cannot be used: CUDA error: CUDA-capable device\(s\) is/are busy or unavailable; expected"
+    with pytest.raises(UserError, match=f"^--device cuda: {words} [^\\n]*$"):
+        build.Experiment(Config(device="cuda")).learner()
+
+
+@pytest.mark.parametrize(
+    "expression, sees",
+    [("", False), ("not slow", False), ("not cuda", False), ("cuda", True), ("slow and cuda", True)],
+)
+def test_only_tests_that_ask_for_a_gpu_see_one(monkeypatch, expression, sees):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    conftest.pytest_configure(SimpleNamespace(option=SimpleNamespace(markexpr=expression)))
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == ("3" if sees else "")
 
 
 @pytest.mark.parametrize("tf32", [False, True])

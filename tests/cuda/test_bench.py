@@ -36,6 +36,16 @@ def test_it_prints_a_table(device):
     assert (int(cells["kernels"].replace(",", "")) > 1000) == (device == "cuda")
 
 
+def test_a_row_that_fails_leaves_the_others():
+    sizes = f"{TINY} --env-config-path rl/envs/ctgraph/ctgraph_d2.json"
+    line = ["--cases", "navigation", "ctgraph_d2", "--iterations", "1", "--warm-up", "0", "--device", "cpu"]
+    done = bench_cuda(*line, "--sizes", sizes)
+    assert done.returncode == 1
+    assert [line.split("|")[1].strip() for line in done.stdout.splitlines()[-2:]] == ["---", "ctgraph_d2"]
+    assert "\nrl.errors.UserError: environment 2DNavigation-v0 takes no configuration file" in done.stderr
+    assert "\nbench_cuda.py: navigation: exit status 1\n" in done.stderr
+
+
 def test_without_a_gpu_it_says_so():
     done = bench_cuda(CUDA_VISIBLE_DEVICES="")
     assert done.returncode == 2 and done.stdout == ""

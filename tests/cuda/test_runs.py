@@ -60,14 +60,23 @@ def test_a_run_goes_on_without_the_gpu(tmp_path, device):
     assert sorted(policies(saves)) == ["policy-0.pt", "policy-1.pt"]
 
 
-def test_a_full_gpu_is_one_line_and_the_run_goes_on(tmp_path, capsys, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB."),
+        torch.AcceleratorError("CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported"),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+    ],
+    ids=["PyTorch", "CUDA", "cuBLAS"],
+)
+def test_a_full_gpu_is_one_line_and_the_run_goes_on(tmp_path, capsys, monkeypatch, error):
     """In the second iteration; nothing of the first is lost."""
     evaluate, count = Chunk.evaluate, []
 
     def full(chunk, vector):
         if only_run(tmp_path / "saves").joinpath("policy-0.pt").exists() and not count:
             count.append(1)
-            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+            raise error
         return evaluate(chunk, vector)
 
     monkeypatch.setattr(Chunk, "evaluate", full)
