@@ -47,8 +47,8 @@ def load(row, folder=RESULTS):
 
 
 def words(part):
-    """What is said of the experiments, written by hand: the text of a file beside this one."""
-    return (HERE / f"{part}.md").read_text(encoding="utf-8")
+    """What is said of the experiments, written by hand: the lines of a file beside this one."""
+    return (HERE / f"{part}.md").read_text(encoding="utf-8").splitlines()
 
 
 def after(content, updates=-1, kind="returns"):
@@ -219,7 +219,7 @@ def made(found):
 
 def page(rows, methods, folder=RESULTS):
     """docs/results.md as text."""
-    lines = [words("introduction"), *summary(rows, methods, folder), *gates(rows, methods, folder)]
+    lines = [*words("introduction"), "", *summary(rows, methods, folder), *gates(rows, methods, folder)]
     for row in rows:
         lines += section(row, load(row, folder), methods)
     return "\n".join(lines).rstrip("\n") + "\n"
@@ -236,7 +236,7 @@ def gates(rows, methods, folder=RESULTS):
     if not any(cell for row in rows for cell in row[1:]):
         return []
     table_of_pairs = grid(["return after the last update", *(row.title for row, _ in tried)], rows)
-    return [words("gates"), *table_of_pairs, *first_steps(methods, folder)]
+    return [*words("gates"), "", *table_of_pairs, *first_steps(methods, folder)]
 
 
 def first_steps(methods, folder=RESULTS):
@@ -256,7 +256,7 @@ def first_steps(methods, folder=RESULTS):
     titles = {method: methods[method].title for method in apart}
     phrases = in_words(verdicts(apart), apart, titles, ("more", "less", "not told apart"), digits=3)
     return [
-        words("first_step").rstrip("\n"),
+        *words("first_step"),
         *bullets(f"Found: on its own episodes it gains, compared with {methods[MATCHED].title},", phrases),
         *grid(["method", "parameters", "steps taken", "gain on its own episodes", "gain on fresh ones"], rows),
     ]
