@@ -183,18 +183,16 @@ def interventions(found, methods):
     """What an adapted policy loses under interventions, paired by seed: list of lines."""
     names = list(dict.fromkeys(name for runs in found.values() for run in runs.values() for name in run["checks"]))
 
-    def under(name):
-        return lambda run: float(np.mean(run["checks"][name]["returns"][-1])) if name in run["checks"] else None
+    def changed(runs, name):
+        checked = [run for run in runs.values() if name in run["checks"]]
+        return Difference(tuple(float(np.mean(run["checks"][name]["returns"][-1])) - after(run) for run in checked))
 
     rows, swapped = [], {}
     for method, runs in found.items():
-        losses = {
-            name: Difference(tuple(under(name)(run) - after(run) for run in runs.values() if name in run["checks"]))
-            for name in names
-        }
-        if losses[SWAPPED].values:
-            swapped[method] = losses[SWAPPED]
-        rows.append([methods[method].title, level([after(run) for run in runs.values()]), *map(str, losses.values())])
+        if any(SWAPPED in run["checks"] for run in runs.values()):
+            swapped[method] = changed(runs, SWAPPED)
+        changes = [str(changed(runs, name)) for name in names]
+        rows.append([methods[method].title, level([after(run) for run in runs.values()]), *changes])
     titles = {method: methods[method].title for method in swapped}
     phrases = in_words(verdicts(swapped), swapped, titles, ("gains", "loses", "no loss is told"))
     return [
@@ -212,8 +210,8 @@ def made(found):
     hours = [run["iterations"] * (run["seconds"]["sampling"] + run["seconds"]["learning"]) / 3600 for run in runs]
     shown = " to ".join(dict.fromkeys(map(number, (min(hours), max(hours)))))
     return (
-        f"Made with the code of {commits} on {processors}. Hours of training a run, two of them side by side on two "
-        f"cores: {shown}."
+        f"Made with the code of {commits} on {processors}. Hours of training a run, with others beside it on two cores: "
+        f"{shown}."
     )
 
 

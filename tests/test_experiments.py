@@ -283,7 +283,10 @@ def test_what_was_not_run_says_so():
     assert "| hard gates, as published | not run |" in lines and "| plain CAVIA | 2 of 5 |" in lines
     assert "Not run." in report.section(row, {}, TABLE.methods)
     # 3 iterations of 600 s.
-    assert "Made with the code of 0123456 on a processor. Hours of training a run, two" in lines and ": 0.50." in lines
+    assert (
+        "Made with the code of 0123456 on a processor. Hours of training a run, with others" in lines
+        and ": 0.50." in lines
+    )
 
 
 def test_missing_packages_are_named_before_hours_are_spent(tmp_path):
