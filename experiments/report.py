@@ -210,8 +210,8 @@ def made(found):
     hours = [run["iterations"] * (run["seconds"]["sampling"] + run["seconds"]["learning"]) / 3600 for run in runs]
     shown = " to ".join(dict.fromkeys(map(number, (min(hours), max(hours)))))
     return (
-        f"Made with the code of {commits} on {processors}. Hours of training a run, with others beside it on two cores: "
-        f"{shown}."
+        f"Made with the code of {commits} on {processors}. Hours of training a run, with others beside it on two "
+        f"cores: {shown}."
     )
 
 
