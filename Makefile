@@ -16,7 +16,7 @@ NAVIGATION := --env-name 2DNavigation-v0 --num-context-params 5 --hidden-size 10
 	--test-freq 10 --seed 42 --expname cavia --neuromodulation --nm-size 4
 
 # Which experiments `make results` runs: names in experiments/experiments.toml with commas between; all: every one; none:
-# those that two cores run in a night.
+# those that two cores run in some nights.
 EXPERIMENTS :=
 CORES ?= $(shell nproc)
 

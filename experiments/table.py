@@ -29,7 +29,7 @@ class Experiment(NamedTuple):
         paper: what the paper says, a sentence.
         checks: whether representations and interventions are evaluated, too.
         keep_policy: whether the first seed's policies are kept in results/.
-        overnight: whether two cores run it in a night, with the others that are so; else it is run when named.
+        overnight: whether two cores run it in some nights, with the others that are so; else it is run when named.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Table(NamedTuple):
     methods: dict
 
     def chosen(self, names):
-        """Some experiments by name; where none is named, those for a night; of `all` every one.
+        """Some experiments by name; where none is named, those that are overnight; of `all` every one.
 
         Raises:
             TableError: an unknown name.
