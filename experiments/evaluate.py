@@ -23,10 +23,11 @@ from rl.files import write_json, write_text
 
 NUM_TASKS = 200
 # What is also evaluated in experiments with `checks`: test.py's interventions, of modulated policies and of all.
+SWAPPED = "gates of another task"  # the check that says whether a policy adapts through its gates
 CHECKS_OF_GATES = {
     "gates as before adaptation": ["--modulation", "frozen"],
     "all gates 1": ["--modulation", "ones"],
-    "gates of another task": ["--modulation", "swapped"],
+    SWAPPED: ["--modulation", "swapped"],
     "context at the gates alone": ["--context", "gates"],
 }
 CHECKS = {"context of another task": ["--context", "swapped"]}
@@ -70,9 +71,13 @@ def evaluate(experiment, method, seed, runs_folder, results_folder):
     target.mkdir(parents=True, exist_ok=True)
     if row.keep_policy and seed == row.seeds[0]:
         keep(folder, policy, target)
-    # A line a key: readable, and a tenth of the lines that an indented list of numbers has.
+    write_keys(target / f"{seed}.json", content)
+
+
+def write_keys(path, content):
+    """Write a dict as JSON, a line a key: readable, and a tenth of the lines that an indented list of numbers has."""
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in content.items())
-    write_text(target / f"{seed}.json", f"{{\n{lines}\n}}\n")
+    write_text(path, f"{{\n{lines}\n}}\n")
 
 
 def keep(folder, policy, target):

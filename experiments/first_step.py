@@ -6,7 +6,6 @@ Half-Cheetah, direction, with half of the hidden units and a quarter of the task
 """
 
 import dataclasses
-import json
 import sys
 from pathlib import Path
 
@@ -16,7 +15,7 @@ sys.path[:0] = [str(ROOT), str(HERE)]
 
 import table
 import torch
-from evaluate import rounded
+from evaluate import rounded, write_keys
 
 from rl import streams
 from rl.algorithm.blocks import added
@@ -24,7 +23,6 @@ from rl.algorithm.jacobians import flatten
 from rl.config import parse_options
 from rl.experiment.build import Experiment
 from rl.experiment.folders import git_commit
-from rl.files import write_text
 
 EXPERIMENT = "half_cheetah_dir"
 METHODS = (
@@ -73,8 +71,7 @@ def main():
             seeds[seed], num_params = measure(dataclasses.replace(config, seed=seed))
             print(method, seed, seeds[seed], flush=True)
         found[method] = {"parameters": num_params, "seeds": seeds}
-    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in found.items())
-    write_text(TARGET, f'{{\n"commit": "{git_commit()}",\n"methods": {{\n{lines}\n}}\n}}\n')
+    write_keys(TARGET, {"commit": git_commit(), "methods": found})
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ sys.path[:0] = [str(ROOT), str(HERE)]
 import numpy as np
 import table
 from estimates import FEWEST, Difference, in_words, level, number, verdicts
+from evaluate import SWAPPED
 
 from rl.evaluation import statistics
 from rl.files import write_text
@@ -32,7 +33,6 @@ GATES_COMPARED = (
     ("nm_soft_3", "nm_soft"), ("nm_soft_3", "nm_soft_1"), ("nm_ste_1", "nm_ste"), ("nm_ste_2", "nm_ste"),
 )  # fmt: skip
 MATCHED = "cavia_matched"
-SWAPPED = "gates of another task"  # the check that says whether a policy adapts through its gates
 
 
 def load(row, folder=RESULTS):
