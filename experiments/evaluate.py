@@ -5,7 +5,6 @@ python experiments/evaluate.py EXPERIMENT METHOD SEED --runs runs --results resu
 
 import argparse
 import json
-import platform
 import shutil
 import subprocess
 import sys
@@ -108,19 +107,8 @@ def description(folder, options):
         "options": " ".join(options),
         "commit": config["git_commit"],
         "versions": config["versions"],
-        "processor": processor(),
+        "processor": config["processor"],
     }
-
-
-def processor():
-    """The processor's name, as far as the system tells it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def measured(evaluation):

@@ -305,7 +305,7 @@ REQUIRED = (
     "nonlinearity", "fast_batch_size", "fast_lr",
 )  # fmt: skip
 # What a run writes beside its options.
-DESCRIPTION = ("input_size", "output_size", "versions", "git_commit")
+DESCRIPTION = ("input_size", "output_size", "versions", "git_commit", "processor")
 
 
 def load_config(path):

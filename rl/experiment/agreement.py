@@ -10,7 +10,7 @@ from rl import envs
 from rl.config import NEUTRAL, Config, default_workers, flag_of, parse_given
 from rl.errors import UserError
 from rl.experiment import resume
-from rl.experiment.folders import versions
+from rl.experiment.provenance import versions
 
 PACKAGE = Path(__file__).resolve().parents[1]
 UNKNOWN = "unknown"  # a fact that a rank cannot tell

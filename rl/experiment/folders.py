@@ -7,20 +7,15 @@ import hashlib
 import itertools
 import os
 import shutil
-import subprocess
-import sys
 from datetime import datetime
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import torch
 
 from rl.config import NEUTRAL
 from rl.errors import UserError
+from rl.experiment.provenance import provenance
 from rl.files import check_shapes, load_tensors, read_json, replacing, save_tensors, write_json
-
-_PACKAGES = ("torch", "numpy", "scipy", "gymnasium", "mujoco", "metaworld", "scikit-image", "tensorboardX")
-
 
 POLICIES = "policy-*.pt"
 
@@ -153,8 +148,7 @@ def write_config(folder, config, policy, env_config_path=None):
         **dataclasses.asdict(config),
         "input_size": policy.architecture.observation_size,
         "output_size": policy.architecture.action_size,
-        "versions": versions(),
-        "git_commit": git_commit(),
+        **provenance(),
     }
     if env_config_path and Path(env_config_path).resolve() != (folder / Path(env_config_path).name).resolve():
         with replacing(folder / Path(env_config_path).name) as temporary:
@@ -199,30 +193,6 @@ def deciding(config):
         digest = hashlib.sha256(Path(config.env_config_path).read_bytes()).hexdigest()
         options["env_config_path"] = f"a file of SHA-256 {digest}"
     return options
-
-
-def versions():
-    """The versions of what decides numbers: name -> version, for the packages that are installed."""
-    found = {"python": sys.version.split()[0]}
-    for package in _PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def git_commit():
-    """The commit of this code, with '+' where the working tree differs; None outside of a checkout."""
-    try:
-        here = Path(__file__).parent
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--abbrev=40", "--exclude=*"],
-            cwd=here, capture_output=True, text=True, check=True,
-        )  # fmt: skip
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return described.stdout.strip()
 
 
 def save_policy(path, params):

@@ -12,7 +12,8 @@ from rl import start
 from rl.config import RESUMABLE, Config, load_config, parse_given, without_effect
 from rl.errors import UserError
 from rl.evaluation.events import EVENTS
-from rl.experiment.folders import POLICIES, Folders, copied, deciding, git_commit, group_of, versions
+from rl.experiment import provenance
+from rl.experiment.folders import POLICIES, Folders, copied, deciding, group_of
 from rl.experiment.state import OLDER_STATE, STATE, OptionsChanged, load_state, states
 from rl.files import check_file
 
@@ -58,7 +59,7 @@ def choose(command_line=None):
     folders = Folders(folder, Path(config.savedir, *folder.resolve().parts[-3:]))
     if not folders.saves.is_dir():
         raise UserError(f"{folders.saves}: the run's policies are not there; say where with --savedir")
-    for warning in changed_since(description):
+    for warning in provenance.changes(description):
         print(f"warning: {warning}; the results may differ in their last digits or more", file=sys.stderr)
     return config, folders
 
@@ -149,19 +150,6 @@ def content(path):
         return Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error}") from None
-
-
-def changed_since(description):
-    """What is no longer as config.json says that it was when the run began, a line each."""
-    recorded = description.get("versions")
-    recorded = recorded if isinstance(recorded, dict) else {}
-    now = versions()
-    for name in now:
-        if recorded.get(name, now[name]) != now[name]:
-            yield f"the run began with {name} {recorded[name]}, this is {now[name]}"
-    commit = git_commit()
-    if description.get("git_commit", commit) != commit:
-        yield f"the run began with commit {description['git_commit']} of this code, this is {commit}"
 
 
 def logdir_of(folder):

@@ -10,7 +10,7 @@ import torch
 import rl.experiment.folders
 from rl.config import Config, load_config
 from rl.errors import UserError
-from rl.experiment.folders import FolderError, Folders, git_commit, load_policy, os, run_name, save_policy, write_config
+from rl.experiment.folders import FolderError, Folders, load_policy, os, run_name, save_policy, write_config
 from rl.files import write_text
 from tests.support.helpers import COMBINATIONS, random_params, small_policy
 
@@ -237,8 +237,3 @@ def test_files_are_written_whole_or_not_at_all(tmp_path, monkeypatch):
     monkeypatch.undo()
     write_text(path, "third")
     assert path.read_text() == "third" and files(tmp_path) == ["text"]
-
-
-def test_outside_of_a_checkout_there_is_no_commit(monkeypatch, tmp_path):
-    monkeypatch.setattr(rl.experiment.folders, "__file__", str(tmp_path / "folders.py"))
-    assert git_commit() is None

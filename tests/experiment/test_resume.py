@@ -22,8 +22,9 @@ from rl.config import RESUMABLE, Config, load_config, parse_options
 from rl.errors import UserError
 from rl.experiment import request, resume
 from rl.experiment.build import Experiment
-from rl.experiment.folders import Folders, deciding, versions, write_config
+from rl.experiment.folders import Folders, deciding, write_config
 from rl.experiment.logger import Logger
+from rl.experiment.provenance import processor, versions
 from rl.experiment.state import STATE, Counters, State, load_state, save_state
 from rl.experiment.state import _digest as digest_of
 from rl.ranks import Ranks
@@ -408,11 +409,12 @@ def test_another_version_is_warned_of(tmp_path, capsys):
     logs = begun(tmp_path)
     chosen(tmp_path, logs)
     assert capsys.readouterr().err == ""
-    changed(logs / "config.json", versions=versions() | {"numpy": "1.0"}, git_commit="0123")
+    changed(logs / "config.json", versions=versions() | {"numpy": "1.0"}, git_commit="0123", processor="a Z80")
     chosen(tmp_path, logs)
     errors = capsys.readouterr().err
     assert f"warning: the run began with numpy 1.0, this is {np.__version__}" in errors
-    assert "warning: the run began with commit 0123" in errors and len(errors.splitlines()) == 2
+    assert "warning: the run began with commit 0123" in errors and len(errors.splitlines()) == 3
+    assert f"warning: the run began on a Z80, this is {processor()};" in errors
 
 
 VALUES = st.recursive(

@@ -1,0 +1,74 @@
+"""What a run is made with: packages, code and processor. With others, numbers can differ."""
+
+import platform
+import subprocess
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import torch
+
+_PACKAGES = ("torch", "numpy", "scipy", "gymnasium", "mujoco", "metaworld", "scikit-image", "tensorboardX")
+_CPUINFO = Path("/proc/cpuinfo")
+
+
+def provenance():
+    """What config.json says of the run beside its options: `versions`, `git_commit` and `processor`."""
+    return {"versions": versions(), "git_commit": git_commit(), "processor": processor()}
+
+
+def changes(recorded):
+    """What is no longer as it was when a run began, a line each.
+
+    Args:
+        recorded: what its config.json says, `provenance` of that time; what it lacks is taken to be the same.
+    """
+    began = recorded.get("versions")
+    began = began if isinstance(began, dict) else {}
+    now = provenance()
+    for name, found in now["versions"].items():
+        if began.get(name, found) != found:
+            yield f"the run began with {name} {began[name]}, this is {found}"
+    if recorded.get("git_commit", now["git_commit"]) != now["git_commit"]:
+        yield f"the run began with commit {recorded['git_commit']} of this code, this is {now['git_commit']}"
+    if recorded.get("processor", now["processor"]) != now["processor"]:
+        yield f"the run began on {recorded['processor']}, this is {now['processor']}"
+
+
+def versions():
+    """The versions of what decides numbers: name -> version, for the packages that are installed."""
+    found = {"python": sys.version.split()[0]}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def git_commit():
+    """The commit of this code, with '+' where the working tree differs; None outside of a checkout."""
+    try:
+        here = Path(__file__).parent
+        described = subprocess.run(
+            ["git", "describe", "--always", "--dirty=+", "--abbrev=40", "--exclude=*"],
+            cwd=here, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return described.stdout.strip()
+
+
+def processor():
+    """The processor's name, as far as the system tells it, and the instructions that PyTorch uses of it."""
+    return f"{_processor_name()}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def _processor_name():
+    try:
+        for line in _CPUINFO.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()

@@ -1,0 +1,44 @@
+"""What a run says that it was made with."""
+
+import platform
+
+import torch
+
+from rl.experiment import provenance
+
+
+def test_what_a_run_was_made_with():
+    found = provenance.provenance()
+    assert found.keys() == {"versions", "git_commit", "processor"}
+    assert found["versions"]["torch"] == torch.__version__ and found["versions"]["python"] == platform.python_version()
+    name, comma, instructions = found["processor"].rpartition(", ")
+    assert name and comma and instructions == torch.backends.cpu.get_cpu_capability()
+
+
+def test_outside_of_a_checkout_there_is_no_commit(monkeypatch, tmp_path):
+    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "provenance.py"))
+    assert provenance.git_commit() is None
+
+
+def test_the_processor_s_name_is_read_from_the_system(monkeypatch, tmp_path):
+    (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Model: 7\nmodel name\t: Model: 7\n")
+    monkeypatch.setattr(provenance, "_CPUINFO", tmp_path / "cpuinfo")
+    assert provenance.processor().startswith("Model: 7, ")
+
+
+def test_a_system_that_does_not_tell_leaves_the_architecture(monkeypatch, tmp_path):
+    monkeypatch.setattr(platform, "processor", lambda: "")
+    monkeypatch.setattr(provenance, "_CPUINFO", tmp_path / "none")
+    assert provenance.processor().startswith(platform.machine() + ", ")
+    monkeypatch.setattr(provenance, "_CPUINFO", tmp_path)
+    assert provenance.processor().startswith(platform.machine() + ", ")
+
+
+def test_only_what_is_recorded_and_differs_is_a_change():
+    now = provenance.provenance()
+    assert not list(provenance.changes(now)) and not list(provenance.changes({}))
+    assert list(provenance.changes(now | {"versions": "none", "processor": "a Z80"})) == [
+        f"the run began on a Z80, this is {now['processor']}"
+    ]
+    (line,) = provenance.changes(now | {"versions": now["versions"] | {"torch": "0.1"}})
+    assert line == f"the run began with torch 0.1, this is {torch.__version__}"
