@@ -22,7 +22,7 @@ from rl.algorithm.blocks import added
 from rl.algorithm.jacobians import flatten
 from rl.config import parse_options
 from rl.experiment.build import Experiment
-from rl.experiment.folders import git_commit
+from rl.experiment.provenance import git_commit
 
 EXPERIMENT = "half_cheetah_dir"
 METHODS = (

@@ -10,13 +10,13 @@ import sys
 import numpy as np
 import pytest
 
-from rl.config import parse_options
+from rl.config import Config, parse_options
 from tests.support import documents
 from tests.support.helpers import ROOT
 
 HERE = ROOT / "experiments"
 sys.path.insert(0, str(HERE))
-estimates, report, table = (importlib.import_module(name) for name in ("estimates", "report", "table"))
+estimates, first_step, report, table = map(importlib.import_module, ("estimates", "first_step", "report", "table"))
 
 TABLE = table.read()
 EVERY = [(row.name, method) for row in TABLE.experiments.values() for method in row.methods]
@@ -275,6 +275,14 @@ def test_the_first_step_is_compared_with_as_many_parameters(tmp_path):
     # 0.03·(1 + 0.001·(1, 2, 3)).
     assert "- more: soft gates, as published (0.030 [0.030, 0.030])" in lines
     assert lines[-2].startswith("| soft gates, as published | 1,234 | 2 of 3 | 0.070 [")
+
+
+def test_the_first_step_is_measured_on_its_own_episodes_and_on_fresh_ones():
+    config = Config(env_name="2DNavigation-v0", hidden_size=16, fast_batch_size=10, meta_batch_size=4, num_workers=1)
+    found, num_params = first_step.measure(config)
+    assert found["accepted"] and 0 < found["kl"] <= config.max_kl and num_params > 0
+    # It is the step that improves its own episodes; what it does to others is another number.
+    assert found["own"] > 0 and found["fresh"] != found["own"]
 
 
 def test_what_was_not_run_says_so():

@@ -16,15 +16,15 @@ from rl.algorithm.batch import distinct_rows
 from rl.algorithm.chunks import Budget, Chunk
 
 ROWS = 2048  # network rows of a chunk, at most
-WORK = 100e6  # network rows × weights of a chunk, about: 2 to 3 ms of multiplications
-# The same of a block on a GPU, where Python costs more than multiplications: all tasks of a Half-Cheetah iteration.
-GPU_WORK = 20e9
+# Network rows × weights of a chunk, about, by the kind of device: 2 to 3 ms of multiplications; on a GPU, where Python
+# costs more than they do, all tasks of a Half-Cheetah iteration.
+WORK = {"cpu": 100e6, "cuda": 20e9}
 # Bytes of a row and hidden unit on a GPU. Kept, and in use at the most, in float32 with soft gates: 44 and 66 by CAVIA
 # with relu, 120 and 142 by MAML with tanh, 177 and 198 by CAVIA with silu.
 GPU_ROW = 256
 
 
-def tasks_per_block(num_tasks, group, rows, num_params, work=WORK):
+def tasks_per_block(num_tasks, group, rows, num_params, work=WORK["cpu"]):
     """How many tasks make a block: whole groups, in as many equal blocks as the work is worth.
 
     Args:
@@ -74,7 +74,7 @@ class Blocks:
         self.device = torch.device(device)
         on_gpu = self.device.type == "cuda"
         self.rows = rows or (_rows_in_half(policy, self.device) if on_gpu else ROWS)
-        self.work = work or (GPU_WORK if on_gpu else WORK)
+        self.work = work or WORK[self.device.type]
         self.pool = ThreadPoolExecutor(threads or (1 if on_gpu else os.cpu_count()) or 1)
         self.chunks = []
 

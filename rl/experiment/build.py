@@ -117,10 +117,13 @@ class Experiment:
         config, env = self.config, self.env
         steps = env.horizon * config.fast_batch_size
         rows = min(steps, env.num_observations or steps)
-        on_gpu = config.device != "cpu" and torch.cuda.is_available()
-        work = blocks.GPU_WORK if on_gpu else blocks.WORK
-        sizes = config.meta_batch_size, config.tasks_per_group, rows, self.policy.num_params
-        return blocks.tasks_per_block(*sizes, work)
+        return blocks.tasks_per_block(
+            config.meta_batch_size,
+            config.tasks_per_group,
+            rows,
+            self.policy.num_params,
+            blocks.WORK[kind_of_device(config.device)],
+        )
 
     def initial_params(self):
         """θ before training, from the seed."""
@@ -184,6 +187,11 @@ def architecture(config, env):
     return match_params.widened(chosen) if config.match_params else chosen
 
 
+def kind_of_device(name):
+    """Where `--device` puts the outer step, as far as there is one: cpu or cuda."""
+    return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
+
+
 def device(name, number=0):
     """The torch device of `--device`.
 
@@ -196,8 +204,7 @@ def device(name, number=0):
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: no CUDA device is available to this PyTorch; expected cpu or auto")
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
+    name = kind_of_device(name)
     if name == "cuda" and number >= torch.cuda.device_count():
         raise UserError(
             f"--device cuda: this machine has {torch.cuda.device_count()} GPUs, one for each process, and this is its "
