@@ -5,6 +5,7 @@ python experiments/report.py
 
 import json
 import sys
+from operator import itemgetter
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -206,7 +207,7 @@ def made(found):
     """What runs were made with: a line."""
     runs = [run for kept in found.values() for run in kept.values()]
     commits = ", ".join(dict.fromkeys(run["commit"][:7] for run in runs))
-    processors = ", ".join(dict.fromkeys(run["processor"] for run in runs))
+    processors = "; ".join(dict.fromkeys(run["processor"] for run in runs))
     hours = [run["iterations"] * (run["seconds"]["sampling"] + run["seconds"]["learning"]) / 3600 for run in runs]
     shown = " to ".join(dict.fromkeys(map(number, (min(hours), max(hours)))))
     return (
@@ -243,19 +244,24 @@ def first_steps(methods, folder=RESULTS):
     if not path.is_file():
         return []
     found = json.loads(path.read_text(encoding="utf-8"))["methods"]
-    rows, apart = [], {}
+    rows, apart = [], {"own": {}, "fresh": {}}
     for method, entry in found.items():
         steps = entry["seeds"].values()
         cells = [f"{sum(step['accepted'] for step in steps)} of {len(steps)}"]
         cells += [level([step[name] for step in steps], digits=3) for name in ("own", "fresh")]
         rows.append([methods[method].title, f"{entry['parameters']:,}", *cells])
-        if method != MATCHED:
-            apart[method] = Difference.between(entry["seeds"], found[MATCHED]["seeds"], lambda step: step["own"])
-    titles = {method: methods[method].title for method in apart}
-    phrases = in_words(verdicts(apart), apart, titles, ("more", "less", "not told apart"), digits=3)
+        for name, differences in apart.items():
+            if method != MATCHED:
+                differences[method] = Difference.between(entry["seeds"], found[MATCHED]["seeds"], itemgetter(name))
+    titles = {method: methods[method].title for method in found}
+    lines = []
+    for name, episodes in (("own", "its own episodes"), ("fresh", "fresh ones")):
+        phrases = in_words(verdicts(apart[name]), apart[name], titles, ("more", "less", "not told apart"), digits=3)
+        lines += bullets(f"Found: on {episodes} it gains, compared with {methods[MATCHED].title},", phrases)[:-1]
     return [
         *words("first_step"),
-        *bullets(f"Found: on its own episodes it gains, compared with {methods[MATCHED].title},", phrases),
+        *lines,
+        "",
         *grid(["method", "parameters", "steps taken", "gain on its own episodes", "gain on fresh ones"], rows),
     ]
 

@@ -264,7 +264,12 @@ def test_the_first_step_is_compared_with_as_many_parameters(tmp_path):
         method: {
             "parameters": 1234,
             "seeds": {
-                str(seed): {"accepted": seed < 3, "kl": 0.009, "own": own + 0.001 * seed * own, "fresh": 0.0}
+                str(seed): {
+                    "accepted": seed < 3,
+                    "kl": 0.009,
+                    "own": own + 0.001 * seed * own,
+                    "fresh": own if seed == 2 else -own,
+                }
                 for seed in (1, 2, 3)
             },
         }
@@ -273,7 +278,10 @@ def test_the_first_step_is_compared_with_as_many_parameters(tmp_path):
     (tmp_path / "first_step.json").write_text(json.dumps({"commit": "0", "methods": methods}), encoding="utf-8")
     lines = report.first_steps(TABLE.methods, tmp_path)
     # 0.03·(1 + 0.001·(1, 2, 3)).
-    assert "- more: soft gates, as published (0.030 [0.030, 0.030])" in lines
+    own, fresh = (lines.index(f"Found: on {which} it gains, compared with plain CAVIA with as many parameters,")
+                  for which in ("its own episodes", "fresh ones"))  # fmt: skip
+    assert lines[own + 2] == "- more: soft gates, as published (0.030 [0.030, 0.030])"
+    assert lines[fresh + 2] == "- not told apart: soft gates, as published"
     assert lines[-2].startswith("| soft gates, as published | 1,234 | 2 of 3 | 0.070 [")
 
 
