@@ -112,10 +112,11 @@ def section(row, found, methods):
 
 
 def returns(row, found, methods):
-    """The table of returns, and of the success rate where the environment tells it: list of lines."""
+    """The table of returns, of the success rate where the environment tells it, and of steps: list of lines."""
     updates = len(next(iter(next(iter(found.values())).values()))["test"]["returns"])
     told = any("success" in run["test"] for runs in found.values() for run in runs.values())
     head = ["method", "seeds", *(f"return after {count}" for count in range(updates)), *["success rate"] * told]
+    head.append("outer steps accepted")
     rows = []
     for method in row.methods:
         if method not in found:
@@ -126,8 +127,13 @@ def returns(row, found, methods):
         cells += [level([after(run, count) for run in runs]) for count in range(updates)]
         if told:
             cells.append(level([after(run, kind="success") for run in runs]))
-        rows.append(cells)
+        rows.append([*cells, level([accepted(run) for run in runs])])
     return grid(head, rows)
+
+
+def accepted(run):
+    """The share of a run's outer steps that the line search accepted: the others leave the policy as it was."""
+    return float(np.mean([bool(kl) for kl in run["curves"]["kl"]]))
 
 
 def compared(row, found, methods):

@@ -151,7 +151,7 @@ def assert_alike(found, expected):
         assert abs(float(left.replace("−", "-")) - float(right.replace("−", "-"))) < 1.01 * unit
 
 
-CURVES = {"before_update": [0.0] * 3, "after_update": [1.0] * 3}
+CURVES = {"before_update": [0.0] * 3, "after_update": [1.0] * 3, "kl": [0.01, 0.0, 0.02, None]}
 MADE = {
     "commit": "0123456789",
     "processor": "a processor",
@@ -297,6 +297,8 @@ def test_what_was_not_run_says_so():
     row = TABLE.experiments["navigation"]
     lines = "\n".join(report.section(row, {"cavia": made_up(1.0, [1, 2])}, TABLE.methods))
     assert "| hard gates, as published | not run |" in lines and "| plain CAVIA | 2 of 5 |" in lines
+    # Two of four outer steps have a divergence.
+    assert "| plain CAVIA | 2 of 5 | 0.00; 0.00 | 0.00; 0.00 | 2.00; 3.00 | 0.50; 0.50 |" in lines
     assert "Not run." in report.section(row, {}, TABLE.methods)
     # 3 iterations of 600 s.
     assert (
