@@ -7,7 +7,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from rl import streams
+from rl import machine, streams
 from rl.errors import UserError
 from rl.files import read_json
 
@@ -53,7 +53,7 @@ def option(
 
 def default_workers():
     """One worker for each core: the learner waits while they sample. Processes of torchrun share a machine's cores."""
-    return max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, machine.cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,10 @@ class Config:
         at_least=0.0,
         neutral=True,
     )
+    learner_threads: int = option(
+        0, "chunks of tasks that the outer step computes at once; changes speed only. 0: one for each core", at_least=0,
+        neutral=True,
+    )  # fmt: skip
     num_workers: int = option(
         default_workers(), "sampling processes; changes speed, never results", at_least=1, neutral=True
     )

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rl import memory
+from rl import machine
 from rl.errors import UserError
 
 LARGEST_TEXT = 100_000_000  # bytes of any JSON file here
@@ -98,11 +98,11 @@ def check_file(path, expected, largest=None):
     if not stat.S_ISREG(found.st_mode):
         kind = "a folder" if stat.S_ISDIR(found.st_mode) else "a pipe or a device"
         raise UserError(f"{path}: expected {expected}, found {kind}")
-    largest = largest or memory.size()
+    largest = largest or machine.memory()
     if found.st_size > largest:
         raise UserError(
-            f"{path}: expected {expected}, found a file of {memory.told(found.st_size)}; "
-            f"expected at most {memory.told(largest)}"
+            f"{path}: expected {expected}, found a file of {machine.told(found.st_size)}; "
+            f"expected at most {machine.told(largest)}"
         )
 
 
@@ -200,7 +200,7 @@ def _check_archive(path):
     """Hold the files in an archive against their checksums, which neither torch nor numpy reads in full."""
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(entry.file_size for entry in archive.infolist())
-        if unpacked > memory.size() or archive.testzip() is not None:
+        if unpacked > machine.memory() or archive.testzip() is not None:
             raise zipfile.BadZipFile
 
 

@@ -1,10 +1,9 @@
 import dataclasses
 import json
-import os
 
 import pytest
 
-from rl import policies
+from rl import machine, policies
 from rl.config import (
     GATES,
     HERE,
@@ -50,7 +49,8 @@ DEFAULTS = {
     "--cg-damping": 1e-5,
     "--ls-max-steps": 15,
     "--ls-backtrack-ratio": 0.8,
-    "--num-workers": os.cpu_count() or 1,
+    "--learner-threads": 0,
+    "--num-workers": machine.cores(),
     "--seed": 42,
     "--make_deterministic": False,
     "--expname": "",
@@ -301,8 +301,8 @@ def test_a_number_too_large_for_a_float_is_refused(tmp_path):
 
 def test_what_changes_no_result_is_declared_beside_the_option():
     assert {
-        "num_workers", "worker_timeout", "learner_memory", "make_deterministic", "expname", "device", "quiet",
-        "save_freq", "logdir", "savedir",
+        "num_workers", "worker_timeout", "learner_memory", "learner_threads", "make_deterministic", "expname", "device",
+        "quiet", "save_freq", "logdir", "savedir",
     } == NEUTRAL  # fmt: skip
     assert NEUTRAL - {"expname"} | {"num_batches"} == RESUMABLE
     assert NEUTRAL | {"seed", "env_config_path"} == UNGROUPED

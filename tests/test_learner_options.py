@@ -31,10 +31,12 @@ def kept(monkeypatch):
 
 
 @pytest.mark.parametrize("adaptation", [[], ["--maml"]], ids=["cavia", "maml"])
-def test_neither_a_whole_sample_nor_little_memory_changes_a_byte(tmp_path, kept, adaptation):
+def test_neither_a_whole_sample_nor_little_memory_nor_threads_change_a_byte(tmp_path, kept, adaptation):
     reference = trained(tmp_path / "reference", *adaptation)
     assert len(reference) == 2 and all(kept)
     assert trained(tmp_path / "whole", *adaptation, "--fvp-subsample", "1.0") == reference
+    assert trained(tmp_path / "one", *adaptation, "--learner-threads", "1") == reference
+    assert trained(tmp_path / "three", *adaptation, "--learner-threads", "3") == reference
     assert all(kept)
     kept.clear()
     # A byte, and no chunk fits.

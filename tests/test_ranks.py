@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from rl import machine
 from rl.algorithm.blocks import Blocks, added, tasks_per_block
 from rl.algorithm.chunks import Options
 from rl.config import Config, default_workers, parse_options
@@ -379,7 +380,7 @@ def test_summaries_of_parts_are_those_of_the_whole():
 
 
 def test_the_machine_is_shared_among_its_ranks(monkeypatch):
-    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    monkeypatch.setattr(machine, "cores", lambda: 6)
     monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
     assert default_workers() == 6
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
@@ -389,6 +390,8 @@ def test_the_machine_is_shared_among_its_ranks(monkeypatch):
         for variables in ({}, {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"})
     )
     assert (alone.pool._max_workers, two.pool._max_workers) == (6, 3)
+    asked = Experiment(Config(device="cpu", learner_threads=4), ranks=Ranks({})).learner().blocks
+    assert asked.pool._max_workers == 4
     assert two.memory == alone.memory / 2
 
 

@@ -1,4 +1,4 @@
-"""How much memory there is, and what a run needs of it."""
+"""What a run may use of the machine, and what it needs of it."""
 
 import os
 from types import SimpleNamespace
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from gymnasium.spaces import Box
 
-from rl import main, memory, test
+from rl import machine, main, test
 from rl.config import Config, parse_given
 from rl.experiment import resources
 from rl.experiment.build import Experiment
@@ -37,11 +37,48 @@ def test_a_control_group_can_allow_less_memory(tmp_path, group, limits, expected
     written(tmp_path / "proc" / "self" / "cgroup", group)
     for name, text in limits.items():
         written(tmp_path / "sys" / "fs" / "cgroup" / name, text)
-    assert memory.size(tmp_path) == expected
+    assert machine.memory(tmp_path) == expected
 
 
 def test_of_memory_that_nobody_tells_of(tmp_path):
-    assert memory.size(tmp_path) == MACHINE
+    assert machine.memory(tmp_path) == MACHINE
+
+
+@pytest.mark.parametrize(
+    "group, limits, expected",
+    [
+        ("", {}, 6),
+        # 2.5 seconds of computing a second keep three cores busy, of a group around it two.
+        ("0::/job/step\n", {"job/step/cpu.max": "250000 100000\n"}, 3),
+        ("0::/job/step\n", {"job/cpu.max": "200000 100000\n", "job/step/cpu.max": "max 100000\n"}, 2),
+        ("0::/docker/1234\n", {"cpu.max": "1000 100000\n"}, 1),
+        (
+            "4:cpu,cpuacct:/job\n0::/\n",
+            {"cpu/job/cpu.cfs_quota_us": "400000\n", "cpu/job/cpu.cfs_period_us": "100000\n"},
+            4,
+        ),
+        ("4:cpu,cpuacct:/\n", {"cpu/cpu.cfs_quota_us": "-1\n", "cpu/cpu.cfs_period_us": "100000\n"}, 6),
+        ("0::/\n", {"cpu.max": "no number\n"}, 6),
+    ],
+)
+def test_a_control_group_can_allow_fewer_cores(tmp_path, monkeypatch, group, limits, expected):
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
+    written(tmp_path / "proc" / "self" / "cgroup", group)
+    for name, text in limits.items():
+        written(tmp_path / "sys" / "fs" / "cgroup" / name, text)
+    assert machine.cores(tmp_path) == expected
+
+
+def test_a_process_can_be_bound_to_some_cores(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "cpu_count", lambda: 6)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: {1, 4}, raising=False)
+    assert machine.cores(tmp_path) == 2
+    # Where the system does not tell.
+    monkeypatch.delattr(os, "sched_getaffinity")
+    assert machine.cores(tmp_path) == 6
+    monkeypatch.setattr(os, "cpu_count", lambda: None)
+    assert machine.cores(tmp_path) == 1
 
 
 def into(folder):
@@ -54,7 +91,7 @@ def into(folder):
                "--num-layers", "--nm-size", "--num-context-params", "--horizon", "--num-test-steps"],
 )  # fmt: skip
 def test_sizes_beyond_any_memory_are_refused_before_anything_is_made(tmp_path, monkeypatch, capsys, option, size):
-    monkeypatch.setattr(memory, "size", lambda: 24 * 2**30)
+    monkeypatch.setattr(machine, "memory", lambda: 24 * 2**30)
     env_name = "ML1Push-v2" if option == "--horizon" else "2DNavigation-v0"
     line = ["--env-name", env_name, "--neuromodulation", option, f"{size}", *into(tmp_path)]
     assert main.main(line) == 2

@@ -7,11 +7,11 @@ blocks, later: every byte is independent of the number of threads and of the pro
 """
 
 import math
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
+from rl import machine
 from rl.algorithm.batch import distinct_rows
 from rl.algorithm.chunks import Budget, Chunk
 
@@ -75,7 +75,7 @@ class Blocks:
         on_gpu = self.device.type == "cuda"
         self.rows = rows or (_rows_in_half(policy, self.device) if on_gpu else ROWS)
         self.work = work or WORK[self.device.type]
-        self.pool = ThreadPoolExecutor(threads or (1 if on_gpu else os.cpu_count()) or 1)
+        self.pool = ThreadPoolExecutor(threads or (1 if on_gpu else machine.cores()))
         self.chunks = []
 
     def load(self, before, after):

@@ -6,7 +6,7 @@ import os
 
 import torch
 
-from rl import envs, memory, streams
+from rl import envs, machine, streams
 from rl.algorithm import blocks, chunks, metalearner
 from rl.errors import UserError
 from rl.policies import Architecture, make_policy, match_params
@@ -76,12 +76,12 @@ class Experiment:
         """
         config, ranks = self.config, self.ranks
         place = device(config.device, ranks.local_rank)
-        how, available = {"size": self.tasks_per_block, "device": place}, memory.size() / ranks.local_size
+        how, available = {"size": self.tasks_per_block, "device": place}, machine.memory() / ranks.local_size
         if place.type == "cuda":
             available = use_gpu(place, config.tf32)  # a GPU is one rank's own
         else:
-            how["threads"] = max(1, (os.cpu_count() or 1) // ranks.local_size)
-        kept = config.learner_memory * memory.GIGABYTE or available / 2
+            how["threads"] = config.learner_threads or max(1, machine.cores() // ranks.local_size)
+        kept = config.learner_memory * machine.GIGABYTE or available / 2
         return metalearner.MetaLearner(self.policy, self.learner_options, memory=kept, **how)
 
     def largest_share(self):

@@ -1,11 +1,10 @@
 """Memory and open files: what a run or an evaluation needs at the least, held against what the machine has."""
 
 import math
-import os
 
 import numpy as np
 
-from rl import memory
+from rl import machine
 from rl.errors import UserError
 from rl.sampling import processes
 
@@ -30,12 +29,13 @@ def check(config, env, policy, num_tasks_option="--test-batch-size", training=Tr
     """
     processes.check_descriptors(config.num_workers)
     needs = estimate(config, env, policy, num_tasks_option, training, interventions)
-    total, available = sum(needs.values()), memory.size() / num_processes
+    total, available = sum(needs.values()), machine.memory() / num_processes
     if total > available:
         most = max(needs, key=needs.get)
         raise UserError(
-            f"{most}: at least {memory.told(total)} of memory would be needed, {memory.told(needs[most])} of it "
-            f"for these; this machine has {memory.told(available)}" + (" for each process" if num_processes > 1 else "")
+            f"{most}: at least {machine.told(total)} of memory would be needed, {machine.told(needs[most])} of it "
+            f"for these; this machine has {machine.told(available)}"
+            + (" for each process" if num_processes > 1 else "")
         )
 
 
@@ -51,7 +51,7 @@ def estimate(config, env, policy, num_tasks_option, training, interventions):
     phases = (config.num_test_steps + 1) * (1 + interventions)
     tasks = max(trained, config.test_batch_size)
     group = min(config.tasks_per_group, tasks)
-    at_work = min(config.num_workers, os.cpu_count() or 1, math.ceil(tasks / group))
+    at_work = min(config.num_workers, machine.cores(), math.ceil(tasks / group))
     theta = 4 * policy.num_params
     adapted = group if config.maml else 0
     return {

@@ -9,7 +9,6 @@ nothing but speed.
 import contextlib
 import math
 import multiprocessing
-import os
 import signal
 import sys
 import threading
@@ -20,7 +19,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from rl import envs, start
+from rl import envs, machine, start
 from rl.errors import EpisodeError, UserError
 from rl.policies import make_policy
 from rl.sampling import processes
@@ -97,7 +96,7 @@ class WorkerPool:
         params = {name: value.detach().cpu().numpy() for name, value in params.items()}
         num_groups = math.ceil(len(tasks) / self.tasks_per_group)
         # Workers beyond the number of cores would take turns, and find the caches full of each other's data.
-        num_busy = min(len(self._workers), os.cpu_count() or 1)
+        num_busy = min(len(self._workers), machine.cores())
         size = self.tasks_per_group * groups_at_once(num_groups, num_busy)
         jobs = [
             Job(

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from rl import machine
 from rl.algorithm.batch import Batch
 from rl.algorithm.chunks import Chunk, Options
 from rl.algorithm.jacobians import flatten
@@ -88,7 +89,7 @@ def test_a_bare_learner_is_the_one_that_programs_use(pretended_gpu, name):
     bare = MetaLearner(experiment.policy, experiment.learner_options, device=name)
     how = [(each.blocks.rows, each.blocks.work, each.blocks.pool._max_workers) for each in (bare, experiment.learner())]
     # Of 6 GB, half, at 256 bytes a row and unit: 3e9 / (256 · 200) = 58593.75 rows.
-    assert how == [(58593, 20e9, 1) if name == "cuda" else (2048, 100e6, os.cpu_count())] * 2
+    assert how == [(58593, 20e9, 1) if name == "cuda" else (2048, 100e6, machine.cores())] * 2
 
 
 @pytest.mark.parametrize("function", ["set_device", "mem_get_info"])
