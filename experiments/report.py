@@ -250,19 +250,21 @@ def first_steps(methods, folder=RESULTS):
     if not path.is_file():
         return []
     found = json.loads(path.read_text(encoding="utf-8"))["methods"]
-    rows, apart = [], {"own": {}, "fresh": {}}
+    rows, lines = [], []
     for method, entry in found.items():
         steps = entry["seeds"].values()
         cells = [f"{sum(step['accepted'] for step in steps)} of {len(steps)}"]
         cells += [level([step[name] for step in steps], digits=3) for name in ("own", "fresh")]
         rows.append([methods[method].title, f"{entry['parameters']:,}", *cells])
-        for name, differences in apart.items():
-            if method != MATCHED:
-                differences[method] = Difference.between(entry["seeds"], found[MATCHED]["seeds"], itemgetter(name))
+    matched = found[MATCHED]["seeds"]
     titles = {method: methods[method].title for method in found}
-    lines = []
     for name, episodes in (("own", "its own episodes"), ("fresh", "fresh ones")):
-        phrases = in_words(verdicts(apart[name]), apart[name], titles, ("more", "less", "not told apart"), digits=3)
+        apart = {
+            method: Difference.between(entry["seeds"], matched, itemgetter(name))
+            for method, entry in found.items()
+            if method != MATCHED
+        }
+        phrases = in_words(verdicts(apart), apart, titles, ("more", "less", "not told apart"), digits=3)
         lines += bullets(f"Found: on {episodes} it gains, compared with {methods[MATCHED].title},", phrases)[:-1]
     return [
         *words("first_step"),

@@ -22,6 +22,13 @@ def written(path, text):
     path.write_text(text)
 
 
+def in_groups(root, group, limits):
+    """The files in which Linux says what control groups a process is in, and what they allow: name -> text."""
+    written(root / "proc" / "self" / "cgroup", group)
+    for name, text in limits.items():
+        written(root / "sys" / "fs" / "cgroup" / name, text)
+
+
 @pytest.mark.parametrize(
     "group, limits, expected",
     [
@@ -34,9 +41,7 @@ def written(path, text):
     ],
 )
 def test_a_control_group_can_allow_less_memory(tmp_path, group, limits, expected):
-    written(tmp_path / "proc" / "self" / "cgroup", group)
-    for name, text in limits.items():
-        written(tmp_path / "sys" / "fs" / "cgroup" / name, text)
+    in_groups(tmp_path, group, limits)
     assert machine.memory(tmp_path) == expected
 
 
@@ -64,9 +69,7 @@ def test_of_memory_that_nobody_tells_of(tmp_path):
 def test_a_control_group_can_allow_fewer_cores(tmp_path, monkeypatch, group, limits, expected):
     monkeypatch.setattr(os, "cpu_count", lambda: 6)
     monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(8)), raising=False)
-    written(tmp_path / "proc" / "self" / "cgroup", group)
-    for name, text in limits.items():
-        written(tmp_path / "sys" / "fs" / "cgroup" / name, text)
+    in_groups(tmp_path, group, limits)
     assert machine.cores(tmp_path) == expected
 
 
