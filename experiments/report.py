@@ -90,6 +90,8 @@ def sentence(row, found, methods):
     differences = comparisons(row, found)
     told = verdicts(differences)
     if not told:
+        if len(row.seeds) < FEWEST:
+            return f"Nothing is compared here: that takes {FEWEST} seeds. What the tables show of fewer is no finding."
         return f"Found here: nothing yet; a comparison takes {FEWEST} seeds."
     titles = {(method, when): methods[method].title for method, when in differences}
     lines = [f"Found here, compared with {methods[row.baseline].title}:", ""]
@@ -173,8 +175,8 @@ def representations(row, found, methods):
                 level([entry.get("constant_gates") for entry in entries]), level(flips),
             ])  # fmt: skip
     head = [
-        "method", "layer", "CKA", "minus the baseline's", "CKA of unrelated tasks", "gates that never change",
-        "gates that differ between two tasks",
+        "method", "layer", "CKA", "minus the baseline's", "CKA of unrelated tasks", "units whose gate keeps its sign",
+        "gates whose sign differs between two tasks",
     ]  # fmt: skip
     titles = {method: methods[method].title for method in last}
     phrases = in_words(verdicts(last), last, titles, ("more alike", "less alike", "not told apart"))
@@ -203,7 +205,8 @@ def interventions(found, methods):
     titles = {method: methods[method].title for method in swapped}
     phrases = in_words(verdicts(swapped), swapped, titles, ("gains", "loses", "no loss is told"))
     return [
-        "By how much an intervention changes the adapted policy's return after the last update, on the same episodes.",
+        "By how much an intervention changes the adapted policy's return after the last update, on the same tasks with "
+        "the same random numbers.",
         *bullets(f"Found with the {SWAPPED}:", phrases),
         *grid(["method", "as it is", *names], rows),
     ]
@@ -301,8 +304,9 @@ def front(rows, methods, folder=RESULTS):
         ]
         seeds = len(pairs[0].values)
         title = f"{methods[row.proposed].title}, minus {methods[row.baseline].title}"
-        cells.append([row.title, title, *(map(str, [*pairs, seeds]) if seeds else ["not run", "", ""])])
-    return grid(["experiment", "difference in return", *AFTER, "seeds"], cells)
+        iterations = f"{row.iterations} of {row.paper_iterations}"
+        cells.append([row.title, title, *(map(str, [*pairs, seeds, iterations]) if seeds else ["not run", "", "", ""])])
+    return grid(["experiment", "difference in return", *AFTER, "seeds", "iterations, of the paper's"], cells)
 
 
 @style.printed

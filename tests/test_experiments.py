@@ -132,13 +132,13 @@ def test_the_front_page_compares_what_the_paper_proposes(tmp_path):
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(made_up(shift, [seed])[seed]), encoding="utf-8")
 
-    assert line() == f"{begin}not run |  |  |"
+    assert line() == f"{begin}not run |  |  |  |"
     keep("nm_hard", [1.0, 1.1, 1.2])
-    assert line() == f"{begin}not run |  |  |"
+    assert line() == f"{begin}not run |  |  |  |"
     # After one update all are 0; after the last −1, −0.9, −0.8, and 4.303·0.1/√3 = 0.248. What gains more is not named.
     keep("cavia", [2.0, 2.0, 2.0])
     keep("nm_soft_2", [3.0, 3.0, 3.1])
-    assert line() == f"{begin}0.00 | −0.90 [−1.15, −0.65] | 3 |"
+    assert line() == f"{begin}0.00 | −0.90 [−1.15, −0.65] | 3 | 201 of 501 |"
 
 
 NUMBER = re.compile(r"−?\d+\.\d+")
