@@ -55,4 +55,5 @@ def rate(shares):
     p, count, z = np.mean(shares, axis=0), len(shares), special.ndtri(0.975)
     scale = 1 + z**2 / count
     centre, half = p + z**2 / (2 * count), z * np.sqrt(p * (1 - p) / count + z**2 / (4 * count**2))
-    return Interval(p, np.clip((centre - half) / scale, 0.0, 1.0), np.clip((centre + half) / scale, 0.0, 1.0))
+    # Where all or none succeed an end equals p, and rounding must not put it on p's other side.
+    return Interval(p, np.clip((centre - half) / scale, 0.0, p), np.clip((centre + half) / scale, p, 1.0))

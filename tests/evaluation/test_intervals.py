@@ -44,3 +44,11 @@ def test_a_rate_of_whole_trials_equals_scipys(successes):
 def test_shares_count_as_one_trial_each():
     """Four tasks that succeed half of the time tell no more than two that always and two that never do."""
     assert intervals.rate([0.5] * 4) == pytest.approx(intervals.rate([0, 1, 0, 1]))
+
+
+def test_an_interval_of_a_rate_never_leaves_out_the_rate():
+    """Of none or all of n, an end is p itself; at n = 100 and at n = 10 rounding would put it beside p."""
+    for count in range(1, 301):
+        for share in (0.0, 1.0):
+            found = intervals.rate(np.full(count, share))
+            assert found.low <= found.mean <= found.high, (count, share)
