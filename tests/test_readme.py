@@ -1,6 +1,10 @@
-"""The commands of README.md and docs/, run as written but shorter: options that shorten them are added at the end."""
+"""The commands of README.md and docs/, run as written but shorter: options that shorten them are added at the end.
 
-import os
+README's are run as a user would; the others in this process, since to start Python and import torch takes seconds.
+"""
+
+import contextlib
+import io
 import re
 import shlex
 import subprocess
@@ -8,6 +12,7 @@ import sys
 
 import pytest
 
+from rl import main, plot, test
 from tests.support.documents import PAGES, code_blocks, command_lines, commands, training_command
 from tests.support.helpers import ROOT
 
@@ -60,24 +65,32 @@ def variants():
         yield name, folder, text.split()
 
 
-def run(program, arguments, **environment):
-    """Run a program of rl/ as the documents say, in rl/."""
+def run(program, arguments):
+    """Run a program of rl/ in rl/: what it prints."""
+    printed = io.StringIO()
+    with contextlib.chdir(ROOT / "rl"), contextlib.redirect_stdout(printed):
+        status = {"main.py": main, "test.py": test, "plot.py": plot}[program].main(arguments)
+    assert status == 0, f"{program} {shlex.join(arguments)}\n{printed.getvalue()}"
+    return printed.getvalue()
+
+
+def run_as_a_process(program, arguments):
+    """Run a program of rl/ as the documents say, in rl/: what it prints."""
     done = subprocess.run(
-        [sys.executable, program, *arguments],
-        cwd=ROOT / "rl", env={**os.environ, **environment}, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+        [sys.executable, program, *arguments], cwd=ROOT / "rl", capture_output=True, text=True, timeout=300
+    )
     assert done.returncode == 0, f"{program} {shlex.join(arguments)}\n{done.stdout}\n{done.stderr}"
     assert "Traceback" not in done.stderr
     return done.stdout
 
 
-def train(arguments, folder, shorter, **environment):
+def train(arguments, folder, shorter, run=run):
     """Run main.py, logs and policies below `folder`: (its log folder, its folder of policies)."""
-    run("main.py", [*arguments, *shorter, "--logdir", f"{folder}/logs", "--savedir", f"{folder}/saves"], **environment)
+    run("main.py", [*arguments, *shorter, "--logdir", f"{folder}/logs", "--savedir", f"{folder}/saves"])
     return tuple(next((folder / tree).glob("*/*/*")) for tree in ("logs", "saves"))
 
 
-def evaluate(arguments, logs, saves, folder):
+def evaluate(arguments, logs, saves, folder, run=run):
     """Run a test.py command on a run: (its output, the folder of the evaluation)."""
     placeholders = {
         "logs/<env>/<method>/<run>": str(logs),
@@ -152,17 +165,17 @@ def test_the_front_pages_commands(tmp_path):
     (training,), (evaluation, kept), (picture,) = (
         commands(f"{name}.py", "README.md") for name in ("main", "test", "plot")
     )
-    logs, saves = train(training, tmp_path, SMALL)
+    logs, saves = train(training, tmp_path, SMALL, run_as_a_process)
     places = {
         "logs/2DNavigation-v0/nm_cavia/<run>": logs,
         "saves/2DNavigation-v0/nm_cavia/<run>": saves,
         f"policy-{int(training[-1]) - 1}.pt": "policy-0.pt",
     }
-    output, folder = evaluate(placed(evaluation, places), logs, saves, tmp_path)
+    output, folder = evaluate(placed(evaluation, places), logs, saves, tmp_path, run_as_a_process)
     assert "return on 2 tasks" in output and len(list(folder.glob("video-task?.gif"))) == 1
-    written = run("plot.py", placed(picture, {"logs/2DNavigation-v0/nm_cavia_test/<run>": folder}))
+    written = run_as_a_process("plot.py", placed(picture, {"logs/2DNavigation-v0/nm_cavia_test/<run>": folder}))
     assert f"written: {folder}/trajectories.png" in written
-    assert "return on 2 tasks" in run("test.py", [*kept, *kept_shorter(tmp_path)])
+    assert "return on 2 tasks" in run_as_a_process("test.py", [*kept, *kept_shorter(tmp_path)])
 
 
 def test_the_comparison_of_two_methods(navigation, tmp_path):
