@@ -207,6 +207,14 @@ def test_other_code_packages_and_environments_are_told_by_name():
             agreement.compare(Two(theirs), facts)
 
 
+def test_an_environment_in_the_folder_one_stands_in_is_found_by_a_rank_that_has_imported_nothing(tmp_path, monkeypatch):
+    (tmp_path / "of_my_own.py").write_bytes(b"import nothing")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    found = agreement.of_environment("of_my_own:Id-v0")
+    assert found == {"of_my_own of SHA-256": agreement.digest(b"import nothing")}
+
+
 def test_a_run_that_lies_on_another_machine_is_not_begun_anew(tmp_path, alone):
     lines = [[*SHORT, *into(folder), "--resume", "auto"] for folder in (tmp_path / "elsewhere", alone)]
     ranks = RankPrograms(tmp_path, lines)
