@@ -21,7 +21,7 @@ class TrainingRun:
 
     Made, it has written everything once that a run writes, so that a place that cannot be written to is noticed before
     training is. Leaving the `with` block closes the logs; where an error leaves it, the command that resumes the run is
-    told, and what is the user's, a worker's or a full GPU's error becomes a `RunError`.
+    told, and the user's or a worker's error, or too little memory, becomes a `RunError`.
 
     Args:
         experiment: `rl.experiment.build.Experiment`.
