@@ -35,7 +35,9 @@ def choose(command_line=None):
     if resume is None:
         return config, None
     if resume == "auto":
-        folder = newest(config)
+        # Where the file given cannot be read, that is no fault of the runs that it would be compared with.
+        content(config.env_config_path)
+        folder = newest(config, tell=lambda line: print(f"warning: {line}", file=sys.stderr))
         if folder is None:
             print("--resume auto: no earlier run of this configuration; a new one begins")
             return config, None
@@ -160,8 +162,13 @@ def logdir_of(folder):
     return resolved.parents[2]
 
 
-def newest(config):
-    """The newest run folder with the same configuration, `RESUMABLE` options aside; None where there is none."""
+def newest(config, tell=lambda line: None):
+    """The newest run folder with the same configuration, `RESUMABLE` options aside; None where there is none.
+
+    Args:
+        config: `Config`.
+        tell: function of a line about each run passed over because it cannot be read.
+    """
     candidates = sorted(
         Path(config.logdir, group_of(config)).glob("*/config.json"), key=lambda path: path.stat().st_mtime
     )
@@ -169,7 +176,8 @@ def newest(config):
         try:
             saved, _ = load_config(path)
             changes = differences(path.parent, saved, dataclasses.asdict(config))
-        except UserError:
+        except UserError as error:
+            tell(f"{error}; --resume auto passes over this run")
             continue
         if changes.keys() <= RESUMABLE and saved.num_batches <= config.num_batches:
             return path.parent

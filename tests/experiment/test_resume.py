@@ -301,6 +301,8 @@ def test_auto_takes_the_newest_run_of_the_same_configuration(tmp_path, capsys):
     begun(tmp_path, *GRAPH_OPTIONS, "--seed", "1")
     damaged = begun(tmp_path, *GRAPH_OPTIONS, "--num-batches", "20")
     (damaged / "config.json").write_text("{")
+    bereft = begun(tmp_path, *GRAPH_OPTIONS)
+    (bereft / "ctgraph_d2.json").unlink()
     for age, expected in enumerate(runs):
         later = time.time() + 1 + age
         os.utime(expected / "config.json", (later, later))
@@ -309,7 +311,19 @@ def test_auto_takes_the_newest_run_of_the_same_configuration(tmp_path, capsys):
         assert (folders.logs, config.num_batches, config.num_workers) == (expected, count, 1)
     # A longer run is another one; a shorter one goes on.
     assert auto(tmp_path, *GRAPH_OPTIONS, "--num-batches", "25")[1].logs == runs[1]
+    assert capsys.readouterr().err == ""
     assert auto(tmp_path, *GRAPH_OPTIONS, "--num-batches", "5")[1] is None
+    # What cannot be read might have been the run meant.
+    warnings = sorted(capsys.readouterr().err.splitlines())
+    expected = sorted([
+        f"warning: {damaged / 'config.json'}: expected a JSON file: ",
+        f"warning: {bereft / 'ctgraph_d2.json'}: the run's copy of the environment's file is missing; ",
+    ])  # fmt: skip
+    assert len(warnings) == 2 and all(map(str.startswith, warnings, expected))
+    assert all(line.endswith("; --resume auto passes over this run") for line in warnings)
+    with pytest.raises(UserError, match=r"^nowhere\.json: expected an environment's file"):
+        auto(tmp_path, "--env-name", "CTgraphEnvGoalChange-v0", "--env-config-path", "nowhere.json")
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("line", [["--resume", "/"], ["--resume", ""], ["--resume", "nowhere"], ["--resume"]])
