@@ -18,6 +18,7 @@ from rl.experiment.provenance import provenance
 from rl.files import check_shapes, load_tensors, read_json, replacing, save_tensors, write_json
 
 POLICIES = "policy-*.pt"
+LOCK = ".lock"
 
 
 class FolderError(UserError):
@@ -105,10 +106,13 @@ class Folders:
 def _locked(folder):
     """While entered, no other process has this folder.
 
+    The lock is that of a file open for writing: of such locks NFS tells other machines, and of a folder's it does not.
+    The file stays: were it removed, one process could hold its lock, and another that of a new one.
+
     Raises:
         UserError: one has.
     """
-    handle = os.open(folder, os.O_RDONLY)
+    handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         # Where a file system knows no locks, people have to take care.
         with contextlib.suppress(OSError):
