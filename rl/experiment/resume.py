@@ -13,9 +13,9 @@ from rl.config import RESUMABLE, Config, load_config, parse_given, without_effec
 from rl.errors import UserError
 from rl.evaluation.events import EVENTS
 from rl.experiment import provenance
-from rl.experiment.folders import POLICIES, Folders, copied, deciding, group_of
+from rl.experiment.folders import EXTENDED, POLICIES, Folders, copied, deciding, group_of
 from rl.experiment.state import OLDER_STATE, STATE, OptionsChanged, load_state, states
-from rl.files import check_file
+from rl.files import check_file, read_json
 
 
 def choose(command_line=None):
@@ -72,9 +72,14 @@ def savedir_of(folder, saved):
     A config.json that was changed, or is somebody else's, is not followed to any place.
     """
     there = Path(saved.savedir, *folder.resolve().parts[-3:], "config.json")
-    if there.is_file() and content(there) == content(folder / "config.json"):
+    if there.is_file() and begun_as(there) == begun_as(folder / "config.json"):
         return saved.savedir
     return Config().savedir
+
+
+def begun_as(path):
+    """What a config.json says of the run's beginning: a process may have ended when it had extended one of the two."""
+    return {name: value for name, value in read_json(path).items() if name not in EXTENDED}
 
 
 def check_logs(folder, saved):

@@ -40,10 +40,10 @@ class TrainingRun:
         if state is None:
             state = State(0, experiment.initial_params(), Counters(), {}, deciding(config))
             save_state(folders.saves, state)
-        for folder in (folders.saves, folders.logs):
-            if resumed:
-                extend_config(folder, config.num_batches)
-            else:
+        if resumed:
+            extend_config(folders, config.num_batches, state.iteration)
+        else:
+            for folder in (folders.saves, folders.logs):
                 write_config(folder, config, policy, config.env_config_path)
         self.logger = logger.Logger(folders.logs, state.positions)
         if not state.iteration:
