@@ -53,7 +53,11 @@ def option(
 
 def default_workers():
     """One worker for each core: the learner waits while they sample. Processes of torchrun share a machine's cores."""
-    return max(1, machine.cores() // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    try:
+        local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    except ValueError:
+        local_size = 1  # programs that have ranks refuse it: `rl.ranks.Ranks.join`
+    return max(1, machine.cores() // max(1, local_size))
 
 
 @dataclass(frozen=True)
@@ -309,7 +313,7 @@ REQUIRED = (
     "nonlinearity", "fast_batch_size", "fast_lr",
 )  # fmt: skip
 # What a run writes beside its options.
-DESCRIPTION = ("input_size", "output_size", "versions", "git_commit", "processor")
+DESCRIPTION = ("input_size", "output_size", "versions", "git_commit", "processor", "continued")
 
 
 def load_config(path):

@@ -48,8 +48,13 @@ class Ranks:
     """
 
     def __init__(self, environment=os.environ):
-        names = ("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1)
-        self.rank, self.size, self.local_rank, self.local_size = (int(environment.get(*name)) for name in names)
+        self._refused = None
+        try:
+            self.rank, self.size, self.local_rank, self.local_size = _told(environment)
+        except UserError as error:
+            # Until `join`, where errors are turned into one line, it is alone.
+            self.rank, self.size, self.local_rank, self.local_size = 0, 1, 0, 1
+            self._refused = error
         self.received = 0
         self._store = None
         self._vectors = None  # the process group that sends vectors; None: the same as for all else
@@ -58,8 +63,11 @@ class Ranks:
         """Meet the other ranks.
 
         Raises:
+            UserError: torchrun's variables say nothing that can be.
             RankLost: they cannot be reached.
         """
+        if self._refused:
+            raise self._refused
         if self.size == 1:
             return
         # Imported here alone: one process does without.
@@ -310,6 +318,26 @@ class Ranks:
 def part(count, rank, size):
     """Which of `count` things, dealt in order, are a rank's: (start, stop). Of few, the first ranks have one each."""
     return -(-count * rank // size), -(-count * (rank + 1) // size)
+
+
+def _told(environment):
+    """What torchrun's variables say: [rank, size, local rank, local size].
+
+    Raises:
+        UserError: one of them is no number, or none that can be.
+    """
+    found = []
+    for name, least in (("RANK", 0), ("WORLD_SIZE", 1), ("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1)):
+        given = environment.get(name, str(least))
+        try:
+            found.append(int(given))
+        except ValueError:
+            found.append(-1)
+        if found[-1] < least:
+            raise UserError(f"{name}={given}: expected a whole number of at least {least}, or no such variable")
+    if found[0] >= found[1]:
+        raise UserError(f"RANK={found[0]}: expected less than WORLD_SIZE, which is {found[1]}, or no such variable")
+    return found
 
 
 def _packed(value):

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from rl import main, plot, test
-from rl.experiment import interrupts
+from rl.experiment import interrupts, team
 from tests.support import tiny_runs
 from tests.support.helpers import ROOT, only_run
 
@@ -305,6 +305,16 @@ def test_memory_that_is_not_there(capsys):
 
     assert interrupts.exit_status("main.py", run) == 1
     assert told(capsys, "main.py").startswith("main.py: not enough memory: Unable to allocate")
+
+    def compute(_):
+        torch.empty(2**60, dtype=torch.uint8)
+
+    assert interrupts.exit_status("main.py", compute) == 1
+    assert told(capsys, "main.py") == "main.py: not enough memory for what PyTorch computes on the CPU"
+    # In the middle of a run there is something that may help.
+    with pytest.raises(RuntimeError) as caught:
+        compute(None)
+    assert "a smaller --learner-memory, fewer --learner-threads or" in str(team.told(caught.value))
 
 
 @pytest.mark.parametrize("option", ["--logdir", "--savedir"])

@@ -88,7 +88,8 @@ def test_a_run_writes_what_it_should(tmp_path, capsys):
     assert logs.parts[-3:-1] == ("CTgraphEnvGoalChange-v0", "nm_cavia") and logs.name.endswith("_name")
     # Every second policy and the last one.
     assert {path.name for path in saves.iterdir()} == {
-        "config.json", "ctgraph_d2.json", "policy-0.pt", "policy-2.pt", "policy-3.pt", "state.pt", "state-older.pt"
+        "config.json", "ctgraph_d2.json", "policy-0.pt", "policy-2.pt", "policy-3.pt", "state.pt", "state-older.pt",
+        ".lock",
     }  # fmt: skip
     curves = {tag: points for tag, points in scalars(logs).items() if not tag.startswith(("_hparams_", "custom_"))}
     gates = {tag for tag in curves if tag.startswith("gates/layer")}

@@ -23,8 +23,10 @@ from rl.evaluation.evaluate import Summary
 from rl.experiment import agreement
 from rl.experiment.build import Experiment
 from rl.experiment.state import load_state
+from rl.main import main
 from rl.ranks import RankLost, Ranks, part
 from rl.sampling.episodes import Episodes
+from rl.test import main as evaluate
 from tests.support.helpers import PATIENCE, ROOT, becomes, made_up_episodes, only_run, random_params, small_policy
 from tests.support.rank_programs import RankPrograms, torchrun
 from tests.torture import Program, into, record, run_of, undisturbed
@@ -205,6 +207,14 @@ def test_other_code_packages_and_environments_are_told_by_name():
     ):
         with pytest.raises(UserError, match=re.escape(words)):
             agreement.compare(Two(theirs), facts)
+
+
+def test_an_environment_in_the_folder_one_stands_in_is_found_by_a_rank_that_has_imported_nothing(tmp_path, monkeypatch):
+    (tmp_path / "of_my_own.py").write_bytes(b"import nothing")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    found = agreement.of_environment("of_my_own:Id-v0")
+    assert found == {"of_my_own of SHA-256": agreement.digest(b"import nothing")}
 
 
 def test_a_run_that_lies_on_another_machine_is_not_begun_anew(tmp_path, alone):
@@ -393,6 +403,35 @@ def test_the_machine_is_shared_among_its_ranks(monkeypatch):
     asked = Experiment(Config(device="cpu", learner_threads=4), ranks=Ranks({})).learner().blocks
     assert asked.pool._max_workers == 4
     assert two.memory == alone.memory / 2
+
+
+@pytest.mark.parametrize(
+    "variables, words",
+    [
+        ({"WORLD_SIZE": ""}, "WORLD_SIZE=: expected a whole number of at least 1"),
+        ({"RANK": "x"}, "RANK=x: expected a whole number of at least 0"),
+        ({"LOCAL_WORLD_SIZE": "0"}, "LOCAL_WORLD_SIZE=0: expected a whole number of at least 1"),
+        ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK=2: expected less than WORLD_SIZE, which is 2"),
+    ],
+)
+def test_bad_variables_of_torchrun_are_refused(variables, words):
+    with pytest.raises(UserError, match=f"^{words}, or no such variable$"):
+        Ranks(variables).join()
+
+
+def test_programs_tell_of_them_in_one_line(monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "x")
+    assert main([]) == evaluate([]) == 2
+    complaint = "WORLD_SIZE=x: expected a whole number of at least 1, or no such variable\n"
+    assert capsys.readouterr().err == f"main.py: {complaint}test.py: {complaint}"
+
+
+@pytest.mark.parametrize("value, workers", [("", 6), ("x", 6), ("0", 6), ("-2", 6), ("7", 1)])
+def test_importing_the_options_outlives_any_variable(monkeypatch, value, workers):
+    """The default is computed then, in plot.py, too."""
+    monkeypatch.setattr(machine, "cores", lambda: 6)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", value)
+    assert default_workers() == workers
 
 
 def test_ranks_agree_whatever_earlier_ones_left_in_the_store():

@@ -55,6 +55,14 @@ def make(name, num_envs):
         return AdaptedEnv(name, spec, num_envs)
 
 
+def look_here():
+    """Have modules looked for in the folder that the user stands in: last, so that a file there hides no installed
+    package.
+    """
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+
+
 @contextlib.contextmanager
 def sys_exit_as_error(name):
     """While entered, a `sys.exit` in the user's code raises an error instead of ending the program without a message.
@@ -170,9 +178,7 @@ def _find(name):
     module, _, env_id = name.partition(":")
     if not env_id or not all(part.isidentifier() for part in module.split(".")):
         raise UserError(f"environment {name!r} is not of the form package.module:Id")
-    if os.getcwd() not in sys.path:
-        # Last, so that a file here hides no installed package.
-        sys.path.append(os.getcwd())
+    look_here()
     try:
         importlib.import_module(module)
     except ModuleNotFoundError as error:

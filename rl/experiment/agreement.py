@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rl import envs
 from rl.config import NEUTRAL, Config, default_workers, flag_of, parse_given
+from rl.envs import adapter
 from rl.errors import UserError
 from rl.experiment import resume
 from rl.experiment.provenance import versions
@@ -138,6 +139,7 @@ def of_environment(name):
     if not colon:
         return {}
     try:
+        adapter.look_here()
         content = Path(importlib.util.find_spec(module).origin).read_bytes()
     except (ImportError, AttributeError, TypeError, OSError):
         return {f"{module} of SHA-256": "none"}

@@ -14,10 +14,12 @@ import torch
 
 from rl.config import NEUTRAL
 from rl.errors import UserError
-from rl.experiment.provenance import provenance
+from rl.experiment.provenance import continued, provenance
 from rl.files import check_shapes, load_tensors, read_json, replacing, save_tensors, write_json
 
 POLICIES = "policy-*.pt"
+LOCK = ".lock"
+EXTENDED = ("num_batches", "continued")  # what `extend_config` changes in a config.json
 
 
 class FolderError(UserError):
@@ -105,10 +107,13 @@ class Folders:
 def _locked(folder):
     """While entered, no other process has this folder.
 
+    The lock is that of a file open for writing: of such locks NFS tells other machines, and of a folder's it does not.
+    The file stays: were it removed, one process could hold its lock, and another that of a new one.
+
     Raises:
         UserError: one has.
     """
-    handle = os.open(folder, os.O_RDONLY)
+    handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         # Where a file system knows no locks, people have to take care.
         with contextlib.suppress(OSError):
@@ -176,12 +181,24 @@ def copied(folder, config, advice=""):
     return str(copy)
 
 
-def extend_config(folder, num_batches):
-    """Note in a run's config.json that it goes on for longer; all else stays as it was written."""
-    path = folder / "config.json"
-    content = read_json(path)
-    if content.get("num_batches") != num_batches:
-        write_json(path, content | {"num_batches": num_batches})
+def extend_config(folders, num_batches, iteration):
+    """Note in both config.json of a run that goes on how long and, where that has changed, what with; all else stays as
+    it was written.
+
+    Args:
+        folders: its `Folders`, claimed.
+        num_batches: how many iterations it has now.
+        iteration: the next one.
+    """
+    # Between the two writes nothing is computed: where a process ended there, the logs' is the one that holds.
+    said = read_json(folders.logs / "config.json")
+    entries = continued(said, iteration) if iteration < num_batches else said.get("continued")
+    extension = {"num_batches": num_batches} | ({"continued": entries} if entries else {})
+    for folder in (folders.saves, folders.logs):
+        path = folder / "config.json"
+        content = read_json(path)
+        if {name: content[name] for name in EXTENDED if name in content} != extension:
+            write_json(path, {name: value for name, value in content.items() if name != "continued"} | extension)
 
 
 def deciding(config):

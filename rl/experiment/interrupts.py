@@ -89,10 +89,12 @@ def exit_status(program, run, ranks=None):
         told, status = f"not enough memory: {error}".rstrip(": "), 1
     except Interrupted as interrupted:
         told, status = f"interrupted ({interrupted})", interrupted.status
-    except Exception:
-        if ranks:
-            ranks.speaks(1)  # its traceback is what is told
-        raise
+    except Exception as error:
+        if not lacks_memory(error):
+            if ranks:
+                ranks.speaks(1)  # its traceback is what is told
+            raise
+        told, status = "not enough memory for what PyTorch computes on the CPU", 1
     settle(sys.stdout)
     speaks, status = ranks.speaks(status) if ranks else (True, status)
     if speaks:
@@ -100,6 +102,11 @@ def exit_status(program, run, ranks=None):
     if ranks:
         ranks.end(status)
     return status
+
+
+def lacks_memory(error):
+    """Whether PyTorch found too little memory on the CPU: an error without a class of its own."""
+    return isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error)
 
 
 def complain(line):

@@ -18,21 +18,49 @@ def provenance():
 
 
 def changes(recorded):
-    """What is no longer as it was when a run began, a line each.
+    """What is no longer as it was when a run began or, where that has changed since, was last continued: a line each.
 
     Args:
-        recorded: what its config.json says, `provenance` of that time; what it lacks is taken to be the same.
+        recorded: what its config.json says, `provenance` of the beginning and `continued`; what the last of them lacks
+            is taken to be the same.
     """
-    began = recorded.get("versions")
-    began = began if isinstance(began, dict) else {}
+    then, verb = recorded, "began"
+    if entries := _entries(recorded):
+        then, verb = entries[-1], "was continued"
+    before = then.get("versions")
+    before = before if isinstance(before, dict) else {}
     now = provenance()
     for name, found in now["versions"].items():
-        if began.get(name, found) != found:
-            yield f"the run began with {name} {began[name]}, this is {found}"
-    if recorded.get("git_commit", now["git_commit"]) != now["git_commit"]:
-        yield f"the run began with commit {recorded['git_commit']} of this code, this is {now['git_commit']}"
-    if recorded.get("processor", now["processor"]) != now["processor"]:
-        yield f"the run began on {recorded['processor']}, this is {now['processor']}"
+        if before.get(name, found) != found:
+            yield f"the run {verb} with {name} {before[name]}, this is {found}"
+    if then.get("git_commit", now["git_commit"]) != now["git_commit"]:
+        yield f"the run {verb} with commit {then['git_commit']} of this code, this is {now['git_commit']}"
+    if then.get("processor", now["processor"]) != now["processor"]:
+        yield f"the run {verb} on {then['processor']}, this is {now['processor']}"
+
+
+def continued(recorded, iteration):
+    """What config.json is to say, as `continued`, of a run that goes on.
+
+    Args:
+        recorded: what it says so far.
+        iteration: the first that is computed now.
+
+    Returns:
+        list of dicts, `provenance` and the first "iteration" computed with it; empty where nothing ever changed
+    """
+    # Nothing is left of what was computed from this iteration on.
+    entries = [entry for entry in _entries(recorded) if entry["iteration"] < iteration]
+    if any(changes(recorded | {"continued": entries})):
+        entries.append({"iteration": iteration, **provenance()})
+    return entries
+
+
+def _entries(recorded):
+    """`continued`, as far as it is one: people may have edited it."""
+    entries = recorded.get("continued")
+    entries = entries if isinstance(entries, list) else []
+    return [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("iteration"), int)]
 
 
 def versions():

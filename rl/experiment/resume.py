@@ -13,9 +13,9 @@ from rl.config import RESUMABLE, Config, load_config, parse_given, without_effec
 from rl.errors import UserError
 from rl.evaluation.events import EVENTS
 from rl.experiment import provenance
-from rl.experiment.folders import POLICIES, Folders, copied, deciding, group_of
+from rl.experiment.folders import EXTENDED, POLICIES, Folders, copied, deciding, group_of
 from rl.experiment.state import OLDER_STATE, STATE, OptionsChanged, load_state, states
-from rl.files import check_file
+from rl.files import check_file, read_json
 
 
 def choose(command_line=None):
@@ -35,7 +35,9 @@ def choose(command_line=None):
     if resume is None:
         return config, None
     if resume == "auto":
-        folder = newest(config)
+        # Where the file given cannot be read, that is no fault of the runs that it would be compared with.
+        content(config.env_config_path)
+        folder = newest(config, tell=lambda line: print(f"warning: {line}", file=sys.stderr))
         if folder is None:
             print("--resume auto: no earlier run of this configuration; a new one begins")
             return config, None
@@ -70,9 +72,14 @@ def savedir_of(folder, saved):
     A config.json that was changed, or is somebody else's, is not followed to any place.
     """
     there = Path(saved.savedir, *folder.resolve().parts[-3:], "config.json")
-    if there.is_file() and content(there) == content(folder / "config.json"):
+    if there.is_file() and begun_as(there) == begun_as(folder / "config.json"):
         return saved.savedir
     return Config().savedir
+
+
+def begun_as(path):
+    """What a config.json says of the run's beginning: a process may have ended when it had extended one of the two."""
+    return {name: value for name, value in read_json(path).items() if name not in EXTENDED}
 
 
 def check_logs(folder, saved):
@@ -160,8 +167,13 @@ def logdir_of(folder):
     return resolved.parents[2]
 
 
-def newest(config):
-    """The newest run folder with the same configuration, `RESUMABLE` options aside; None where there is none."""
+def newest(config, tell=lambda line: None):
+    """The newest run folder with the same configuration, `RESUMABLE` options aside; None where there is none.
+
+    Args:
+        config: `Config`.
+        tell: function of a line about each run passed over because it cannot be read.
+    """
     candidates = sorted(
         Path(config.logdir, group_of(config)).glob("*/config.json"), key=lambda path: path.stat().st_mtime
     )
@@ -169,7 +181,8 @@ def newest(config):
         try:
             saved, _ = load_config(path)
             changes = differences(path.parent, saved, dataclasses.asdict(config))
-        except UserError:
+        except UserError as error:
+            tell(f"{error}; --resume auto passes over this run")
             continue
         if changes.keys() <= RESUMABLE and saved.num_batches <= config.num_batches:
             return path.parent

@@ -12,6 +12,7 @@ import torch
 
 from rl.errors import UserError
 from rl.evaluation.evaluate import Summary
+from rl.experiment.interrupts import lacks_memory
 from rl.ranks import part
 from rl.sampling.rollout import Phases
 from rl.sampling.worker_pool import WorkerError
@@ -26,7 +27,7 @@ class RunError(UserError):
 
 
 def told(error):
-    """An exception as a `RunError`, where it is the user's, a worker's or of a GPU's memory; else None."""
+    """An exception as a `RunError`, where it is the user's, a worker's or of PyTorch's memory; else None."""
     # Where CUDA or a library of its asks for memory, and not PyTorch, the error has no class of its own.
     full = isinstance(error, RuntimeError) and re.search(
         r"CUDA error: out of memory|_ALLOC_FAILED|Cuda failure .*out of memory", str(error)
@@ -34,6 +35,11 @@ def told(error):
     if full or isinstance(error, torch.OutOfMemoryError):
         return RunError(
             "the GPU has not enough memory for the outer step; a smaller --learner-memory may help, or --device cpu"
+        )
+    if lacks_memory(error):
+        return RunError(
+            "the machine has not enough memory for the outer step; a smaller --learner-memory, fewer --learner-threads "
+            "or fewer --num-workers may help"
         )
     return RunError(str(error)) if isinstance(error, (WorkerError, UserError)) else None
 

@@ -21,7 +21,7 @@ class TrainingRun:
 
     Made, it has written everything once that a run writes, so that a place that cannot be written to is noticed before
     training is. Leaving the `with` block closes the logs; where an error leaves it, the command that resumes the run is
-    told, and what is the user's, a worker's or a full GPU's error becomes a `RunError`.
+    told, and the user's or a worker's error, or too little memory, becomes a `RunError`.
 
     Args:
         experiment: `rl.experiment.build.Experiment`.
@@ -40,10 +40,10 @@ class TrainingRun:
         if state is None:
             state = State(0, experiment.initial_params(), Counters(), {}, deciding(config))
             save_state(folders.saves, state)
-        for folder in (folders.saves, folders.logs):
-            if resumed:
-                extend_config(folder, config.num_batches)
-            else:
+        if resumed:
+            extend_config(folders, config.num_batches, state.iteration)
+        else:
+            for folder in (folders.saves, folders.logs):
                 write_config(folder, config, policy, config.env_config_path)
         self.logger = logger.Logger(folders.logs, state.positions)
         if not state.iteration:

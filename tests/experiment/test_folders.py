@@ -1,4 +1,5 @@
 import dataclasses
+import fcntl
 import json
 import pickle
 from datetime import datetime
@@ -196,6 +197,26 @@ def test_where_no_folder_can_be_made_nothing_is_left_behind(tmp_path, blocked):
     assert files(tmp_path) == [blocked]
     other = {"logs": "saves", "saves": "logs"}[blocked]
     assert not list((tmp_path / other).rglob("*seed=*"))
+
+
+def test_a_claim_locks_files_that_are_open_for_writing(tmp_path):
+    """Of the locks of folders, NFS does not tell the other machines."""
+    run = Folders.make(config(tmp_path))
+    places = [run.logs / ".lock", run.saves / ".lock"]
+    for _ in range(2):
+        with run.claimed():
+            assert [locked(path) for path in places] == [True, True]
+        # The files stay: were one removed, others could lock it and one that is new at once.
+        assert [locked(path) for path in places] == [False, False]
+
+
+def locked(path):
+    with path.open("r+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        return False
 
 
 def test_config_json_holds_everything(tmp_path):

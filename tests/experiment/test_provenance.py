@@ -42,3 +42,14 @@ def test_only_what_is_recorded_and_differs_is_a_change():
     ]
     (line,) = provenance.changes(now | {"versions": now["versions"] | {"torch": "0.1"}})
     assert line == f"the run began with torch 0.1, this is {torch.__version__}"
+
+
+def test_a_change_is_one_from_what_the_run_was_last_continued_with():
+    now = provenance.provenance()
+    other = now | {"iteration": 3, "git_commit": "0123"}
+    recorded = now | {"continued": [other]}
+    (line,) = provenance.changes(recorded)
+    assert line == f"the run was continued with commit 0123 of this code, this is {now['git_commit']}"
+    assert not list(provenance.changes(other | {"continued": [other, now | {"iteration": 5}]}))
+    for nonsense in (None, 3, {}, [], [3], [{}], [{"iteration": "3"}]):
+        assert not list(provenance.changes(now | {"continued": nonsense}))

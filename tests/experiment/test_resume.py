@@ -16,17 +16,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import rl.envs
+import rl.experiment.folders
 from rl import start
 from rl import test as evaluation_program
 from rl.config import RESUMABLE, Config, load_config, parse_options
 from rl.errors import UserError
-from rl.experiment import request, resume
+from rl.experiment import provenance, request, resume
 from rl.experiment.build import Experiment
-from rl.experiment.folders import Folders, deciding, write_config
+from rl.experiment.folders import Folders, deciding, extend_config, write_config
 from rl.experiment.logger import Logger
 from rl.experiment.provenance import processor, versions
 from rl.experiment.state import STATE, Counters, State, load_state, save_state
 from rl.experiment.state import _digest as digest_of
+from rl.files import write_json
 from rl.ranks import Ranks
 from tests.support.sabotage import FEW, run
 from tests.torture import GRAPH, SHORT, into, kill_parent, record, run_of, undisturbed
@@ -85,20 +87,32 @@ def test_a_run_killed_twenty_times_ends_with_the_same_bytes(tmp_path):
     killed_until_done(tmp_path, 20, seed=1)
 
 
+def commit(name):
+    """Have a run think that this code is another commit."""
+    provenance.git_commit = lambda: name
+
+
+def configs(*folders):
+    """What the config.json of each folder says."""
+    return [json.loads((folder / "config.json").read_text()) for folder in folders]
+
+
 def test_a_run_may_go_on_for_longer(tmp_path):
     assert run(tmp_path / "at once", SHORT)[0] == 0
     assert run(tmp_path / "grown", FEW)[0] == 0
     logs, saves = run_of(tmp_path / "grown")
     before = json.loads((logs / "config.json").read_text())
-    status, output = run(tmp_path / "grown", ["--resume", str(logs), "--num-batches", "6", "--num-workers", "1"])
+    line = ["--resume", str(logs), "--num-batches", "6", "--num-workers", "1"]
+    status, output = run(tmp_path / "grown", line, commit, "0123")
     assert status == 0 and "resumed at iteration 4" in output
     assert record(tmp_path / "grown") == record(tmp_path / "at once")
-    for folder in (logs, saves):
-        assert json.loads((folder / "config.json").read_text()) == before | {"num_batches": 6}
-    # It is the run of the longer command now, and finished.
+    made_with = {name: before[name] for name in ("versions", "processor")} | {"git_commit": "0123"}
+    after = before | {"num_batches": 6, "continued": [{"iteration": 4} | made_with]}
+    assert configs(logs, saves) == [after, after]
+    # It is the run of the longer command now, and finished: another commit computes nothing of it.
     status, output = run(tmp_path / "grown", [*SHORT, "--resume", "auto"])
     assert status == 0 and "resumed at iteration 6" in output and "iteration 0" not in output
-    assert record(tmp_path / "grown") == record(tmp_path / "at once")
+    assert record(tmp_path / "grown") == record(tmp_path / "at once") and configs(logs, saves) == [after, after]
 
 
 def test_what_changes_no_result_may_change(tmp_path):
@@ -301,6 +315,8 @@ def test_auto_takes_the_newest_run_of_the_same_configuration(tmp_path, capsys):
     begun(tmp_path, *GRAPH_OPTIONS, "--seed", "1")
     damaged = begun(tmp_path, *GRAPH_OPTIONS, "--num-batches", "20")
     (damaged / "config.json").write_text("{")
+    bereft = begun(tmp_path, *GRAPH_OPTIONS)
+    (bereft / "ctgraph_d2.json").unlink()
     for age, expected in enumerate(runs):
         later = time.time() + 1 + age
         os.utime(expected / "config.json", (later, later))
@@ -309,7 +325,19 @@ def test_auto_takes_the_newest_run_of_the_same_configuration(tmp_path, capsys):
         assert (folders.logs, config.num_batches, config.num_workers) == (expected, count, 1)
     # A longer run is another one; a shorter one goes on.
     assert auto(tmp_path, *GRAPH_OPTIONS, "--num-batches", "25")[1].logs == runs[1]
+    assert capsys.readouterr().err == ""
     assert auto(tmp_path, *GRAPH_OPTIONS, "--num-batches", "5")[1] is None
+    # What cannot be read might have been the run meant.
+    warnings = sorted(capsys.readouterr().err.splitlines())
+    expected = sorted([
+        f"warning: {damaged / 'config.json'}: expected a JSON file: ",
+        f"warning: {bereft / 'ctgraph_d2.json'}: the run's copy of the environment's file is missing; ",
+    ])  # fmt: skip
+    assert len(warnings) == 2 and all(map(str.startswith, warnings, expected))
+    assert all(line.endswith("; --resume auto passes over this run") for line in warnings)
+    with pytest.raises(UserError, match=r"^nowhere\.json: expected an environment's file"):
+        auto(tmp_path, "--env-name", "CTgraphEnvGoalChange-v0", "--env-config-path", "nowhere.json")
+    assert capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("line", [["--resume", "/"], ["--resume", ""], ["--resume", "nowhere"], ["--resume"]])
@@ -417,6 +445,61 @@ def test_another_version_is_warned_of(tmp_path, capsys):
     assert f"warning: the run began on a Z80, this is {processor()};" in errors
 
 
+def test_what_a_run_goes_on_with_is_noted_once_and_warned_of_once(tmp_path, monkeypatch, capsys):
+    logs = begun(tmp_path)
+    folders = Folders(*run_of(tmp_path))
+    begin = configs(logs)[0]
+    first = {name: begin[name] for name in ("git_commit", "versions", "processor")}
+    second = first | {"git_commit": "0123"}
+
+    def warned():
+        """How many lines are told on resuming with the commit that there is now."""
+        resume.choose(["--resume", str(logs)])
+        return len(capsys.readouterr().err.splitlines())
+
+    for git_commit, iteration, expected in (
+        (first["git_commit"], 2, []),
+        ("0123", 5, [(5, second)]),
+        ("0123", 7, [(5, second)]),
+        (first["git_commit"], 9, [(5, second), (9, first)]),
+        # The last one has computed nothing.
+        ("0123", 9, [(5, second)]),
+        # Nothing is left of either: the iterations are computed again.
+        (first["git_commit"], 4, []),
+    ):
+        monkeypatch.setattr(provenance, "git_commit", lambda name=git_commit: name)
+        told, before = warned(), configs(logs)[0].get("continued", [])
+        assert told == (git_commit != (before[-1] if before else first)["git_commit"])
+        extend_config(folders, 500, iteration)
+        entries = [{"iteration": number} | made_with for number, made_with in expected]
+        extended = begin | ({"continued": entries} if entries else {})
+        assert configs(folders.saves, logs) == [extended, extended]
+
+
+def test_a_run_that_ended_between_the_two_notes_goes_on(tmp_path, monkeypatch):
+    class Stopped(Exception):
+        pass
+
+    def stop(path, content):
+        write_json(path, content)
+        raise Stopped
+
+    logs = begun(tmp_path)
+    folders = Folders(*run_of(tmp_path))
+    begin = configs(logs)[0]
+    monkeypatch.setattr(provenance, "git_commit", lambda: "0123")
+    with monkeypatch.context() as patch, pytest.raises(Stopped):
+        patch.setattr(rl.experiment.folders, "write_json", stop)
+        extend_config(folders, 600, 5)
+    assert configs(logs) == [begin] != configs(folders.saves)
+    # Its policies are still found without --savedir, and what the second commit never computed is not noted.
+    config, folders = resume.choose(["--resume", str(logs)])
+    monkeypatch.setattr(provenance, "git_commit", lambda: "4567")
+    extend_config(folders, config.num_batches, 5)
+    (entry,) = configs(logs)[0]["continued"]
+    assert entry["git_commit"] == "4567" and configs(folders.saves) == configs(logs)
+
+
 VALUES = st.recursive(
     st.one_of(
         st.none(), st.booleans(), st.integers(-3, 70), st.integers(), st.floats(), st.text(max_size=8),
@@ -451,7 +534,8 @@ def fuzzed(draw, document):
     return text.encode(errors="surrogatepass")
 
 
-CONFIG = dataclasses.asdict(parse_options(GRAPH_OPTIONS)) | {"input_size": 17, "output_size": 3, "versions": {}}
+DESCRIBED = {"input_size": 17, "output_size": 3, "versions": {}, "continued": [{"iteration": 3, "versions": {}}]}
+CONFIG = dataclasses.asdict(parse_options(GRAPH_OPTIONS)) | DESCRIBED
 
 
 @pytest.fixture(scope="module")
