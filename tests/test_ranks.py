@@ -29,7 +29,7 @@ from rl.sampling.episodes import Episodes
 from rl.test import main as evaluate
 from tests.support.helpers import PATIENCE, ROOT, becomes, made_up_episodes, only_run, random_params, small_policy
 from tests.support.rank_programs import RankPrograms, torchrun
-from tests.torture import Program, into, record, run_of, undisturbed
+from tests.torture import Program, into, record, run_of
 
 SMALL = [
     "--meta-batch-size", "6", "--fast-batch-size", "3", "--test-batch-size", "6", "--num-test-steps", "2",
@@ -40,6 +40,12 @@ FILE = "--env-config-path, a file of SHA-256"
 GRAPH = ["--env-name", "CTgraphEnvGoalChange-v0", "--env-config-path", str(ROOT / "rl/envs/ctgraph/ctgraph_d2.json")]
 SHORT = [*SMALL, *GRAPH, "--num-batches", "5"]
 LONG = [*SMALL, *GRAPH, "--num-batches", "100000", "--test-freq", "100000", "--save-freq", "100000"]
+
+
+def undisturbed(folder, line):
+    """The `record` of a run of one process, this one, that nothing happens to."""
+    assert main([*line, *into(folder)]) == 0
+    return record(folder)
 
 
 def state_of(folder, line):
@@ -81,6 +87,7 @@ def test_other_ranks_write_nothing_and_choose_how_they_compute(tmp_path, alone):
     assert not ranks.told
 
 
+@pytest.mark.slow
 def test_maml_too(tmp_path):
     line = [*SMALL, "--maml", "--num-batches", "2"]
     ranks = RankPrograms(tmp_path / "two", [[*line, *into(tmp_path / "two")]] * 2)
@@ -136,11 +143,11 @@ def command(pid):
 def test_an_evaluation_is_shared_out_and_its_files_are_the_same(tmp_path, tiny):
     config = tiny.run("navigation") / "config.json"
     policy = only_run(tiny.folder / "navigation" / "saves") / "policy-1.pt"
-    line = [str(config), str(policy), "--num-workers", "1", "--modulation", "swapped"]
+    line = [str(config), str(policy), "--num-workers", "1", "--modulation", "swapped", "--logdir"]
     folders = [tmp_path / name for name in ("alone", "two")]
-    for folder, size in zip(folders, (1, 2), strict=True):
-        ranks = RankPrograms(tmp_path, [[*line, "--logdir", str(folder)]] * size, "test.py")
-        assert ranks.finish() == [0] * size, ranks.told
+    assert evaluate([*line, str(folders[0])]) == 0
+    ranks = RankPrograms(tmp_path, [[*line, str(folders[1])]] * 2, "test.py")
+    assert ranks.finish() == [0, 0], ranks.told
     alone, two = map(only_run, folders)
     names = {path.name for path in alone.iterdir() if not path.name.startswith("events")}
     assert names == {path.name for path in two.iterdir() if not path.name.startswith("events")}
@@ -227,7 +234,7 @@ def test_a_run_that_lies_on_another_machine_is_not_begun_anew(tmp_path, alone):
 
 
 def test_a_rank_that_is_killed_ends_the_other_and_loses_one_iteration_at_most(tmp_path):
-    folder, line = tmp_path / "two", [*SHORT, "--num-batches", "60"]
+    folder, line = tmp_path / "two", [*SHORT, "--num-batches", "30"]
     ranks = started(folder, 2, line, lines=4)
     ranks.programs[1].process.kill()
     assert ranks.finish() == [1, -signal.SIGKILL]
@@ -240,7 +247,7 @@ def test_a_rank_that_is_killed_ends_the_other_and_loses_one_iteration_at_most(tm
     assert record(folder) == undisturbed(tmp_path / "alone", line)
 
 
-@pytest.mark.parametrize("struck", [(0,), (1,), (0, 1)])
+@pytest.mark.parametrize("struck", [(0,), (1,), pytest.param((0, 1), marks=pytest.mark.slow)])
 def test_a_signal_to_any_rank_ends_all_with_its_status_and_one_message(tmp_path, struck):
     ranks = started(tmp_path, 2, lines=3)
     for rank in struck:
@@ -455,6 +462,7 @@ def test_an_estimate_is_of_the_largest_share():
     assert (alone.meta_batch_size, alone.test_batch_size) == (7, 8)
 
 
+@pytest.mark.slow
 def test_a_last_smaller_block_is_computed_alike(tmp_path):
     line = [*SMALL, *GRAPH, "--num-batches", "2", "--meta-batch-size", "7", "--tasks-per-block", "4"]
     ranks = RankPrograms(tmp_path / "two", [[*line, *into(tmp_path / "two")]] * 2)
