@@ -80,6 +80,39 @@ def save_tensors(path, content):
     path.write_bytes(buffer.getvalue())
 
 
+@contextlib.contextmanager
+def array_file(path, dtype, shape):
+    """An npy file that is filled part by part, whole or not at all.
+
+    numpy's own writers report a full disk by an error that has no number and names no file; a file mapped into memory
+    does so by a signal that ends the process.
+
+    Args:
+        path: the file.
+        dtype: of its entries.
+        shape: of the array.
+
+    Yields:
+        the open file, to which the entries are to be written in C order.
+    """
+    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        yield file
+
+
+def save_array(path, values):
+    """Write an array to an npy file, whole or not at all."""
+    with array_file(path, values.dtype, values.shape) as file:
+        file.write(np.ascontiguousarray(values))
+
+
+def save_arrays(path, arrays):
+    """Write a dict of arrays to an npz file, whole or not at all."""
+    with replacing(path) as temporary, open(temporary, "wb") as file:
+        np.savez(file, **arrays)
+
+
 def check_file(path, expected, largest=None):
     """Hold a path that is to be read against what can be read: a pipe would let us wait for ever.
 

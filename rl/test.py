@@ -41,7 +41,7 @@ from rl.experiment.interrupts import complain, exit_status
 from rl.experiment.logger import Logger
 from rl.experiment.request import METAWORLD, checked
 from rl.experiment.team import RunError, Team
-from rl.files import appearing, write_text
+from rl.files import appearing, save_array, write_text
 from rl.ranks import Ranks
 from rl.sampling import interventions
 from rl.sampling.worker_pool import WorkerError
@@ -165,9 +165,9 @@ def write(folder, request, phases, counted):
     write_config(folder, config, policy, config.env_config_path)
     save_policy(folder / "policy.pt", request.params)
     write_text(folder / "tasks.json", json.dumps(request.tasks) + "\n")
-    np.save(folder / "rewards.npy", np.stack([phase.rewards for phase in counted], axis=-1))
+    save_array(folder / "rewards.npy", np.stack([phase.rewards for phase in counted], axis=-1))
     if "success" in counted[0].infos:
-        np.save(folder / "success_metric.npy", np.stack([phase.infos["success"] for phase in counted], axis=-1))
+        save_array(folder / "success_metric.npy", np.stack([phase.infos["success"] for phase in counted], axis=-1))
     recordings.write_episodes(folder, counted, request.num_recorded)
     probe = request.probe
     if probe is None:

@@ -1,7 +1,6 @@
 """test.py: what it writes, its causal checks, bad input."""
 
 import csv
-import errno
 import json
 import os
 import re
@@ -23,8 +22,9 @@ from rl.evaluation.evaluate import Evaluated, Summary
 from rl.experiment import request
 from rl.experiment.build import Experiment
 from rl.experiment.folders import load_policy
+from rl.ranks import Ranks
 from rl.sampling.episodes import Episodes
-from tests.support.helpers import only_run
+from tests.support.helpers import files_limited, only_run
 
 TASKS, STEPS, EPISODES, PHASES = 6, 100, 3, 3
 UNITS = 2 * (3 + 8 + 8)
@@ -258,13 +258,33 @@ def test_checks_do_not_depend_on_the_number_of_workers(tiny):
     np.testing.assert_array_equal(rewards(one), rewards(two))
 
 
+def test_tasks_are_swapped_in_the_smallest_groups_that_have_two_different_ones():
+    one, two = {"goal": 1}, {"goal": 2}
+    config = Config(tasks_per_group=2, tasks_per_block=4)
+    assert request.swappable(config, [one, two, two, one]) is config
+    # In threes: (1, 1, 2), (1, 2).
+    assert request.swappable(config, [one, one, two, one, two]).tasks_per_group == 3
+    # In threes: (1, 1, 2), (1).
+    assert request.swappable(config, [one, one, two, one]).tasks_per_group == 4
+
+
+def test_a_group_without_two_different_tasks_makes_groups_larger(tiny, capsys):
+    """Three tasks and one are made a group of four: before anything is sampled, for the sampler and for config.json."""
+    config = tiny.run("navigation") / "config.json"
+    policy = only_run(tiny.folder / "navigation" / "saves") / "policy-1.pt"
+    capsys.readouterr()
+    options = rl.test.parse([str(config), str(policy), "--context", "swapped", "--num-tasks", "4"])
+    assert request.checked(options, Ranks({})).experiment.config.tasks_per_group == 4
+    assert capsys.readouterr().out == "swapped:     tasks in groups of 4; in one of 3 none differ\n"
+
+
 @pytest.mark.parametrize(
     "name, options, complaint",
     [
         ("plain", ["--modulation", "ones"], "--modulation ones: a plain policy has no gates"),
         ("plain", ["--context", "gates"], "--context gates: a plain policy has no gates"),
         ("maml", ["--context", "zero"], "--context zero: a MAML policy has no context"),
-        ("navigation", ["--context", "swapped", "--num-tasks", "4"], "swapped: tasks are swapped within groups of 3"),
+        ("navigation", ["--context", "swapped", "--num-tasks", "1"], "swapped: no two tasks differ; expected other"),
         ("navigation", ["--activations", "-1"], "--activations: expected a number of episodes or all, got '-1'"),
         ("navigation", ["--activations", "many"], "--activations: expected a number of episodes or all, got 'many'"),
         ("navigation", ["--modulation", "none"], "--modulation: invalid choice: 'none'"),
@@ -283,6 +303,8 @@ def test_checks_do_not_depend_on_the_number_of_workers(tiny):
     ],
 )
 def test_bad_input(tiny, capsys, name, options, complaint):
+    tiny.run(name)
+    capsys.readouterr()
     assert tiny.evaluate(name, "--logdir", str(tiny.folder / "nothing"), *options) == 2
     error = capsys.readouterr().err
     assert complaint in error and error.count("\n") == 1 and error.startswith("test.py: ")
@@ -304,16 +326,14 @@ def test_a_signal_leaves_no_half_of_an_evaluation(tiny, tmp_path, capsys, monkey
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [] and active_children() == []
 
 
-def test_a_full_disk_is_told_of_in_one_line(tiny, tmp_path, capsys, monkeypatch):
-    def full(path, _):
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
-
-    monkeypatch.setattr(np, "save", full)
+def test_a_full_disk_is_told_of_in_one_line(tiny, tmp_path, capsys):
     tiny.run("navigation")
     capsys.readouterr()
-    assert tiny.evaluate("navigation", "--logdir", str(tmp_path)) == 1
+    # 6 tasks × 100 steps × 3 episodes × 3 phases × 8 bytes are 43,200.
+    with files_limited(43_000):
+        assert tiny.evaluate("navigation", "--logdir", str(tmp_path)) == 1
     told = capsys.readouterr().err
-    assert told.startswith(f"test.py: {tmp_path}") and told.endswith("rewards.npy: No space left on device\n")
+    assert told.startswith(f"test.py: {tmp_path}") and told.endswith("rewards.npy: File too large\n")
     assert len(told.splitlines()) == 1
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 

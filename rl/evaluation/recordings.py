@@ -1,5 +1,6 @@
 """What an evaluation records besides returns: contexts, episodes, and what the hidden units did."""
 
+import contextlib
 import json
 
 import numpy as np
@@ -10,7 +11,7 @@ from rl.errors import UserError
 from rl.evaluation import gates
 from rl.evaluation.evaluate import replay
 from rl.evaluation.task_choice import distinct
-from rl.files import load_arrays, write_text
+from rl.files import array_file, load_arrays, save_array, save_arrays, write_text
 
 PROBE_SIZE = 256  # observations
 
@@ -58,37 +59,41 @@ def write(folder, policy, params, tasks, phases, sampling, group_size, num_episo
     names = [name for name, _ in columns(policy)]
     contexts = np.zeros((size[0], size[3], policy.architecture.num_context_params), np.float32)
     if num_episodes:
-        written = np.lib.format.open_memmap(folder / "activations.npy", "w+", np.float32, size)
         chosen = distinct(tasks)
         probed = {name: np.zeros((len(chosen), size[3], len(probe), units), np.float32)
                   for name, units in columns(policy)}  # fmt: skip
-    for start in range(0, size[0], group_size):
-        group = slice(start, min(start + group_size, size[0]))
-        for updates, (episodes, adapted) in enumerate(
-            replay(policy, params, phases.tasks(group.start, group.stop), sampling)
-        ):
-            if adapted.context is not None:
-                contexts[group, updates] = adapted.context.detach().numpy()
-            if not num_episodes:
-                continue
-            seen = torch.from_numpy(episodes.observations[:, :, :num_episodes]).flatten(1, 2)
-            record = recorded(policy, adapted, seen)
-            mask = episodes.mask[:, :, :num_episodes, None]
-            joined = np.concatenate([record[name] for name in names], axis=-1)
-            written[group, :, :, updates] = joined.reshape(*mask.shape[:3], -1) * mask
-            here = [(place, task - start) for place, task in enumerate(chosen) if group.start <= task < group.stop]
-            if here:
-                record = recorded(policy, adapted, torch.from_numpy(probe).expand(mask.shape[0], -1, -1))
-                for place, row in here:
-                    for name in names:
-                        probed[name][place, updates] = record[name][row]
+    activations = array_file(folder / "activations.npy", np.float32, size) if num_episodes else contextlib.nullcontext()
+    with activations as file:
+        for start in range(0, size[0], group_size):
+            group = slice(start, min(start + group_size, size[0]))
+            # In the file, the updates of a step lie side by side: a group is written after its last one.
+            block = np.zeros((group.stop - start, *size[1:]), np.float32) if num_episodes else None
+            for updates, (episodes, adapted) in enumerate(
+                replay(policy, params, phases.tasks(group.start, group.stop), sampling)
+            ):
+                if adapted.context is not None:
+                    contexts[group, updates] = adapted.context.detach().numpy()
+                if not num_episodes:
+                    continue
+                seen = torch.from_numpy(episodes.observations[:, :, :num_episodes]).flatten(1, 2)
+                record = recorded(policy, adapted, seen)
+                mask = episodes.mask[:, :, :num_episodes, None]
+                joined = np.concatenate([record[name] for name in names], axis=-1)
+                block[:, :, :, updates] = joined.reshape(*mask.shape[:3], -1) * mask
+                here = [(place, task - start) for place, task in enumerate(chosen) if group.start <= task < group.stop]
+                if here:
+                    record = recorded(policy, adapted, torch.from_numpy(probe).expand(mask.shape[0], -1, -1))
+                    for place, row in here:
+                        for name in names:
+                            probed[name][place, updates] = record[name][row]
+            if num_episodes:
+                file.write(block)
     if contexts.size:
-        np.save(folder / "contexts.npy", contexts)
+        save_array(folder / "contexts.npy", contexts)
     if num_episodes:
-        written.flush()
         layout = {"axes": ["task", "step", "episode", "updates", "unit"], "units": columns(policy)}
         write_text(folder / "activations.json", json.dumps(layout, indent=2) + "\n")
-        np.savez(folder / "probe.npz", observations=probe, tasks=np.array(chosen), **probed)
+        save_arrays(folder / "probe.npz", {"observations": probe, "tasks": np.array(chosen), **probed})
 
 
 def recorded(policy, adapted, observations):
@@ -165,8 +170,7 @@ def write_episodes(folder, phases, num_episodes):
     arrays = {name: [getattr(episodes, name) for episodes in phases] for name in ("observations", "actions", "mask")}
     for name in phases[0].infos:
         arrays[f"info.{name}"] = [episodes.infos[name] for episodes in phases]
-    np.savez(
+    save_arrays(
         folder / "episodes.npz",
-        **{name: np.stack([values[:, :, :num_episodes] for values in found], axis=3)
-           for name, found in arrays.items()},
-    )  # fmt: skip
+        {name: np.stack([values[:, :, :num_episodes] for values in found], axis=3) for name, found in arrays.items()},
+    )

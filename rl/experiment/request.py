@@ -67,7 +67,10 @@ def checked(options, ranks):
     check_sizes(options.config, description, policy)
     params = load_policy(options.policy, policy)
     if intervention:
-        check_intervention(intervention, policy.architecture, tasks, config.tasks_per_group)
+        check_intervention(intervention, policy.architecture)
+        if intervention.swaps_tasks:
+            experiment.config = swappable(config, tasks)
+            resources.check(experiment.config, experiment.env, policy, "--num-tasks", training=False, interventions=1)
     probe = options.probe and recordings.read_probe(options.probe, policy)
     sampling = experiment.test_sampling()._replace(intervention=intervention)
     return Request(experiment, params, tasks, sampling, num_recorded, probe)
@@ -79,11 +82,11 @@ def asked_intervention(options, seed):
     return None if intervention == interventions.Intervention(seed=seed) else intervention
 
 
-def check_intervention(intervention, architecture, tasks, group_size):
+def check_intervention(intervention, architecture):
     """Find out whether an intervention can be made.
 
     Raises:
-        UserError: the policy has no gates or no context, or the tasks leave nothing to swap.
+        UserError: the policy has no gates or no context.
     """
     modulation, context, _ = intervention
     if (modulation != "normal" or context == "gates") and not architecture.nm_gate:
@@ -91,13 +94,24 @@ def check_intervention(intervention, architecture, tasks, group_size):
         raise UserError(f"{name}: a plain policy has no gates; expected a run with --neuromodulation")
     if context != "normal" and not architecture.num_context_params:
         raise UserError(f"--context {context}: a MAML policy has no context")
-    if intervention.swaps_tasks:
-        groups = (tasks[start : start + group_size] for start in range(0, len(tasks), group_size))
-        if not all(interventions.differ(group) for group in groups):
-            raise UserError(
-                f"swapped: tasks are swapped within groups of {group_size}, and in one of them none differ; "
-                "expected other --num-tasks or --seed"
-            )
+
+
+def swappable(config, tasks):
+    """The `Config` with the smallest groups, of at least its own size, in each of which two tasks differ.
+
+    Raises:
+        UserError: all tasks are equal.
+    """
+    if not interventions.differ(tasks):
+        raise UserError("swapped: no two tasks differ; expected other --num-tasks or --seed")
+    size = config.tasks_per_group
+    while not all(interventions.differ(tasks[start : start + size]) for start in range(0, len(tasks), size)):
+        size += 1
+    if size == config.tasks_per_group:
+        return config
+    print(f"swapped:     tasks in groups of {size}; in one of {config.tasks_per_group} none differ", flush=True)
+    # Blocks, which hold whole groups, are the outer step's, and there is none.
+    return dataclasses.replace(config, tasks_per_group=size, tasks_per_block=0)
 
 
 def environment_file(options, config):

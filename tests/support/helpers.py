@@ -1,7 +1,9 @@
 """Small made-up policies and episodes, and the plain twins that several tests hold the project's code against."""
 
+import contextlib
 import itertools
 import os
+import resource
 import time
 from pathlib import Path
 
@@ -26,6 +28,17 @@ COMBINATIONS = list(itertools.product(("normal", "categorical"), LAYERS, ("cavia
 # The straight-through gate's derivative is not its own: finite differences see nothing of it.
 WITH_TRUE_DERIVATIVES = [combination for combination in COMBINATIONS if combination[1] != "ste"]
 FAST = {"gamma": 0.9, "gae_lambda": 0.95}
+
+
+@contextlib.contextmanager
+def files_limited(size):
+    """While entered, no file of this process can grow beyond so many bytes, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def small_policy(head="normal", layer="plain", adaptation="cavia", **sizes):
