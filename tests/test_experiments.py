@@ -183,11 +183,13 @@ def test_differences_are_paired_by_seed_and_have_students_interval():
     found = report.difference(ours, made_up(1.0, [2, 3, 4, 5]), -1)
     assert found.values == pytest.approx((0.5, 0.6, 0.7)) and str(found) == "0.60 [0.35, 0.85]"
     assert found.p == pytest.approx(0.00913, abs=1e-5) and found.improvement == "1.00 [0.44, 1.00]"
-    # Too few seeds, or differences that are all equal: no test, so no claim.
+    # Too few seeds: no test, so no claim. Differences that are all equal are told, or of nothing; with no interval.
     two = report.difference(ours, made_up(1.0, [2, 3]), -1)
     assert (two.p, two.improvement, str(two)) == (None, "", "0.50; 0.60")
     same = report.difference(ours, ours, -1)
-    assert (same.p, str(same)) == (None, "0.00")
+    assert (same.p, str(same)) == (1.0, "0.00")
+    higher = report.difference(made_up(2.0, [1, 2, 3]), made_up(1.0, [1, 2, 3]), -1)
+    assert (higher.p, str(higher)) == (0.0, "1.00")
     assert str(report.difference(ours, {}, -1)) == ""
 
 
@@ -206,6 +208,11 @@ def test_verdicts_stand_against_all_comparisons_at_once():
     many = {"a": clear} | {str(number): unsure for number in range(5)}
     assert set(estimates.verdicts(many).values()) == {0}
     assert estimates.verdicts({"a": estimates.Difference((1.0, 2.0))}) == {}
+    # What changes nothing in any seed is one of the comparisons, too: 2 · 0.0091 is a finding, 6 · 0.0091 is none.
+    nothing, lost = estimates.Difference((0.0,) * 5), estimates.Difference((-1.0,) * 5)
+    assert estimates.verdicts({"a": clear, "b": nothing}) == {"a": 1, "b": 0}
+    assert estimates.verdicts({"a": lost} | {str(number): nothing for number in range(5)})["a"] == -1
+    assert estimates.verdicts({"a": clear} | {str(number): nothing for number in range(5)})["a"] == 0
     found, titles = {"a": clear, "b": lower, "c": unsure, "d": unsure}, {name: name.upper() for name in "abcd"}
     assert estimates.in_words({"a": 1, "b": -1, "c": 0, "d": 0}, found, titles) == [
         "better: A (0.60 [0.35, 0.85])", "worse: B (−0.60 [−0.85, −0.35])", "not told apart: C; D",
@@ -227,6 +234,7 @@ def test_what_is_found_is_said_after_one_update_and_after_the_last():
         "- after 1 update, better: hard gates, as published (1.01 [0.99, 1.03])",
         "- after 1 update, worse: soft gates, bias 2 (−1.01 [−1.03, −0.99])",
         "- after the last update, worse: hard gates, as published (−1.01 [−1.03, −0.99])",
+        "- after the last update, not told apart: soft gates, bias 2",
     ]
     assert "nothing yet; a comparison takes 3 seeds" in report.sentence(
         row, {"cavia": made_up(1.0, [1, 2]), "nm_hard": made_up(2.0, [1, 2])}, TABLE.methods
