@@ -82,14 +82,15 @@ def test_results_and_runs_of_other_options_are_refused(tmp_path):
         path.parent.mkdir(parents=True)
     kept.write_text(json.dumps({"options": wanted}), encoding="utf-8")
     begun.write_text(f"{wanted}\n", encoding="utf-8")
-    TABLE.check(row, runs, results)
+    TABLE.check(row, results, runs)
     begun.write_text(wanted.replace("--fast-lr 0.5", "--fast-lr 0.4"), encoding="utf-8")
     with pytest.raises(table.TableError, match=r"nm_hard/3/options: is of a run with other options than the table's"):
-        TABLE.check(row, runs, results)
+        TABLE.check(row, results, runs)
+    TABLE.check(row, results)
     begun.unlink()
     kept.write_text("{}", encoding="utf-8")
     with pytest.raises(table.TableError, match=r"3\.json: expected what experiments/evaluate\.py writes"):
-        TABLE.check(row, runs, results)
+        TABLE.check(row, results, runs)
     assert kept.read_text(encoding="utf-8") == "{}"
 
 
@@ -111,6 +112,24 @@ def test_the_page_says_what_the_results_say():
     # Numbers may differ in their last digit, where another processor rounds a tie the other way.
     expected = report.page(list(TABLE.experiments.values()), TABLE.methods)
     assert_alike((ROOT / "docs/results.md").read_text(encoding="utf-8"), expected)
+
+
+@pytest.mark.parametrize(
+    "content, told",
+    [
+        ('{"options": "', "3.json: expected what experiments/evaluate.py writes"),
+        ('{"options": "--seed 1"}', "3.json: is of a run with other options than the table's"),
+    ],
+)
+def test_results_that_are_cut_or_of_other_options_are_not_reported(tmp_path, monkeypatch, capsys, content, told):
+    path = tmp_path / "navigation/nm_hard/3.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(content, encoding="utf-8")
+    for name in ("PAGE", "FRONT", "PICTURES"):
+        monkeypatch.setattr(report, name, tmp_path / "written")
+    assert report.main(tmp_path) == 2 and not (tmp_path / "written").exists()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"report.py: {tmp_path}") and told in line
 
 
 def test_the_front_page_says_what_the_results_say():
@@ -264,6 +283,13 @@ def test_checks_are_differences_to_the_policy_as_it_is():
     lines = report.interventions(found, TABLE.methods)
     assert "- loses: hard gates, as published (−0.28 [−0.30, −0.26])" in lines
     assert lines[-2] == "| hard gates, as published | 2.50 [0.02, 4.98] | −0.28 [−0.30, −0.26] |"
+    # Results that are older than the row's `checks` have none.
+    older = {"nm_soft_2": made_up(1.0, [1, 2])}
+    assert report.checked(row, found, TABLE.methods)[-2] == lines[-2]
+    assert report.checked(row, found | older, TABLE.methods)[-3:] == [
+        "", "Without representations and interventions: 2 runs.", "",
+    ]  # fmt: skip
+    assert report.checked(row, older, TABLE.methods) == ["Without representations and interventions: 2 runs.", ""]
 
 
 def test_the_first_step_is_compared_with_as_many_parameters(tmp_path):
@@ -310,8 +336,19 @@ def test_what_was_not_run_says_so():
     assert "Not run." in report.section(row, {}, TABLE.methods)
     # 3 iterations of 600 s.
     assert (
-        "Made with the code of 0123456 on a processor. Hours of training a run, with others" in lines
+        "Made with the code of 0123456 on a processor. Hours of training a run, without evaluations, with" in lines
         and ": 0.50." in lines
+    )
+
+
+def test_what_runs_were_made_and_continued_with_is_named():
+    (run,) = made_up(1.0, [1]).values()
+    later = {"iteration": 2, "git_commit": "abcdefabcd+", "versions": {}, "processor": "another"}
+    unknown = {"commit": None, "processor": None}
+    runs = {1: run, 2: run | {"continued": [later]}, 3: run | unknown, 4: run | {"commit": "0123456789+"}}
+    assert report.made({"cavia": runs}).startswith(
+        "Made with the code of 0123456, an unknown commit, 0123456+, abcdefa+ on a processor; an unknown processor; "
+        "another. Hours"
     )
 
 
@@ -328,7 +365,7 @@ def test_missing_packages_are_named_before_hours_are_spent(tmp_path):
 @pytest.mark.slow
 def test_the_workflow_trains_evaluates_and_takes_up_what_was_stopped(tmp_path):
     pytest.importorskip("snakemake", reason="make test-slow installs it")
-    clone = tmp_path / "clone"
+    clone = tmp_path / "a clone"
     subprocess.run(["git", "clone", "-q", ROOT, clone], check=True)
     for folder in ("results", "docs/results.md"):
         subprocess.run(["rm", "-rf", clone / folder], check=True)
@@ -338,9 +375,9 @@ def test_the_workflow_trains_evaluates_and_takes_up_what_was_stopped(tmp_path):
     )
     toml.write_text(text.replace("--hidden-size 100", "--hidden-size 8"), encoding="utf-8")
 
-    def workflow(experiment):
+    def workflow(experiment, *more):
         command = [sys.executable, "-m", "snakemake", "--snakefile", "experiments/Snakefile", "--cores", "2"]
-        command += ["--config", f"experiments={experiment}", "--", "all"]
+        command += [*more, "--config", f"experiments={experiment}", "--", "all"]
         return subprocess.run(command, cwd=clone, capture_output=True, text=True, check=False)
 
     done = workflow("navigation")
@@ -355,4 +392,7 @@ def test_the_workflow_trains_evaluates_and_takes_up_what_was_stopped(tmp_path):
     refused = workflow("navigation")
     assert refused.returncode != 0 and "other options than the table's" in refused.stderr
     assert [path.read_bytes() for path in kept] == before
+    # Nor is it shown beside other experiments, and they need not be trained to find that out.
+    refused = workflow("ctgraph_d2", "--dry-run")
+    assert refused.returncode != 0 and "other options than the table's" in refused.stderr
     assert "unknown experiment 'maze'" in workflow("maze").stderr
