@@ -16,45 +16,47 @@ NAVIGATION := --env-name 2DNavigation-v0 --num-context-params 5 --hidden-size 10
 	--test-freq 10 --seed 42 --expname cavia --neuromodulation --nm-size 4
 
 # Which experiments `make results` runs: names in experiments/experiments.toml with commas between; all: every one; none:
-# those that two cores run in some nights.
+# those that two cores run in some nights. As many at once as cores and memory allow, or CORES=2.
 EXPERIMENTS :=
-CORES ?= $(shell nproc)
+# nproc knows no container's share of the cores, and heeds OMP_NUM_THREADS.
+ALLOWED = $$("$(BIN)/python" -c "from rl import machine; print(machine.$(1))")
 
 .PHONY: results demo test test-slow test-portable torture lint bench bench-cuda clean
 
 demo: $(VENV)/installed
-	cd rl && $(BIN)/python main.py $(NAVIGATION) --num-batches 20 --logdir ../demo/logs --savedir ../demo/saves
+	cd rl && "$(BIN)/python" main.py $(NAVIGATION) --num-batches 20 --logdir ../demo/logs --savedir ../demo/saves
 	cd rl && run=$$(ls -td ../demo/logs/2DNavigation-v0/nm_cavia/*/ | head -n 1) && \
 	saves=../demo/saves/2DNavigation-v0/nm_cavia/$$(basename $$run) && \
-	$(BIN)/python test.py $$run/config.json $$saves/policy-19.pt --logdir ../demo/logs && \
+	"$(BIN)/python" test.py $$run/config.json $$saves/policy-19.pt --logdir ../demo/logs && \
 	echo "TensorBoard: $(BIN)/tensorboard --logdir $(abspath demo/logs)" && \
 	echo "policy:      $$(realpath $$saves/policy-19.pt)"
 
 test: $(VENV)/tests-installed lint
-	$(BIN)/python -m pytest -m "not slow"
+	"$(BIN)/python" -m pytest -m "not slow"
 
 test-slow: $(VENV)/tests-installed $(VENV)/experiments-installed
-	$(BIN)/python -m pytest -m slow
+	"$(BIN)/python" -m pytest -m slow
 
 test-portable: $(VENV)/tests-installed
-	$(BIN)/python -m tests.portable
+	"$(BIN)/python" -m tests.portable
 
 torture: $(VENV)/tests-installed
-	$(BIN)/python -m tests.torture --minutes 20
+	"$(BIN)/python" -m tests.torture --minutes 20
 
 lint: $(VENV)/tests-installed
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	"$(BIN)/ruff" check .
+	"$(BIN)/ruff" format --check .
 
 bench: $(VENV)/installed
-	$(BIN)/python benchmarks/bench.py
+	"$(BIN)/python" benchmarks/bench.py
 
 bench-cuda: $(VENV)/tests-installed
-	$(BIN)/python benchmarks/bench_cuda.py
+	"$(BIN)/python" benchmarks/bench_cuda.py
 
 results: $(VENV)/experiments-installed
-	OMP_NUM_THREADS=1 $(BIN)/snakemake --snakefile experiments/Snakefile --cores $(CORES) --rerun-triggers mtime \
-		--rerun-incomplete --keep-going --quiet rules --config "experiments=$(EXPERIMENTS)" -- all
+	OMP_NUM_THREADS=1 "$(BIN)/snakemake" --snakefile experiments/Snakefile \
+		--cores $(or $(CORES),$(call ALLOWED,cores())) --resources mem_mb=$(call ALLOWED,memory() // 10**6) \
+		--rerun-triggers mtime --rerun-incomplete --keep-going --quiet rules --config "experiments=$(EXPERIMENTS)" -- all
 
 clean:
 	rm -rf $(VENV) demo
@@ -64,16 +66,16 @@ $(VENV)/installed: rl/requirements.txt
 		if $$python -c "$(IS_SUITABLE)" 2> /dev/null; then exec $$python -m venv $(VENV); fi; \
 	done; \
 	echo "Python 3.11 to 3.13 is needed, and not found as $(PYTHONS): name one by PYTHON=/path/to/python" >&2; exit 1
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r rl/requirements.txt
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -r rl/requirements.txt
 	touch $@
 
 $(VENV)/experiments-installed: $(VENV)/installed experiments/requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r experiments/requirements.txt
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -r experiments/requirements.txt
 	touch $@
 
 # gym-CTgraph is the definition that the CT-graph is held against. Its own requirements are not needed, and it is not
 # needed by anything but that test.
 $(VENV)/tests-installed: $(VENV)/installed tests/requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps gym-CTgraph==1.0
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -r tests/requirements.txt
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --no-deps gym-CTgraph==1.0
 	touch $@

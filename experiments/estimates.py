@@ -63,9 +63,14 @@ class Difference(NamedTuple):
 
     @property
     def p(self):
-        """The p-value of Student's paired test, two-sided; None where the seeds allow none."""
-        if len(self.values) < FEWEST or np.ptp(self.values) == 0:
+        """The p-value of Student's paired test, two-sided; None of too few seeds.
+
+        Where all differences are equal, t would be divided by 0: they are no difference at all, or the surest one.
+        """
+        if len(self.values) < FEWEST:
             return None
+        if np.ptp(self.values) == 0:
+            return 0.0 if self.values[0] else 1.0
         return float(stats.ttest_1samp(self.values, 0.0).pvalue)
 
     @property

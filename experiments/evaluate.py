@@ -3,7 +3,6 @@
 python experiments/evaluate.py EXPERIMENT METHOD SEED --runs runs --results results
 """
 
-import argparse
 import json
 import shutil
 import subprocess
@@ -17,8 +16,11 @@ sys.path[:0] = [str(ROOT), str(HERE)]
 import numpy as np
 import table
 
+from rl.config import Parser
+from rl.errors import UserError
 from rl.evaluation import gates, runs, similarity
-from rl.files import write_json, write_text
+from rl.experiment.interrupts import complain, exit_status
+from rl.files import read_json, write_json, write_text
 
 NUM_TASKS = 200
 # What is also evaluated in experiments with `checks`: test.py's interventions, of modulated policies and of all.
@@ -32,14 +34,33 @@ CHECKS_OF_GATES = {
 CHECKS = {"context of another task": ["--context", "swapped"]}
 
 
+class EvaluationError(UserError):
+    """test.py failed, and has said why.
+
+    Args:
+        policy: what it was to evaluate.
+        status: its exit status; of one that was killed, minus the signal.
+    """
+
+    def __init__(self, policy, status):
+        super().__init__(f"{policy}: test.py ended with exit status {status}; what it said stands above")
+        self.status = status if status > 0 else 1
+
+
 def evaluate(experiment, method, seed, runs_folder, results_folder):
-    """Evaluate the last policy of a run, write its JSON, and keep the policy of an experiment's first seed."""
+    """Evaluate the last policy of a run, write its JSON, and keep the policy of an experiment's first seed.
+
+    Raises:
+        UserError: the table has no such experiment or method, or the run is not there to its end.
+        EvaluationError: test.py failed.
+    """
     rows = table.read()
+    for name, known in ((experiment, rows.experiments), (method, rows.methods)):
+        if name not in known:
+            raise table.TableError(f"{table.TABLE}: has no {name!r}; expected one of {', '.join(known)}")
     row = rows.experiments[experiment]
     place = Path(runs_folder).resolve() / experiment / method / str(seed)
-    (folder,) = (place / "logs").glob("*/*/*/config.json")
-    folder = folder.parent
-    policy = place / "saves" / Path(*folder.parts[-3:]) / f"policy-{row.iterations - 1}.pt"
+    folder, policy = trained(place, row.iterations)
     run = runs.read_run(folder)
     found = test(folder, policy, place / "evaluations" / "normal", row.checks)
     content = {
@@ -62,15 +83,27 @@ def evaluate(experiment, method, seed, runs_folder, results_folder):
     if row.checks:
         content["similarity"] = alike(found)
         checks = CHECKS | (CHECKS_OF_GATES if run.config.neuromodulation else {})
-        content["checks"] = {
-            name: measured(test(folder, policy, place / "evaluations" / name.replace(" ", "_"), False, options))
-            for name, options in checks.items()
-        }
+        content["checks"] = checked(folder, policy, place / "evaluations", checks)
     target = Path(results_folder) / experiment / method
     target.mkdir(parents=True, exist_ok=True)
     if row.keep_policy and seed == row.seeds[0]:
         keep(folder, policy, target)
     write_keys(target / f"{seed}.json", content)
+
+
+def trained(place, iterations):
+    """The run in a place that has gone through all iterations: (its log folder, its last policy).
+
+    Raises:
+        UserError: none has, or several have.
+    """
+    folders = [path.parent for path in sorted((place / "logs").glob("*/*/*/config.json"))]
+    policies = [place / "saves" / Path(*folder.parts[-3:]) / f"policy-{iterations - 1}.pt" for folder in folders]
+    found = [pair for pair in zip(folders, policies, strict=True) if pair[1].is_file()]
+    if len(found) != 1:
+        names = ", ".join(folder.name for folder, _ in found) or "none"
+        raise UserError(f"{place}: expected one run that has its policy-{iterations - 1}.pt, found {names}")
+    return found[0]
 
 
 def write_keys(path, content):
@@ -84,31 +117,59 @@ def keep(folder, policy, target):
     shutil.copyfile(policy, target / "policy.pt")
     for file in folder.glob("*.json"):
         shutil.copyfile(file, target / file.name)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    config = read_json(folder / "config.json")
     for name in ("logdir", "savedir"):
         config.pop(name)
     write_json(target / "config.json", config)
 
 
 def test(folder, policy, logdir, recorded, options=()):
-    """Run test.py on 200 tasks: the `runs.Evaluation`."""
+    """Run test.py on 200 tasks: the `runs.Evaluation`.
+
+    Raises:
+        EvaluationError: it failed.
+    """
     shutil.rmtree(logdir, ignore_errors=True)
     command = [sys.executable, "test.py", folder / "config.json", policy, "--num-tasks", NUM_TASKS,
                "--activations", 2 if recorded else 0, "--num-workers", 1, "--logdir", logdir, *options]  # fmt: skip
-    subprocess.run(list(map(str, command)), cwd=ROOT / "rl", check=True)
+    status = subprocess.run(list(map(str, command)), cwd=ROOT / "rl").returncode
+    if status:
+        raise EvaluationError(policy, status)
     (found,) = logdir.glob("*/*/*/results.json")
     return runs.read_evaluation(found.parent)
 
 
+def checked(folder, policy, logdir, checks):
+    """What test.py measures under interventions, a name -> its options: a name -> as `measured` makes it.
+
+    Raises:
+        EvaluationError: as for `test`.
+    """
+    found = {}
+    for name, options in checks.items():
+        try:
+            found[name] = measured(test(folder, policy, logdir / name.replace(" ", "_"), False, options))
+        except EvaluationError as error:
+            # Of tasks drawn at random a group may have no two to swap: nothing that anyone can mend, and no reason to
+            # lose all else.
+            if error.status != UserError.status or "swapped" not in options:
+                raise
+            complain(f"evaluate.py: {name}: left out, since test.py refused it")
+    return found
+
+
 def description(folder, options):
-    """What a run was made with."""
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    return {
+    """What a run was made with, and, where it was continued with something else, that too. What older code did not
+    write is None.
+    """
+    config = read_json(folder / "config.json")
+    made = {
         "options": " ".join(options),
-        "commit": config["git_commit"],
-        "versions": config["versions"],
-        "processor": config["processor"],
+        "commit": config.get("git_commit"),
+        "versions": config.get("versions"),
+        "processor": config.get("processor"),
     }
+    return made | ({"continued": config["continued"]} if "continued" in config else {})
 
 
 def measured(evaluation):
@@ -147,17 +208,22 @@ def rounded(values):
     return [rounded(value) for value in values] if values.ndim else float(f"{float(values):.5g}")
 
 
-def main():
+def main(command_line=None):
+    """Parse, evaluate, and turn errors into one line and an exit status."""
+    return exit_status("evaluate.py", lambda _: run(command_line))
+
+
+def run(command_line):
     """Parse and evaluate."""
-    parser = argparse.ArgumentParser(description="Evaluate a trained run of the experiments.")
+    parser = Parser(prog="evaluate.py", description="Evaluate a trained run of the experiments.")
     parser.add_argument("experiment")
     parser.add_argument("method")
     parser.add_argument("seed", type=int)
     parser.add_argument("--runs", type=Path, default=ROOT / "runs")
     parser.add_argument("--results", type=Path, default=ROOT / "results")
-    options = parser.parse_args()
+    options = parser.parse_args(command_line)
     evaluate(options.experiment, options.method, options.seed, options.runs, options.results)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

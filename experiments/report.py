@@ -3,7 +3,6 @@
 python experiments/report.py
 """
 
-import json
 import sys
 from operator import itemgetter
 from pathlib import Path
@@ -18,7 +17,8 @@ from estimates import FEWEST, Difference, in_words, level, number, verdicts
 from evaluate import SWAPPED
 
 from rl.evaluation import statistics
-from rl.files import write_text
+from rl.experiment.interrupts import exit_status
+from rl.files import read_json, write_text
 from rl.plots import curves, style
 
 RESULTS, PAGE, PICTURES, FRONT = ROOT / "results", ROOT / "docs/results.md", ROOT / "docs/pictures", ROOT / "README.md"
@@ -37,11 +37,15 @@ MATCHED = "cavia_matched"
 
 
 def load(row, folder=RESULTS):
-    """The results of an experiment that are there: method -> seed -> content."""
+    """The results of an experiment that are there: method -> seed -> content.
+
+    Raises:
+        UserError: one cannot be read.
+    """
     found = {}
     for method in row.methods:
         runs = {seed: Path(folder, row.name, method, f"{seed}.json") for seed in row.seeds}
-        runs = {seed: json.loads(path.read_text(encoding="utf-8")) for seed, path in runs.items() if path.is_file()}
+        runs = {seed: read_json(path) for seed, path in runs.items() if path.is_file()}
         if runs:
             found[method] = runs
     return found
@@ -109,7 +113,7 @@ def section(row, found, methods):
         return [*lines, "Not run.", ""]
     lines += [sentence(row, found, methods), "", *returns(row, found, methods), *compared(row, found, methods)]
     if row.checks:
-        lines += representations(row, found, methods) + interventions(found, methods)
+        lines += checked(row, found, methods)
     return [*lines, f"![{row.title}: learning curves](pictures/results_{row.name}.png)", "", made(found), ""]
 
 
@@ -152,6 +156,15 @@ def compared(row, found, methods):
             pairs = [differences[method, when] for when in AFTER]
             rows.append([methods[method].title, *(cell for pair in pairs for cell in (str(pair), pair.improvement))])
     return grid(head, rows)
+
+
+def checked(row, found, methods):
+    """What was evaluated of the runs beside their returns, where it was: list of lines."""
+    having = {method: {seed: run for seed, run in runs.items() if "checks" in run} for method, runs in found.items()}
+    having = {method: runs for method, runs in having.items() if runs}
+    missing = sum(len(runs) - len(having.get(method, {})) for method, runs in found.items())
+    lines = representations(row, having, methods) + interventions(having, methods) if having else []
+    return [*lines, f"Without representations and interventions: {missing} runs.", ""] if missing else lines
 
 
 def representations(row, found, methods):
@@ -215,14 +228,22 @@ def interventions(found, methods):
 def made(found):
     """What runs were made with: a line."""
     runs = [run for kept in found.values() for run in kept.values()]
-    commits = ", ".join(dict.fromkeys(run["commit"][:7] for run in runs))
-    processors = "; ".join(dict.fromkeys(run["processor"] for run in runs))
+    # What a run was continued with counts as what it began with.
+    later = [entry for run in runs for entry in run.get("continued", [])]
+    hashes = [*(run["commit"] for run in runs), *(entry.get("git_commit") for entry in later)]
+    commits = ", ".join(dict.fromkeys(map(short, hashes)))
+    processors = "; ".join(dict.fromkeys(run.get("processor") or "an unknown processor" for run in [*runs, *later]))
     hours = [run["iterations"] * (run["seconds"]["sampling"] + run["seconds"]["learning"]) / 3600 for run in runs]
     shown = " to ".join(dict.fromkeys(map(number, (min(hours), max(hours)))))
     return (
-        f"Made with the code of {commits} on {processors}. Hours of training a run, with others beside it on two "
-        f"cores: {shown}."
+        f"Made with the code of {commits} on {processors}. Hours of training a run, without evaluations, with others "
+        f"beside it on two cores: {shown}."
     )
+
+
+def short(commit):
+    """A commit as people name it, with the + of changes that were not committed."""
+    return commit[:7] + "+" * commit.endswith("+") if commit else "an unknown commit"
 
 
 def page(rows, methods, folder=RESULTS):
@@ -252,7 +273,7 @@ def first_steps(methods, folder=RESULTS):
     path = Path(folder, "first_step.json")
     if not path.is_file():
         return []
-    found = json.loads(path.read_text(encoding="utf-8"))["methods"]
+    found = read_json(path)["methods"]
     rows, lines = [], []
     for method, entry in found.items():
         steps = entry["seeds"].values()
@@ -332,9 +353,15 @@ def draw(row, found, methods):
 
 
 def write(results=RESULTS):
-    """Write the page, the pictures of what is there, and README's part."""
+    """Write the page, the pictures of what is there, and README's part.
+
+    Raises:
+        UserError: results that cannot be read, or that are of other options than the table's.
+    """
     found = table.read()
     rows = list(found.experiments.values())
+    for row in rows:
+        found.check(row, results)
     for row in rows:
         runs = load(row, results)
         if runs:
@@ -347,5 +374,10 @@ def write(results=RESULTS):
         write_text(FRONT, f"{before}{BEGIN}\n\n{lines}\n{END}{rest.partition(END)[2]}")
 
 
+def main(results=RESULTS):
+    """Write all, and turn errors into one line and an exit status."""
+    return exit_status("report.py", lambda _: write(results))
+
+
 if __name__ == "__main__":
-    write()
+    sys.exit(main())

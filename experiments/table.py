@@ -8,12 +8,14 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple
 
+from rl.errors import UserError
+
 TABLE = Path(__file__).parent / "experiments.toml"
 ALL = "all"
 
 
-class TableError(Exception):
-    """The table, or what is asked of it, is wrong. Its text is one line."""
+class TableError(UserError):
+    """The table, or what is asked of it, is wrong."""
 
 
 class Experiment(NamedTuple):
@@ -84,8 +86,12 @@ class Table(NamedTuple):
         added = self.methods[method].options.format(nm_size=row.nm_size)
         return [*shlex.split(row.options), "--num-batches", str(row.iterations), *shlex.split(added)]
 
-    def check(self, row, runs, results):
-        """Hold what lies in the folders of runs and results against the table, before anything is added to it.
+    def check(self, row, results, runs=None):
+        """Hold what lies in the folders of results and of runs against the table, before anything is made of it.
+
+        Args:
+            row: `Experiment`.
+            results, runs: the folders; runs may be left out.
 
         Raises:
             TableError: a run was made, or begun, with other options than the table has now.
@@ -93,9 +99,10 @@ class Table(NamedTuple):
         for method in row.methods:
             wanted = " ".join(self.options(row.name, method))
             for seed in row.seeds:
-                begun = Path(runs, row.name, method, str(seed), "options")
-                kept = Path(results, row.name, method, f"{seed}.json")
-                for path, read in ((begun, Path.read_text), (kept, _options)):
+                found = [(Path(results, row.name, method, f"{seed}.json"), _options)]
+                if runs:
+                    found.append((Path(runs, row.name, method, str(seed), "options"), Path.read_text))
+                for path, read in found:
                     if path.is_file() and read(path).strip() != wanted:
                         raise TableError(
                             f"{path}: is of a run with other options than the table's; move it away, or give the "

@@ -82,14 +82,15 @@ def test_results_and_runs_of_other_options_are_refused(tmp_path):
         path.parent.mkdir(parents=True)
     kept.write_text(json.dumps({"options": wanted}), encoding="utf-8")
     begun.write_text(f"{wanted}\n", encoding="utf-8")
-    TABLE.check(row, runs, results)
+    TABLE.check(row, results, runs)
     begun.write_text(wanted.replace("--fast-lr 0.5", "--fast-lr 0.4"), encoding="utf-8")
     with pytest.raises(table.TableError, match=r"nm_hard/3/options: is of a run with other options than the table's"):
-        TABLE.check(row, runs, results)
+        TABLE.check(row, results, runs)
+    TABLE.check(row, results)
     begun.unlink()
     kept.write_text("{}", encoding="utf-8")
     with pytest.raises(table.TableError, match=r"3\.json: expected what experiments/evaluate\.py writes"):
-        TABLE.check(row, runs, results)
+        TABLE.check(row, results, runs)
     assert kept.read_text(encoding="utf-8") == "{}"
 
 
@@ -111,6 +112,24 @@ def test_the_page_says_what_the_results_say():
     # Numbers may differ in their last digit, where another processor rounds a tie the other way.
     expected = report.page(list(TABLE.experiments.values()), TABLE.methods)
     assert_alike((ROOT / "docs/results.md").read_text(encoding="utf-8"), expected)
+
+
+@pytest.mark.parametrize(
+    "content, told",
+    [
+        ('{"options": "', "3.json: expected what experiments/evaluate.py writes"),
+        ('{"options": "--seed 1"}', "3.json: is of a run with other options than the table's"),
+    ],
+)
+def test_results_that_are_cut_or_of_other_options_are_not_reported(tmp_path, monkeypatch, capsys, content, told):
+    path = tmp_path / "navigation/nm_hard/3.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(content, encoding="utf-8")
+    for name in ("PAGE", "FRONT", "PICTURES"):
+        monkeypatch.setattr(report, name, tmp_path / "written")
+    assert report.main(tmp_path) == 2 and not (tmp_path / "written").exists()
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"report.py: {tmp_path}") and told in line
 
 
 def test_the_front_page_says_what_the_results_say():
@@ -183,11 +202,13 @@ def test_differences_are_paired_by_seed_and_have_students_interval():
     found = report.difference(ours, made_up(1.0, [2, 3, 4, 5]), -1)
     assert found.values == pytest.approx((0.5, 0.6, 0.7)) and str(found) == "0.60 [0.35, 0.85]"
     assert found.p == pytest.approx(0.00913, abs=1e-5) and found.improvement == "1.00 [0.44, 1.00]"
-    # Too few seeds, or differences that are all equal: no test, so no claim.
+    # Too few seeds: no test, so no claim. Differences that are all equal are told, or of nothing; with no interval.
     two = report.difference(ours, made_up(1.0, [2, 3]), -1)
     assert (two.p, two.improvement, str(two)) == (None, "", "0.50; 0.60")
     same = report.difference(ours, ours, -1)
-    assert (same.p, str(same)) == (None, "0.00")
+    assert (same.p, str(same)) == (1.0, "0.00")
+    higher = report.difference(made_up(2.0, [1, 2, 3]), made_up(1.0, [1, 2, 3]), -1)
+    assert (higher.p, str(higher)) == (0.0, "1.00")
     assert str(report.difference(ours, {}, -1)) == ""
 
 
@@ -206,6 +227,11 @@ def test_verdicts_stand_against_all_comparisons_at_once():
     many = {"a": clear} | {str(number): unsure for number in range(5)}
     assert set(estimates.verdicts(many).values()) == {0}
     assert estimates.verdicts({"a": estimates.Difference((1.0, 2.0))}) == {}
+    # What changes nothing in any seed is one of the comparisons, too: 2 · 0.0091 is a finding, 6 · 0.0091 is none.
+    nothing, lost = estimates.Difference((0.0,) * 5), estimates.Difference((-1.0,) * 5)
+    assert estimates.verdicts({"a": clear, "b": nothing}) == {"a": 1, "b": 0}
+    assert estimates.verdicts({"a": lost} | {str(number): nothing for number in range(5)})["a"] == -1
+    assert estimates.verdicts({"a": clear} | {str(number): nothing for number in range(5)})["a"] == 0
     found, titles = {"a": clear, "b": lower, "c": unsure, "d": unsure}, {name: name.upper() for name in "abcd"}
     assert estimates.in_words({"a": 1, "b": -1, "c": 0, "d": 0}, found, titles) == [
         "better: A (0.60 [0.35, 0.85])", "worse: B (−0.60 [−0.85, −0.35])", "not told apart: C; D",
@@ -227,6 +253,7 @@ def test_what_is_found_is_said_after_one_update_and_after_the_last():
         "- after 1 update, better: hard gates, as published (1.01 [0.99, 1.03])",
         "- after 1 update, worse: soft gates, bias 2 (−1.01 [−1.03, −0.99])",
         "- after the last update, worse: hard gates, as published (−1.01 [−1.03, −0.99])",
+        "- after the last update, not told apart: soft gates, bias 2",
     ]
     assert "nothing yet; a comparison takes 3 seeds" in report.sentence(
         row, {"cavia": made_up(1.0, [1, 2]), "nm_hard": made_up(2.0, [1, 2])}, TABLE.methods
@@ -256,6 +283,13 @@ def test_checks_are_differences_to_the_policy_as_it_is():
     lines = report.interventions(found, TABLE.methods)
     assert "- loses: hard gates, as published (−0.28 [−0.30, −0.26])" in lines
     assert lines[-2] == "| hard gates, as published | 2.50 [0.02, 4.98] | −0.28 [−0.30, −0.26] |"
+    # Results that are older than the row's `checks` have none.
+    older = {"nm_soft_2": made_up(1.0, [1, 2])}
+    assert report.checked(row, found, TABLE.methods)[-2] == lines[-2]
+    assert report.checked(row, found | older, TABLE.methods)[-3:] == [
+        "", "Without representations and interventions: 2 runs.", "",
+    ]  # fmt: skip
+    assert report.checked(row, older, TABLE.methods) == ["Without representations and interventions: 2 runs.", ""]
 
 
 def test_the_first_step_is_compared_with_as_many_parameters(tmp_path):
@@ -302,8 +336,19 @@ def test_what_was_not_run_says_so():
     assert "Not run." in report.section(row, {}, TABLE.methods)
     # 3 iterations of 600 s.
     assert (
-        "Made with the code of 0123456 on a processor. Hours of training a run, with others" in lines
+        "Made with the code of 0123456 on a processor. Hours of training a run, without evaluations, with" in lines
         and ": 0.50." in lines
+    )
+
+
+def test_what_runs_were_made_and_continued_with_is_named():
+    (run,) = made_up(1.0, [1]).values()
+    later = {"iteration": 2, "git_commit": "abcdefabcd+", "versions": {}, "processor": "another"}
+    unknown = {"commit": None, "processor": None}
+    runs = {1: run, 2: run | {"continued": [later]}, 3: run | unknown, 4: run | {"commit": "0123456789+"}}
+    assert report.made({"cavia": runs}).startswith(
+        "Made with the code of 0123456, an unknown commit, 0123456+, abcdefa+ on a processor; an unknown processor; "
+        "another. Hours"
     )
 
 
@@ -320,7 +365,7 @@ def test_missing_packages_are_named_before_hours_are_spent(tmp_path):
 @pytest.mark.slow
 def test_the_workflow_trains_evaluates_and_takes_up_what_was_stopped(tmp_path):
     pytest.importorskip("snakemake", reason="make test-slow installs it")
-    clone = tmp_path / "clone"
+    clone = tmp_path / "a clone"
     subprocess.run(["git", "clone", "-q", ROOT, clone], check=True)
     for folder in ("results", "docs/results.md"):
         subprocess.run(["rm", "-rf", clone / folder], check=True)
@@ -330,9 +375,9 @@ def test_the_workflow_trains_evaluates_and_takes_up_what_was_stopped(tmp_path):
     )
     toml.write_text(text.replace("--hidden-size 100", "--hidden-size 8"), encoding="utf-8")
 
-    def workflow(experiment):
+    def workflow(experiment, *more):
         command = [sys.executable, "-m", "snakemake", "--snakefile", "experiments/Snakefile", "--cores", "2"]
-        command += ["--config", f"experiments={experiment}", "--", "all"]
+        command += [*more, "--config", f"experiments={experiment}", "--", "all"]
         return subprocess.run(command, cwd=clone, capture_output=True, text=True, check=False)
 
     done = workflow("navigation")
@@ -347,4 +392,7 @@ def test_the_workflow_trains_evaluates_and_takes_up_what_was_stopped(tmp_path):
     refused = workflow("navigation")
     assert refused.returncode != 0 and "other options than the table's" in refused.stderr
     assert [path.read_bytes() for path in kept] == before
+    # Nor is it shown beside other experiments, and they need not be trained to find that out.
+    refused = workflow("ctgraph_d2", "--dry-run")
+    assert refused.returncode != 0 and "other options than the table's" in refused.stderr
     assert "unknown experiment 'maze'" in workflow("maze").stderr

@@ -1,11 +1,14 @@
-"""Which Python `make` takes for its environment: stand-ins that say they are of some version."""
+"""Which Python `make` takes for its environment, by stand-ins that say they are of some version; what it starts."""
 
+import os
+import shlex
 import subprocess
 import sys
 import tomllib
 
 import pytest
 
+from rl import machine
 from tests.support.helpers import ROOT
 
 STAND_IN = """#!/bin/sh
@@ -64,6 +67,36 @@ def test_a_python_that_is_named_is_checked_too(tmp_path):
     assert make(tmp_path / "1", versions, "PYTHON=other")[1] == "other"
     done, made_by = make(tmp_path / "2", versions, "PYTHON=newer")
     assert made_by is None and "not found as newer:" in done.stderr
+
+
+def test_a_folder_with_a_space_in_its_name_and_what_results_may_use(tmp_path):
+    folder = tmp_path / "a folder"
+    commands = folder / ".venv" / "bin"
+    commands.mkdir(parents=True)
+    (folder / "rl").symlink_to(ROOT / "rl")
+    for path in ("Makefile", "tests/requirements.txt", "experiments/requirements.txt"):
+        (folder / path).parent.mkdir(exist_ok=True)
+        (folder / path).write_bytes((ROOT / path).read_bytes())
+
+    def run_make(*words):
+        # `nproc` would say 1 here.
+        variables = os.environ | {"OMP_NUM_THREADS": "1", "CORES": ""}
+        return subprocess.check_output(["make", *words], cwd=folder, env=variables, text=True)
+
+    targets = ["demo", "test", "test-slow", "test-portable", "torture", "lint", "bench", "bench-cuda", "results"]
+    told = run_make("-n", *targets).replace("\\\n", " ")
+    words = [word for word in shlex.split(told) if "folder/.venv/bin/" in word]
+    assert len(words) > len(targets) and all(f"{commands}/" in word for word in words)
+
+    # The environment is there; what is asked of snakemake is shown, with the limits of this process.
+    for name in ("installed", "experiments-installed"):
+        (folder / ".venv" / name).touch()
+    (commands / "python").symlink_to(sys.executable)
+    (commands / "snakemake").write_text('#!/bin/sh\necho "$@"\n')
+    (commands / "snakemake").chmod(0o755)
+    memory = f"--resources mem_mb={machine.memory() // 10**6} "
+    assert f"--cores {machine.cores()} {memory}" in run_make("-s", "results")
+    assert f"--cores 7 {memory}" in run_make("-s", "results", "CORES=7")
 
 
 def test_all_say_the_same_versions():

@@ -1,0 +1,80 @@
+"""How a trained run of the experiments is found and evaluated, and what is said where that cannot be done."""
+
+import importlib
+import json
+import sys
+
+import pytest
+
+from rl.errors import UserError
+from tests.support.helpers import ROOT
+
+sys.path.insert(0, str(ROOT / "experiments"))
+evaluate = importlib.import_module("evaluate")
+
+
+def keep_run(place, name, *policies):
+    """A run's folders in a place, empty but for the files that it is found by: its log folder."""
+    logs, saves = (place / kind / "2DNavigation-v0" / "cavia" / name for kind in ("logs", "saves"))
+    logs.mkdir(parents=True)
+    saves.mkdir(parents=True)
+    (logs / "config.json").write_text("{}")
+    for policy in policies:
+        (saves / policy).touch()
+    return logs
+
+
+def test_the_run_that_has_its_last_policy_is_taken(tmp_path):
+    with pytest.raises(UserError, match=r"expected one run that has its policy-4\.pt, found none"):
+        evaluate.trained(tmp_path, 5)
+    keep_run(tmp_path, "begun", "policy-3.pt")
+    whole = keep_run(tmp_path, "whole", "policy-3.pt", "policy-4.pt")
+    policy = tmp_path / "saves/2DNavigation-v0/cavia/whole/policy-4.pt"
+    assert evaluate.trained(tmp_path, 5) == (whole, policy)
+    keep_run(tmp_path, "again", "policy-4.pt")
+    with pytest.raises(UserError, match=r"policy-4\.pt, found again, whole"):
+        evaluate.trained(tmp_path, 5)
+
+
+@pytest.mark.parametrize(
+    "words, told",
+    [
+        (["maze", "cavia", "1"], "experiments.toml: has no 'maze'; expected one of ctgraph_d2, "),
+        (["navigation", "caviar", "1"], "experiments.toml: has no 'caviar'; expected one of cavia, "),
+        (["navigation", "cavia", "1"], "navigation/cavia/1: expected one run that has its policy-200.pt, found none"),
+        (["navigation", "cavia", "one"], "argument seed: invalid int value: 'one'"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_refused_in_one_line(tmp_path, capsys, words, told):
+    assert evaluate.main([*words, "--runs", str(tmp_path), "--results", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("evaluate.py: ") and told in line
+
+
+def test_a_swap_that_is_refused_is_left_out_and_all_else_that_fails_is_an_error(tmp_path, monkeypatch, capfd):
+    def stand_in(status):
+        (tmp_path / "rl/test.py").write_text(f"import sys\nsys.exit({status} if 'swapped' in sys.argv else 3)\n")
+
+    (tmp_path / "rl").mkdir()
+    monkeypatch.setattr(evaluate, "ROOT", tmp_path)
+    folder, policy = tmp_path / "run", tmp_path / "policy-1.pt"
+    stand_in(2)
+    assert evaluate.checked(folder, policy, tmp_path / "evaluations", evaluate.CHECKS) == {}
+    assert capfd.readouterr().err == "evaluate.py: context of another task: left out, since test.py refused it\n"
+    with pytest.raises(evaluate.EvaluationError, match=r"policy-1\.pt: test\.py ended with exit status 3;") as found:
+        evaluate.checked(folder, policy, tmp_path / "evaluations", {"all gates 1": ["--modulation", "ones"]})
+    assert found.value.status == 3
+    stand_in(1)
+    with pytest.raises(evaluate.EvaluationError, match="exit status 1"):
+        evaluate.checked(folder, policy, tmp_path / "evaluations", evaluate.CHECKS)
+
+
+def test_what_a_run_was_made_with_is_told_as_far_as_it_is_known(tmp_path):
+    path = tmp_path / "config.json"
+    began = {"git_commit": None, "versions": {"torch": "2.13.0"}}
+    path.write_text(json.dumps(began))
+    expected = {"options": "--seed 1", "commit": None, "versions": {"torch": "2.13.0"}, "processor": None}
+    assert evaluate.description(tmp_path, ["--seed", "1"]) == expected
+    continued = [{"iteration": 7, "git_commit": "0123", "versions": {}, "processor": "another"}]
+    path.write_text(json.dumps(began | {"continued": continued}))
+    assert evaluate.description(tmp_path, ["--seed", "1"]) == expected | {"continued": continued}
