@@ -19,7 +19,7 @@ import table
 from rl.config import Parser
 from rl.errors import UserError
 from rl.evaluation import gates, runs, similarity
-from rl.experiment.interrupts import complain, exit_status
+from rl.experiment.interrupts import exit_status
 from rl.files import read_json, write_json, write_text
 
 NUM_TASKS = 200
@@ -34,25 +34,11 @@ CHECKS_OF_GATES = {
 CHECKS = {"context of another task": ["--context", "swapped"]}
 
 
-class EvaluationError(UserError):
-    """test.py failed, and has said why.
-
-    Args:
-        policy: what it was to evaluate.
-        status: its exit status; of one that was killed, minus the signal.
-    """
-
-    def __init__(self, policy, status):
-        super().__init__(f"{policy}: test.py ended with exit status {status}; what it said stands above")
-        self.status = status if status > 0 else 1
-
-
 def evaluate(experiment, method, seed, runs_folder, results_folder):
     """Evaluate the last policy of a run, write its JSON, and keep the policy of an experiment's first seed.
 
     Raises:
-        UserError: the table has no such experiment or method, or the run is not there to its end.
-        EvaluationError: test.py failed.
+        UserError: the table has no such experiment or method, the run is not there to its end, or test.py failed.
     """
     rows = table.read()
     for name, known in ((experiment, rows.experiments), (method, rows.methods)):
@@ -83,7 +69,10 @@ def evaluate(experiment, method, seed, runs_folder, results_folder):
     if row.checks:
         content["similarity"] = alike(found)
         checks = CHECKS | (CHECKS_OF_GATES if run.config.neuromodulation else {})
-        content["checks"] = checked(folder, policy, place / "evaluations", checks)
+        content["checks"] = {
+            name: measured(test(folder, policy, place / "evaluations" / name.replace(" ", "_"), False, options))
+            for name, options in checks.items()
+        }
     target = Path(results_folder) / experiment / method
     target.mkdir(parents=True, exist_ok=True)
     if row.keep_policy and seed == row.seeds[0]:
@@ -127,35 +116,16 @@ def test(folder, policy, logdir, recorded, options=()):
     """Run test.py on 200 tasks: the `runs.Evaluation`.
 
     Raises:
-        EvaluationError: it failed.
+        UserError: it failed, and has said why.
     """
     shutil.rmtree(logdir, ignore_errors=True)
     command = [sys.executable, "test.py", folder / "config.json", policy, "--num-tasks", NUM_TASKS,
                "--activations", 2 if recorded else 0, "--num-workers", 1, "--logdir", logdir, *options]  # fmt: skip
     status = subprocess.run(list(map(str, command)), cwd=ROOT / "rl").returncode
     if status:
-        raise EvaluationError(policy, status)
+        raise UserError(f"{policy}: test.py ended with exit status {status}; what it said stands above")
     (found,) = logdir.glob("*/*/*/results.json")
     return runs.read_evaluation(found.parent)
-
-
-def checked(folder, policy, logdir, checks):
-    """What test.py measures under interventions, a name -> its options: a name -> as `measured` makes it.
-
-    Raises:
-        EvaluationError: as for `test`.
-    """
-    found = {}
-    for name, options in checks.items():
-        try:
-            found[name] = measured(test(folder, policy, logdir / name.replace(" ", "_"), False, options))
-        except EvaluationError as error:
-            # Of tasks drawn at random a group may have no two to swap: nothing that anyone can mend, and no reason to
-            # lose all else.
-            if error.status != UserError.status or "swapped" not in options:
-                raise
-            complain(f"evaluate.py: {name}: left out, since test.py refused it")
-    return found
 
 
 def description(folder, options):

@@ -51,22 +51,12 @@ def test_what_cannot_be_evaluated_is_refused_in_one_line(tmp_path, capsys, words
     assert line.startswith("evaluate.py: ") and told in line
 
 
-def test_a_swap_that_is_refused_is_left_out_and_all_else_that_fails_is_an_error(tmp_path, monkeypatch, capfd):
-    def stand_in(status):
-        (tmp_path / "rl/test.py").write_text(f"import sys\nsys.exit({status} if 'swapped' in sys.argv else 3)\n")
-
+def test_an_evaluation_that_fails_is_told_with_its_status(tmp_path, monkeypatch):
     (tmp_path / "rl").mkdir()
+    (tmp_path / "rl/test.py").write_text("import sys\nsys.exit(3)\n")
     monkeypatch.setattr(evaluate, "ROOT", tmp_path)
-    folder, policy = tmp_path / "run", tmp_path / "policy-1.pt"
-    stand_in(2)
-    assert evaluate.checked(folder, policy, tmp_path / "evaluations", evaluate.CHECKS) == {}
-    assert capfd.readouterr().err == "evaluate.py: context of another task: left out, since test.py refused it\n"
-    with pytest.raises(evaluate.EvaluationError, match=r"policy-1\.pt: test\.py ended with exit status 3;") as found:
-        evaluate.checked(folder, policy, tmp_path / "evaluations", {"all gates 1": ["--modulation", "ones"]})
-    assert found.value.status == 3
-    stand_in(1)
-    with pytest.raises(evaluate.EvaluationError, match="exit status 1"):
-        evaluate.checked(folder, policy, tmp_path / "evaluations", evaluate.CHECKS)
+    with pytest.raises(UserError, match=r"policy-1\.pt: test\.py ended with exit status 3;"):
+        evaluate.test(tmp_path / "run", tmp_path / "policy-1.pt", tmp_path / "evaluations", recorded=False)
 
 
 def test_what_a_run_was_made_with_is_told_as_far_as_it_is_known(tmp_path):
