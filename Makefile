@@ -31,8 +31,9 @@ demo: $(VENV)/installed
 	echo "TensorBoard: $(BIN)/tensorboard --logdir $(abspath demo/logs)" && \
 	echo "policy:      $$(realpath $$saves/policy-19.pt)"
 
+# Two processes, each with whole files of tests, in their order.
 test: $(VENV)/tests-installed lint
-	"$(BIN)/python" -m pytest -m "not slow"
+	"$(BIN)/python" -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/tests-installed $(VENV)/experiments-installed
 	"$(BIN)/python" -m pytest -m slow

@@ -14,7 +14,7 @@ SMALL = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", [0, *[pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2)]])
 def test_navigation_is_learnt(tmp_path, seed):
     folders = ["--logdir", str(tmp_path / "logs"), "--savedir", str(tmp_path / "saves")]
     assert main([*SMALL, "--seed", str(seed), *folders]) == 0

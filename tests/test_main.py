@@ -233,9 +233,16 @@ def test_status_2_means_that_nothing_was_written(tmp_path, capsys):
     assert resume.startswith("resume with: ") and "sample_tasks must return a list of 7 dicts" in told
 
 
-@pytest.mark.parametrize("to", ["the whole group", "the main process"])
-@pytest.mark.parametrize("when", ["logs in", "iteration 1:"], ids=["while workers start", "while training"])
-def test_an_interrupt_ends_the_run_at_once_and_leaves_no_process(tmp_path, to, when):
+@pytest.mark.parametrize(
+    "when, to",
+    [
+        pytest.param("logs in", "the whole group", id="while workers start-the whole group"),
+        pytest.param("logs in", "the main process", id="while workers start-the main process", marks=pytest.mark.slow),
+        pytest.param("iteration 1:", "the whole group", id="while training-the whole group", marks=pytest.mark.slow),
+        pytest.param("iteration 1:", "the main process", id="while training-the main process"),
+    ],
+)
+def test_an_interrupt_ends_the_run_at_once_and_leaves_no_process(tmp_path, when, to):
     marker = uuid.uuid4().hex
     process = subprocess.Popen(
         [sys.executable, "main.py", *SMALL, *NAVIGATION, *LONG, *into(tmp_path)],

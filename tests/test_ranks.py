@@ -234,7 +234,7 @@ def test_a_run_that_lies_on_another_machine_is_not_begun_anew(tmp_path, alone):
 
 
 def test_a_rank_that_is_killed_ends_the_other_and_loses_one_iteration_at_most(tmp_path):
-    folder, line = tmp_path / "two", [*SHORT, "--num-batches", "30"]
+    folder, line = tmp_path / "two", [*SHORT, "--num-batches", "25", "--test-freq", "99"]
     ranks = started(folder, 2, line, lines=4)
     ranks.programs[1].process.kill()
     assert ranks.finish() == [1, -signal.SIGKILL]

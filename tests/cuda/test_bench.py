@@ -5,6 +5,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from tests.support.devices import DEVICES
 from tests.support.helpers import ROOT
 
@@ -18,6 +20,7 @@ def bench_cuda(*options, **environment):
     )  # fmt: skip
 
 
+@pytest.mark.slow
 @DEVICES
 def test_it_prints_a_table(device):
     line = ["--cases", "navigation", "--iterations", "1", "--warm-up", "1", "--sizes", TINY, "--device", device]
@@ -36,6 +39,7 @@ def test_it_prints_a_table(device):
     assert (int(cells["kernels"].replace(",", "")) > 1000) == (device == "cuda")
 
 
+@pytest.mark.slow
 def test_a_row_that_fails_leaves_the_others():
     sizes = f"{TINY} --env-config-path rl/envs/ctgraph/ctgraph_d2.json"
     line = ["--cases", "navigation", "ctgraph_d2", "--iterations", "1", "--warm-up", "0", "--device", "cpu"]

@@ -78,8 +78,8 @@ def killed_until_done(folder, times, seed):
     pytest.fail(f"only {kills} kills")
 
 
-def test_a_run_killed_at_random_moments_ends_with_the_same_bytes(tmp_path):
-    killed_until_done(tmp_path, 3, seed=0)
+def test_a_run_killed_at_a_random_moment_ends_with_the_same_bytes(tmp_path):
+    killed_until_done(tmp_path, 1, seed=0)
 
 
 @pytest.mark.slow
