@@ -16,7 +16,9 @@ from tests.support.helpers import ROOT
 
 HERE = ROOT / "experiments"
 sys.path.insert(0, str(HERE))
-estimates, first_step, report, table = map(importlib.import_module, ("estimates", "first_step", "report", "table"))
+estimates, first_step, report, sections, table = map(
+    importlib.import_module, ("estimates", "first_step", "report", "sections", "table")
+)
 
 TABLE = table.read()
 EVERY = [(row.name, method) for row in TABLE.experiments.values() for method in row.methods]
@@ -199,17 +201,17 @@ def test_differences_are_paired_by_seed_and_have_students_interval():
     # Seeds 2, 3 and 4 are shared and differ by 0.5, 0.6 and 0.7: 0.6 ± 4.303·0.1/√3 = 0.248; t = 0.6√3/0.1 = 10.39,
     # and with 2 degrees of freedom p = 1 − t/√(2 + t²) = 0.00913. Better in 3 of 3: Wilson's lower end 3/(3 + 1.96²).
     ours = {seed: made_up(shift, [seed])[seed] for seed, shift in ((1, 9.0), (2, 1.5), (3, 1.6), (4, 1.7))}
-    found = report.difference(ours, made_up(1.0, [2, 3, 4, 5]), -1)
+    found = sections.difference(ours, made_up(1.0, [2, 3, 4, 5]), -1)
     assert found.values == pytest.approx((0.5, 0.6, 0.7)) and str(found) == "0.60 [0.35, 0.85]"
     assert found.p == pytest.approx(0.00913, abs=1e-5) and found.improvement == "1.00 [0.44, 1.00]"
     # Too few seeds: no test, so no claim. Differences that are all equal are told, or of nothing; with no interval.
-    two = report.difference(ours, made_up(1.0, [2, 3]), -1)
+    two = sections.difference(ours, made_up(1.0, [2, 3]), -1)
     assert (two.p, two.improvement, str(two)) == (None, "", "0.50; 0.60")
-    same = report.difference(ours, ours, -1)
+    same = sections.difference(ours, ours, -1)
     assert (same.p, str(same)) == (1.0, "0.00")
-    higher = report.difference(made_up(2.0, [1, 2, 3]), made_up(1.0, [1, 2, 3]), -1)
+    higher = sections.difference(made_up(2.0, [1, 2, 3]), made_up(1.0, [1, 2, 3]), -1)
     assert (higher.p, str(higher)) == (0.0, "1.00")
-    assert str(report.difference(ours, {}, -1)) == ""
+    assert str(sections.difference(ours, {}, -1)) == ""
 
 
 def test_holms_correction_by_hand():
@@ -249,16 +251,16 @@ def test_what_is_found_is_said_after_one_update_and_after_the_last():
 
     base, up, down = [1.0, 1.0, 1.0], [2.0, 2.01, 2.02], [0.0, -0.01, -0.02]
     found = {"cavia": runs(base, base), "nm_hard": runs(up, down), "nm_soft_2": runs(down, base)}
-    assert report.sentence(row, found, TABLE.methods).splitlines()[2:] == [
+    assert sections.sentence(row, found, TABLE.methods).splitlines()[2:] == [
         "- after 1 update, better: hard gates, as published (1.01 [0.99, 1.03])",
         "- after 1 update, worse: soft gates, bias 2 (−1.01 [−1.03, −0.99])",
         "- after the last update, worse: hard gates, as published (−1.01 [−1.03, −0.99])",
         "- after the last update, not told apart: soft gates, bias 2",
     ]
-    assert "nothing yet; a comparison takes 3 seeds" in report.sentence(
+    assert "nothing yet; a comparison takes 3 seeds" in sections.sentence(
         row, {"cavia": made_up(1.0, [1, 2]), "nm_hard": made_up(2.0, [1, 2])}, TABLE.methods
     )
-    assert "the baseline was not run" in report.sentence(row, {"nm_hard": runs(up, up)}, TABLE.methods)
+    assert "the baseline was not run" in sections.sentence(row, {"nm_hard": runs(up, up)}, TABLE.methods)
 
 
 def test_checks_are_differences_to_the_policy_as_it_is():
@@ -268,7 +270,7 @@ def test_checks_are_differences_to_the_policy_as_it_is():
         entry = {"cka": cka, "null": 0.01, "constant_gates": 0.5, "flips_between_tasks": [None, 0.25]}
         return {
             "test": {"returns": [[0.0], [0.5 + seed]]}, "similarity": {"layer1": entry},
-            "checks": {report.SWAPPED: {"returns": [[0.0], [0.5 + seed + swapped]]}},
+            "checks": {sections.SWAPPED: {"returns": [[0.0], [0.5 + seed + swapped]]}},
         }  # fmt: skip
 
     base = {seed: run(seed, 0.99, -0.1) for seed in (1, 2, 3)}
@@ -276,20 +278,20 @@ def test_checks_are_differences_to_the_policy_as_it_is():
         row.baseline: {seed: content | {"checks": {}} for seed, content in base.items()},
         "nm_hard": {seed: run(seed, 0.80 + 0.01 * seed, -0.3 + 0.01 * seed) for seed in (1, 2, 3)},
     }
-    lines = report.representations(row, found, TABLE.methods)
+    lines = sections.representations(row, found, TABLE.methods)
     assert "- less alike: hard gates, as published (−0.17 [−0.19, −0.15])" in lines
     last = lines[-2]
     assert "| 0.82 [0.80, 0.84] | −0.17 [−0.19, −0.15] | 0.01 | 0.50 | 0.25 |" in last
-    lines = report.interventions(found, TABLE.methods)
+    lines = sections.interventions(found, TABLE.methods)
     assert "- loses: hard gates, as published (−0.28 [−0.30, −0.26])" in lines
     assert lines[-2] == "| hard gates, as published | 2.50 [0.02, 4.98] | −0.28 [−0.30, −0.26] |"
     # Results that are older than the row's `checks` have none.
     older = {"nm_soft_2": made_up(1.0, [1, 2])}
-    assert report.checked(row, found, TABLE.methods)[-2] == lines[-2]
-    assert report.checked(row, found | older, TABLE.methods)[-3:] == [
+    assert sections.checked(row, found, TABLE.methods)[-2] == lines[-2]
+    assert sections.checked(row, found | older, TABLE.methods)[-3:] == [
         "", "Without representations and interventions: 2 runs.", "",
     ]  # fmt: skip
-    assert report.checked(row, older, TABLE.methods) == ["Without representations and interventions: 2 runs.", ""]
+    assert sections.checked(row, older, TABLE.methods) == ["Without representations and interventions: 2 runs.", ""]
 
 
 def test_the_first_step_is_compared_with_as_many_parameters(tmp_path):
@@ -329,11 +331,11 @@ def test_the_first_step_is_measured_on_its_own_episodes_and_on_fresh_ones():
 
 def test_what_was_not_run_says_so():
     row = TABLE.experiments["navigation"]
-    lines = "\n".join(report.section(row, {"cavia": made_up(1.0, [1, 2])}, TABLE.methods))
+    lines = "\n".join(sections.section(row, {"cavia": made_up(1.0, [1, 2])}, TABLE.methods))
     assert "| hard gates, as published | not run |" in lines and "| plain CAVIA | 2 of 5 |" in lines
     # Two of four outer steps have a divergence.
     assert "| plain CAVIA | 2 of 5 | 0.00; 0.00 | 0.00; 0.00 | 2.00; 3.00 | 0.50; 0.50 |" in lines
-    assert "Not run." in report.section(row, {}, TABLE.methods)
+    assert "Not run." in sections.section(row, {}, TABLE.methods)
     # 3 iterations of 600 s.
     assert (
         "Made with the code of 0123456 on a processor. Hours of training a run, without evaluations, with" in lines
@@ -346,7 +348,7 @@ def test_what_runs_were_made_and_continued_with_is_named():
     later = {"iteration": 2, "git_commit": "abcdefabcd+", "versions": {}, "processor": "another"}
     unknown = {"commit": None, "processor": None}
     runs = {1: run, 2: run | {"continued": [later]}, 3: run | unknown, 4: run | {"commit": "0123456789+"}}
-    assert report.made({"cavia": runs}).startswith(
+    assert sections.made({"cavia": runs}).startswith(
         "Made with the code of 0123456, an unknown commit, 0123456+, abcdefa+ on a processor; an unknown processor; "
         "another. Hours"
     )
