@@ -53,47 +53,81 @@ def write(folder, policy, params, tasks, phases, sampling, group_size, num_episo
         num_episodes: how many episodes of each task; none writes the contexts alone.
         probe: observations [N, O]; unused without episodes.
     """
-    if not num_episodes and not policy.architecture.num_context_params:
-        return
     size = shape(policy, len(tasks), phases.episodes[0].mask.shape[1], num_episodes, len(sampling.learning_rates))
-    names = [name for name, _ in columns(policy)]
     contexts = np.zeros((size[0], size[3], policy.architecture.num_context_params), np.float32)
-    if num_episodes:
-        chosen = distinct(tasks)
-        probed = {name: np.zeros((len(chosen), size[3], len(probe), units), np.float32)
-                  for name, units in columns(policy)}  # fmt: skip
-    activations = array_file(folder / "activations.npy", np.float32, size) if num_episodes else contextlib.nullcontext()
-    with activations as file:
+    if not num_episodes and not contexts.size:
+        return
+    with contextlib.ExitStack() as files:
+        activations = None
+        if num_episodes:
+            file = files.enter_context(array_file(folder / "activations.npy", np.float32, size))
+            activations = _Activations(policy, size, file, probe, distinct(tasks))
         for start in range(0, size[0], group_size):
             group = slice(start, min(start + group_size, size[0]))
-            # In the file, the updates of a step lie side by side: a group is written after its last one.
-            block = np.zeros((group.stop - start, *size[1:]), np.float32) if num_episodes else None
             for updates, (episodes, adapted) in enumerate(
                 replay(policy, params, phases.tasks(group.start, group.stop), sampling)
             ):
                 if adapted.context is not None:
                     contexts[group, updates] = adapted.context.detach().numpy()
-                if not num_episodes:
-                    continue
-                seen = torch.from_numpy(episodes.observations[:, :, :num_episodes]).flatten(1, 2)
-                record = recorded(policy, adapted, seen)
-                mask = episodes.mask[:, :, :num_episodes, None]
-                joined = np.concatenate([record[name] for name in names], axis=-1)
-                block[:, :, :, updates] = joined.reshape(*mask.shape[:3], -1) * mask
-                here = [(place, task - start) for place, task in enumerate(chosen) if group.start <= task < group.stop]
-                if here:
-                    record = recorded(policy, adapted, torch.from_numpy(probe).expand(mask.shape[0], -1, -1))
-                    for place, row in here:
-                        for name in names:
-                            probed[name][place, updates] = record[name][row]
-            if num_episodes:
-                file.write(block)
+                if activations:
+                    activations.add(group, updates, episodes, adapted)
     if contexts.size:
         save_array(folder / "contexts.npy", contexts)
-    if num_episodes:
+    if activations:
         layout = {"axes": ["task", "step", "episode", "updates", "unit"], "units": columns(policy)}
         write_text(folder / "activations.json", json.dumps(layout, indent=2) + "\n")
-        save_arrays(folder / "probe.npz", {"observations": probe, "tasks": np.array(chosen), **probed})
+        save_arrays(folder / "probe.npz", activations.probed)
+
+
+class _Activations:
+    """Activations of episodes, into a file as they come, and those at the probe, kept.
+
+    Args:
+        policy: `MLPPolicy`.
+        size: the file's shape, as `shape`.
+        file: an `array_file`.
+        probe: observations [N, O].
+        chosen: numbers of the tasks of the probe.
+
+    Attributes:
+        probed: what probe.npz holds.
+    """
+
+    def __init__(self, policy, size, file, probe, chosen):
+        self._policy, self._size, self._file, self._chosen = policy, size, file, chosen
+        self._probe = torch.from_numpy(probe)
+        self.probed = {"observations": probe, "tasks": np.array(chosen)}
+        for name, units in columns(policy):
+            self.probed[name] = np.zeros((len(chosen), size[3], len(probe), units), np.float32)
+
+    def add(self, group, updates, episodes, adapted):
+        """Take a group of tasks after a number of updates, one after the other from 0 to all.
+
+        Args:
+            group: slice of the tasks' numbers.
+            updates: how many.
+            episodes: their `Episodes`.
+            adapted: `Adapted` policies of these tasks.
+        """
+        names = [name for name, _ in columns(self._policy)]
+        num_tasks, num_episodes = group.stop - group.start, self._size[2]
+        if updates == 0:
+            self._block = np.zeros((num_tasks, *self._size[1:]), np.float32)
+        seen = torch.from_numpy(episodes.observations[:, :, :num_episodes]).flatten(1, 2)
+        record = recorded(self._policy, adapted, seen)
+        mask = episodes.mask[:, :, :num_episodes, None]
+        joined = np.concatenate([record[name] for name in names], axis=-1)
+        self._block[:, :, :, updates] = joined.reshape(*mask.shape[:3], -1) * mask
+        here = [(place, task - group.start) for place, task in enumerate(self._chosen)
+                if group.start <= task < group.stop]  # fmt: skip
+        if here:
+            record = recorded(self._policy, adapted, self._probe.expand(num_tasks, -1, -1))
+            for place, row in here:
+                for name in names:
+                    self.probed[name][place, updates] = record[name][row]
+        # In the file, the updates of a step lie side by side.
+        if updates == self._size[3] - 1:
+            self._file.write(self._block)
 
 
 def recorded(policy, adapted, observations):
