@@ -168,11 +168,11 @@ def content(path):
     "changes, words",
     [
         ([["--meta-batch-size", "2"]] * 2, "2 processes for 1 block of 2 tasks"),
-        ([["--fast-lr", "x"]] * 2, "argument --fast-lr: invalid float value"),
+        pytest.param([["--fast-lr", "x"]] * 2, "argument --fast-lr: invalid float value", marks=pytest.mark.slow),
         pytest.param(
             [["--device", "cuda"]] * 2,
             "--device cuda: no CUDA device is available",
-            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is one"),
+            marks=[pytest.mark.slow, pytest.mark.skipif(torch.cuda.is_available(), reason="there is one")],
         ),
         ([[], ["--fast-lr", "0.5"]], r"rank 1 on .* differs from rank 0: --fast-lr 0.5, rank 0 has 1.0"),
         ([[], ["--env-config-path", "other.json"]], r"rank 1 on .* differs from rank 0: --env-config-path, a file of "),
@@ -267,6 +267,7 @@ def test_so_does_a_folder_that_is_gone(tmp_path):
     assert line.startswith(f"main.py: {logs / 'config.json'}: gone")
 
 
+@pytest.mark.slow
 def test_so_does_an_exception_of_the_environment(tmp_path):
     line = [*SMALL, "--env-name", "tests.support.broken_env:Obstinate-v0", "--num-batches", "3"]
     ranks = RankPrograms(tmp_path, [[*line, *into(tmp_path)]] * 2, environment={"OBSTINATE_RAISES": "of no use"})

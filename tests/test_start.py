@@ -27,7 +27,7 @@ def test_importing_the_package_changes_nothing_in_the_process():
     assert (done.returncode, done.stderr) == (0, "")
 
 
-@pytest.mark.parametrize("asked", [None, "2"])
+@pytest.mark.parametrize("asked", ["2", pytest.param(None, marks=pytest.mark.slow)])
 def test_the_program_and_its_workers_compute_with_one_thread_and_keep_freed_memory(tmp_path, asked):
     """What the user asks of the libraries stays; torch has one thread even so."""
     command = [
