@@ -394,7 +394,8 @@ def test_the_workflow_trains_evaluates_and_takes_up_what_was_stopped(tmp_path):
     refused = workflow("navigation")
     assert refused.returncode != 0 and "other options than the table's" in refused.stderr
     assert [path.read_bytes() for path in kept] == before
-    # Nor is it shown beside other experiments, and they need not be trained to find that out.
+    # Nor is it shown beside other experiments, and they need not be trained to find that out: a dry run tells it, on
+    # standard output.
     refused = workflow("ctgraph_d2", "--dry-run")
-    assert refused.returncode != 0 and "other options than the table's" in refused.stderr
+    assert refused.returncode != 0 and "other options than the table's" in refused.stdout
     assert "unknown experiment 'maze'" in workflow("maze").stderr
