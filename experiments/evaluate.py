@@ -138,6 +138,7 @@ def description(folder, options):
         "commit": config.get("git_commit"),
         "versions": config.get("versions"),
         "processor": config.get("processor"),
+        "gpu": config.get("gpu"),
     }
     return made | ({"continued": config["continued"]} if "continued" in config else {})
 

@@ -313,7 +313,7 @@ REQUIRED = (
     "nonlinearity", "fast_batch_size", "fast_lr",
 )  # fmt: skip
 # What a run writes beside its options.
-DESCRIPTION = ("input_size", "output_size", "versions", "git_commit", "processor", "continued")
+DESCRIPTION = ("input_size", "output_size", "versions", "git_commit", "processor", "gpu", "continued")
 
 
 def load_config(path):

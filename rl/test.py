@@ -162,7 +162,7 @@ def write(folder, request, phases, counted):
         counted: the `Episodes` of each phase that count.
     """
     config, policy = request.experiment.config, request.experiment.policy
-    write_config(folder, config, policy, config.env_config_path)
+    write_config(folder, config, policy, config.env_config_path, device="cpu")
     save_policy(folder / "policy.pt", request.params)
     write_text(folder / "tasks.json", json.dumps(request.tasks) + "\n")
     save_array(folder / "rewards.npy", np.stack([phase.rewards for phase in counted], axis=-1))

@@ -63,7 +63,7 @@ def test_what_a_run_was_made_with_is_told_as_far_as_it_is_known(tmp_path):
     path = tmp_path / "config.json"
     began = {"git_commit": None, "versions": {"torch": "2.13.0"}}
     path.write_text(json.dumps(began))
-    expected = {"options": "--seed 1", "commit": None, "versions": {"torch": "2.13.0"}, "processor": None}
+    expected = {"options": "--seed 1", "commit": None, "versions": {"torch": "2.13.0"}, "processor": None, "gpu": None}
     assert evaluate.description(tmp_path, ["--seed", "1"]) == expected
     continued = [{"iteration": 7, "git_commit": "0123", "versions": {}, "processor": "another"}]
     path.write_text(json.dumps(began | {"continued": continued}))

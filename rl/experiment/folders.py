@@ -140,7 +140,7 @@ def run_name(config, now):
     return f"{name}_{config.expname}" if config.expname else name
 
 
-def write_config(folder, config, policy, env_config_path=None):
+def write_config(folder, config, policy, env_config_path=None, device=None):
     """Write config.json, and a copy of the environment's configuration file where there is one.
 
     Args:
@@ -148,12 +148,13 @@ def write_config(folder, config, policy, env_config_path=None):
         config: `Config`.
         policy: `MLPPolicy`, for the sizes.
         env_config_path: the file to copy.
+        device: what is used, where that is not `--device`.
     """
     content = {
         **dataclasses.asdict(config),
         "input_size": policy.architecture.observation_size,
         "output_size": policy.architecture.action_size,
-        **provenance(),
+        **provenance(device or config.device),
     }
     if env_config_path and Path(env_config_path).resolve() != (folder / Path(env_config_path).name).resolve():
         with replacing(folder / Path(env_config_path).name) as temporary:
@@ -181,19 +182,19 @@ def copied(folder, config, advice=""):
     return str(copy)
 
 
-def extend_config(folders, num_batches, iteration):
+def extend_config(folders, config, iteration):
     """Note in both config.json of a run that goes on how long and, where that has changed, what with; all else stays as
     it was written.
 
     Args:
         folders: its `Folders`, claimed.
-        num_batches: how many iterations it has now.
+        config: its `Config` now.
         iteration: the next one.
     """
     # Between the two writes nothing is computed: where a process ended there, the logs' is the one that holds.
     said = read_json(folders.logs / "config.json")
-    entries = continued(said, iteration) if iteration < num_batches else said.get("continued")
-    extension = {"num_batches": num_batches} | ({"continued": entries} if entries else {})
+    entries = continued(said, iteration, config.device) if iteration < config.num_batches else said.get("continued")
+    extension = {"num_batches": config.num_batches} | ({"continued": entries} if entries else {})
     for folder in (folders.saves, folders.logs):
         path = folder / "config.json"
         content = read_json(path)

@@ -1,5 +1,6 @@
 """What a run is made with: packages, code and processor. With others, numbers can differ."""
 
+import contextlib
 import platform
 import subprocess
 import sys
@@ -8,28 +9,35 @@ from pathlib import Path
 
 import torch
 
+from rl.experiment import build
+
 _PACKAGES = ("torch", "numpy", "scipy", "gymnasium", "mujoco", "metaworld", "scikit-image", "tensorboardX")
 _CPUINFO = Path("/proc/cpuinfo")
 
 
-def provenance():
-    """What config.json says of the run beside its options: `versions`, `git_commit` and `processor`."""
-    return {"versions": versions(), "git_commit": git_commit(), "processor": processor()}
+def provenance(device="cpu"):
+    """What config.json says of the run beside its options: `versions`, `git_commit`, `processor` and `gpu`.
+
+    Args:
+        device: `--device`.
+    """
+    return {"versions": versions(), "git_commit": git_commit(), "processor": processor(), "gpu": gpu(device)}
 
 
-def changes(recorded):
+def changes(recorded, device="cpu"):
     """What is no longer as it was when a run began or, where that has changed since, was last continued: a line each.
 
     Args:
         recorded: what its config.json says, `provenance` of the beginning and `continued`; what the last of them lacks
             is taken to be the same.
+        device: `--device` of what goes on.
     """
     then, verb = recorded, "began"
     if entries := _entries(recorded):
         then, verb = entries[-1], "was continued"
     before = then.get("versions")
     before = before if isinstance(before, dict) else {}
-    now = provenance()
+    now = provenance(device)
     for name, found in now["versions"].items():
         if before.get(name, found) != found:
             yield f"the run {verb} with {name} {before[name]}, this is {found}"
@@ -37,22 +45,29 @@ def changes(recorded):
         yield f"the run {verb} with commit {then['git_commit']} of this code, this is {now['git_commit']}"
     if then.get("processor", now["processor"]) != now["processor"]:
         yield f"the run {verb} on {then['processor']}, this is {now['processor']}"
+    if then.get("gpu", now["gpu"]) != now["gpu"]:
+        yield f"the run {verb} with its outer step on {_place(then['gpu'])}, this has it on {_place(now['gpu'])}"
 
 
-def continued(recorded, iteration):
+def _place(gpu):
+    return gpu or "the processor"
+
+
+def continued(recorded, iteration, device="cpu"):
     """What config.json is to say, as `continued`, of a run that goes on.
 
     Args:
         recorded: what it says so far.
         iteration: the first that is computed now.
+        device: `--device` of what goes on.
 
     Returns:
         list of dicts, `provenance` and the first "iteration" computed with it; empty where nothing ever changed
     """
     # Nothing is left of what was computed from this iteration on.
     entries = [entry for entry in _entries(recorded) if entry["iteration"] < iteration]
-    if any(changes(recorded | {"continued": entries})):
-        entries.append({"iteration": iteration, **provenance()})
+    if any(changes(recorded | {"continued": entries}, device)):
+        entries.append({"iteration": iteration, **provenance(device)})
     return entries
 
 
@@ -90,6 +105,20 @@ def git_commit():
 def processor():
     """The processor's name, as far as the system tells it, and the instructions that PyTorch uses of it."""
     return f"{_processor_name()}, {torch.backends.cpu.get_cpu_capability()}"
+
+
+def gpu(device):
+    """The name of the GPU that has the outer step; None where that is on the processor.
+
+    Args:
+        device: `--device`.
+    """
+    if build.kind_of_device(device) == "cpu":
+        return None
+    # Whether it can be used is told where it is used.
+    with contextlib.suppress(RuntimeError):
+        return torch.cuda.get_device_name()
+    return "a GPU"
 
 
 def _processor_name():

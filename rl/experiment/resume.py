@@ -61,7 +61,7 @@ def choose(command_line=None):
     folders = Folders(folder, Path(config.savedir, *folder.resolve().parts[-3:]))
     if not folders.saves.is_dir():
         raise UserError(f"{folders.saves}: the run's policies are not there; say where with --savedir")
-    for warning in provenance.changes(description):
+    for warning in provenance.changes(description, config.device):
         print(f"warning: {warning}; the results may differ in their last digits or more", file=sys.stderr)
     return config, folders
 

@@ -41,7 +41,7 @@ class TrainingRun:
             state = State(0, experiment.initial_params(), Counters(), {}, deciding(config))
             save_state(folders.saves, state)
         if resumed:
-            extend_config(folders, config.num_batches, state.iteration)
+            extend_config(folders, config, state.iteration)
         else:
             for folder in (folders.saves, folders.logs):
                 write_config(folder, config, policy, config.env_config_path)

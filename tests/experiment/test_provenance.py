@@ -9,7 +9,7 @@ from rl.experiment import provenance
 
 def test_what_a_run_was_made_with():
     found = provenance.provenance()
-    assert found.keys() == {"versions", "git_commit", "processor"}
+    assert found.keys() == {"versions", "git_commit", "processor", "gpu"}
     assert found["versions"]["torch"] == torch.__version__ and found["versions"]["python"] == platform.python_version()
     name, comma, instructions = found["processor"].rpartition(", ")
     assert name and comma and instructions == torch.backends.cpu.get_cpu_capability()
@@ -42,6 +42,29 @@ def test_only_what_is_recorded_and_differs_is_a_change():
     ]
     (line,) = provenance.changes(now | {"versions": now["versions"] | {"torch": "0.1"}})
     assert line == f"the run began with torch 0.1, this is {torch.__version__}"
+
+
+def test_a_gpu_counts_where_it_has_the_outer_step(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "a GPU of 1999")
+    began = provenance.provenance("auto")
+    assert began["gpu"] == "a GPU of 1999" and provenance.provenance("cpu")["gpu"] is None
+    (line,) = provenance.changes(began, "cpu")
+    assert line == "the run began with its outer step on a GPU of 1999, this has it on the processor"
+    (entry,) = provenance.continued(began, 3, "cpu")
+    assert entry["iteration"] == 3 and entry["gpu"] is None
+    (line,) = provenance.changes(began | {"continued": [entry]}, "cuda")
+    assert line == "the run was continued with its outer step on the processor, this has it on a GPU of 1999"
+    # Older runs do not say.
+    del began["gpu"]
+    assert not list(provenance.changes(began, "cpu"))
+
+    def busy():
+        raise torch.AcceleratorError("CUDA error: all CUDA-capable devices are busy or unavailable")
+
+    # Told by one line where it is to be used.
+    monkeypatch.setattr(torch.cuda, "get_device_name", busy)
+    assert provenance.gpu("cuda") == "a GPU"
 
 
 def test_a_change_is_one_from_what_the_run_was_last_continued_with():

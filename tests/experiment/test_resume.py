@@ -106,7 +106,7 @@ def test_a_run_may_go_on_for_longer(tmp_path):
     status, output = run(tmp_path / "grown", line, commit, "0123")
     assert status == 0 and "resumed at iteration 4" in output
     assert record(tmp_path / "grown") == record(tmp_path / "at once")
-    made_with = {name: before[name] for name in ("versions", "processor")} | {"git_commit": "0123"}
+    made_with = {name: before[name] for name in ("versions", "processor", "gpu")} | {"git_commit": "0123"}
     after = before | {"num_batches": 6, "continued": [{"iteration": 4} | made_with]}
     assert configs(logs, saves) == [after, after]
     # It is the run of the longer command now, and finished: another commit computes nothing of it.
@@ -449,7 +449,7 @@ def test_what_a_run_goes_on_with_is_noted_once_and_warned_of_once(tmp_path, monk
     logs = begun(tmp_path)
     folders = Folders(*run_of(tmp_path))
     begin = configs(logs)[0]
-    first = {name: begin[name] for name in ("git_commit", "versions", "processor")}
+    first = {name: begin[name] for name in ("git_commit", "versions", "processor", "gpu")}
     second = first | {"git_commit": "0123"}
 
     def warned():
@@ -470,7 +470,7 @@ def test_what_a_run_goes_on_with_is_noted_once_and_warned_of_once(tmp_path, monk
         monkeypatch.setattr(provenance, "git_commit", lambda name=git_commit: name)
         told, before = warned(), configs(logs)[0].get("continued", [])
         assert told == (git_commit != (before[-1] if before else first)["git_commit"])
-        extend_config(folders, 500, iteration)
+        extend_config(folders, Config(num_batches=500), iteration)
         entries = [{"iteration": number} | made_with for number, made_with in expected]
         extended = begin | ({"continued": entries} if entries else {})
         assert configs(folders.saves, logs) == [extended, extended]
@@ -490,12 +490,12 @@ def test_a_run_that_ended_between_the_two_notes_goes_on(tmp_path, monkeypatch):
     monkeypatch.setattr(provenance, "git_commit", lambda: "0123")
     with monkeypatch.context() as patch, pytest.raises(Stopped):
         patch.setattr(rl.experiment.folders, "write_json", stop)
-        extend_config(folders, 600, 5)
+        extend_config(folders, Config(num_batches=600), 5)
     assert configs(logs) == [begin] != configs(folders.saves)
     # Its policies are still found without --savedir, and what the second commit never computed is not noted.
     config, folders = resume.choose(["--resume", str(logs)])
     monkeypatch.setattr(provenance, "git_commit", lambda: "4567")
-    extend_config(folders, config.num_batches, 5)
+    extend_config(folders, config, 5)
     (entry,) = configs(logs)[0]["continued"]
     assert entry["git_commit"] == "4567" and configs(folders.saves) == configs(logs)
 
