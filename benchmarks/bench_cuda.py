@@ -143,7 +143,7 @@ def examine(experiment, learner, params, phases):
 def calls(function):
     """(operators that a function calls, and those that they call; kernels that it starts on the GPU)"""
     activities = [ProfilerActivity.CPU] + [ProfilerActivity.CUDA] * torch.cuda.is_initialized()
-    with profile(activities=activities) as seen:
+    with profile(activities=activities, acc_events=True) as seen:
         function()
     counts = {event.key: event.count for event in seen.key_averages()}
     operators = sum(count for key, count in counts.items() if key.startswith("aten::"))
