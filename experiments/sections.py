@@ -67,7 +67,8 @@ def section(row, found, methods):
     lines += [sentence(row, found, methods), "", *returns(row, found, methods), *compared(row, found, methods)]
     if row.checks:
         lines += checked(row, found, methods)
-    return [*lines, f"![{row.title}: learning curves](pictures/results_{row.name}.png)", "", made(found), ""]
+    lines += [f"![{row.title}: learning curves](pictures/results_{row.name}.png)", ""]
+    return [*lines, f"{made(found)} {row.note}".strip(), ""]
 
 
 def sentence(row, found, methods):
@@ -203,13 +204,25 @@ def made(found):
     later = [entry for run in runs for entry in run.get("continued", [])]
     hashes = [*(run["commit"] for run in runs), *(entry.get("git_commit") for entry in later)]
     commits = ", ".join(dict.fromkeys(map(short, hashes)))
-    processors = "; ".join(dict.fromkeys(run.get("processor") or "an unknown processor" for run in [*runs, *later]))
-    hours = [run["iterations"] * (run["seconds"]["sampling"] + run["seconds"]["learning"]) / 3600 for run in runs]
-    shown = " to ".join(dict.fromkeys(map(number, (min(hours), max(hours)))))
-    return (
-        f"Made with the code of {commits} on {processors}. Hours of training a run, without evaluations, with others "
-        f"beside it on two cores: {shown}."
+    hours = {}
+    for run in runs:
+        places = " and then ".join(dict.fromkeys(map(place, [run, *run.get("continued", [])])))
+        seconds = run["iterations"] * (run["seconds"]["sampling"] + run["seconds"]["learning"])
+        hours.setdefault(places, []).append(seconds / 3600)
+    shown = "; ".join(
+        f"{' to '.join(dict.fromkeys(map(number, (min(some), max(some)))))} on {places}"
+        for places, some in hours.items()
     )
+    return (
+        f"Made with the code of {commits}. Hours of training a run, without evaluations, with others beside it: "
+        f"{shown}."
+    )
+
+
+def place(description):
+    """Where a run was made, or continued: the processor and the GPU."""
+    processor, gpu = description.get("processor") or "an unknown processor", description.get("gpu")
+    return f"{processor} with {gpu}" if gpu else processor
 
 
 def short(commit):

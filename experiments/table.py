@@ -32,6 +32,7 @@ class Experiment(NamedTuple):
         checks: whether representations and interventions are evaluated, too.
         keep_policy: whether the first seed's policies are kept in results/.
         overnight: whether two cores run it in some nights, with the others that are so; else it is run when named.
+        note: how the runs kept in results/ were made, where that is not as the table says.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Experiment(NamedTuple):
     checks: bool
     keep_policy: bool
     overnight: bool
+    note: str = ""
 
 
 class Method(NamedTuple):
@@ -161,8 +163,7 @@ def _options(path):
 
 
 def _made(kind, name, entry, path):
-    expected = set(kind._fields) - {"name"}
-    if set(entry) != expected:
-        wrong = sorted(set(entry) ^ expected)
+    expected, optional = set(kind._fields) - {"name"}, set(kind._field_defaults)
+    if wrong := sorted(set(entry) ^ expected - (optional - set(entry))):
         raise TableError(f"{path}: {name}: missing or unknown keys: {', '.join(wrong)}")
     return kind(name=name, **entry)

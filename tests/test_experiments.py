@@ -338,19 +338,21 @@ def test_what_was_not_run_says_so():
     assert "Not run." in sections.section(row, {}, TABLE.methods)
     # 3 iterations of 600 s.
     assert (
-        "Made with the code of 0123456 on a processor. Hours of training a run, without evaluations, with" in lines
-        and ": 0.50." in lines
+        "Made with the code of 0123456. Hours of training a run, without evaluations, with others beside it: 0.50 on a "
+        "processor." in lines
     )
 
 
 def test_what_runs_were_made_and_continued_with_is_named():
     (run,) = made_up(1.0, [1]).values()
-    later = {"iteration": 2, "git_commit": "abcdefabcd+", "versions": {}, "processor": "another"}
+    later = {"iteration": 2, "git_commit": "abcdefabcd+", "versions": {}, "processor": "another", "gpu": "a GPU"}
     unknown = {"commit": None, "processor": None}
-    runs = {1: run, 2: run | {"continued": [later]}, 3: run | unknown, 4: run | {"commit": "0123456789+"}}
-    assert sections.made({"cavia": runs}).startswith(
-        "Made with the code of 0123456, an unknown commit, 0123456+, abcdefa+ on a processor; an unknown processor; "
-        "another. Hours"
+    longer = run | {"commit": "0123456789+", "iterations": 6}
+    runs = {1: run, 2: run | {"continued": [later]}, 3: run | unknown, 4: longer}
+    assert sections.made({"cavia": runs}) == (
+        "Made with the code of 0123456, an unknown commit, 0123456+, abcdefa+. Hours of training a run, without "
+        "evaluations, with others beside it: 0.50 to 1.00 on a processor; 0.50 on a processor and then another with "
+        "a GPU; 0.50 on an unknown processor."
     )
 
 
