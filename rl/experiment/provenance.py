@@ -1,4 +1,4 @@
-"""What a run is made with: packages, code and processor. With others, numbers can differ."""
+"""What a run is made with: packages, code, processor and GPU. With others, numbers can differ."""
 
 import contextlib
 import platform
