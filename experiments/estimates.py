@@ -1,4 +1,4 @@
-"""What runs with several seeds say, as numbers and in words."""
+"""What runs with several seeds say: as numbers, in words and in tables."""
 
 from typing import NamedTuple
 
@@ -136,3 +136,13 @@ def in_words(found, differences, titles, words=("better", "worse", "not told apa
         if members:
             parts.append(f"{word}: {'; '.join(members)}")
     return parts
+
+
+def bullets(title, phrases):
+    """A list in Markdown: list of lines, with an empty one at either end; nothing of no phrases."""
+    return ["", title, "", *(f"- {phrase}" for phrase in phrases), ""] if phrases else [""]
+
+
+def grid(head, rows):
+    """A table in Markdown: list of lines, with an empty one at its end."""
+    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)] + [""]

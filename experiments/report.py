@@ -11,20 +11,17 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 sys.path[:0] = [str(ROOT), str(HERE)]
 
-import numpy as np
+import pictures
 import table
-from estimates import Difference, in_words, level, verdicts
-from sections import AFTER, after, bullets, comparisons, difference, grid, load, section
+from estimates import Difference, bullets, grid, in_words, level, verdicts
+from sections import AFTER, after, comparisons, difference, load, section
 
-from rl.evaluation import statistics
 from rl.experiment.interrupts import exit_status
 from rl.files import read_json, write_text
-from rl.plots import curves, style
+from rl.plots import style
 
 RESULTS, PAGE, PICTURES, FRONT = ROOT / "results", ROOT / "docs/results.md", ROOT / "docs/pictures", ROOT / "README.md"
 BEGIN, END = "<!-- results: written by experiments/report.py -->", "<!-- end of results -->"
-WINDOW = 10  # iterations that a point of a learning curve is the mean of
-LINES = ["-"] * 6 + ["--"] * 6
 # Gates that learn: the experiments that tell of their kind and bias, and what is compared there.
 GATES_TRIED_ON = ("ctgraph_d2", "navigation_bias", "ctgraph_d3")
 GATES_COMPARED = (
@@ -32,6 +29,8 @@ GATES_COMPARED = (
     ("nm_soft_3", "nm_soft"), ("nm_soft_3", "nm_soft_1"), ("nm_ste_1", "nm_ste"), ("nm_ste_2", "nm_ste"),
 )  # fmt: skip
 MATCHED = "cavia_matched"
+# Where methods differ in what they find before the update.
+EXPLORED = ("ctgraph_d2", "ctgraph_d3", "ctgraph_d4")
 
 
 def words(part):
@@ -41,7 +40,10 @@ def words(part):
 
 def page(rows, methods, folder=RESULTS):
     """docs/results.md as text."""
-    lines = [*words("introduction"), "", *summary(rows, methods, folder), *gates(rows, methods, folder)]
+    lines = [*words("introduction"), "", *summary(rows, methods, folder)]
+    if any(load(row, folder) for row in rows if row.name in EXPLORED):
+        lines += [*words("exploration"), ""]
+    lines += gates(rows, methods, folder)
     for row in rows:
         lines += section(row, load(row, folder), methods)
     return "\n".join(lines).rstrip("\n") + "\n"
@@ -123,28 +125,6 @@ def front(rows, methods, folder=RESULTS):
     return grid(["experiment", "difference in return", *AFTER, "seeds", "iterations, of the paper's"], cells)
 
 
-@style.printed
-def draw(row, found, methods):
-    """Learning curves of an experiment: before and after the update, a line a method with its interval over seeds."""
-    figure, axes = style.panels(1, 2, sharey=True)
-    for panel, (name, title) in zip(
-        axes[0], (("before_update", "before the update"), ("after_update", "after the update")), strict=True
-    ):
-        for (method, runs), colour, line in zip(found.items(), style.colours(), LINES, strict=False):
-            length = min(len(run["curves"][name]) for run in runs.values())
-            values = np.array([curves.smoothed(run["curves"][name][:length], WINDOW) for run in runs.values()])
-            middle, interval = statistics.estimate(values, statistics.interquartile_mean)
-            panel.plot(middle, line, color=colour, label=f"{methods[method].title}; seeds: {len(runs)}")
-            # Of fewer seeds the intervals would hide the curves.
-            if len(values) >= statistics.FEWEST:
-                panel.fill_between(range(length), *interval, color=colour, alpha=0.15, linewidth=0)
-        panel.set(xlabel="iteration", title=title)
-    axes[0, 0].set_ylabel("return")
-    figure.suptitle(row.title)
-    style.legend_below(figure)
-    return figure
-
-
 def write(results=RESULTS):
     """Write the page, the pictures of what is there, and README's part.
 
@@ -158,7 +138,10 @@ def write(results=RESULTS):
     for row in rows:
         runs = load(row, results)
         if runs:
-            style.save(draw(row, runs, found.methods), PICTURES / f"results_{row.name}")
+            style.save(pictures.learning(row, runs, found.methods), PICTURES / f"results_{row.name}")
+    explored = [(row, load(row, results)) for row in rows if row.name in EXPLORED]
+    if any(runs for _, runs in explored):
+        style.save(pictures.exploration(explored, found.methods), PICTURES / "results_exploration")
     write_text(PAGE, page(rows, found.methods, results))
     text = FRONT.read_text(encoding="utf-8")
     if BEGIN in text:

@@ -3,8 +3,9 @@
 from pathlib import Path
 
 import numpy as np
-from estimates import FEWEST, Difference, in_words, level, number, verdicts
+from estimates import FEWEST, Difference, bullets, grid, in_words, level, number, verdicts
 from evaluate import SWAPPED
+from exploration import exploration
 
 from rl.files import read_json
 
@@ -48,16 +49,6 @@ def comparisons(row, found):
     }
 
 
-def bullets(title, phrases):
-    """A list in Markdown: list of lines, with an empty one at either end; nothing of no phrases."""
-    return ["", title, "", *(f"- {phrase}" for phrase in phrases), ""] if phrases else [""]
-
-
-def grid(head, rows):
-    """A table in Markdown: list of lines, with an empty one at its end."""
-    return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)] + [""]
-
-
 def section(row, found, methods):
     """An experiment's part of docs/results.md: list of lines."""
     paper = f"the paper: {row.paper_iterations}" if row.paper_iterations else "not in the paper"
@@ -65,6 +56,7 @@ def section(row, found, methods):
     if not found:
         return [*lines, "Not run.", ""]
     lines += [sentence(row, found, methods), "", *returns(row, found, methods), *compared(row, found, methods)]
+    lines += exploration(row, found, methods)
     if row.checks:
         lines += checked(row, found, methods)
     lines += [f"![{row.title}: learning curves](pictures/results_{row.name}.png)", ""]
@@ -94,7 +86,7 @@ def returns(row, found, methods):
     updates = len(next(iter(next(iter(found.values())).values()))["test"]["returns"])
     told = any("success" in run["test"] for runs in found.values() for run in runs.values())
     head = ["method", "seeds", *(f"return after {count}" for count in range(updates)), *["success rate"] * told]
-    head.append("outer steps accepted")
+    head += ["outer steps accepted", "of the last tenth"]
     rows = []
     for method in row.methods:
         if method not in found:
@@ -105,13 +97,19 @@ def returns(row, found, methods):
         cells += [level([after(run, count) for run in runs]) for count in range(updates)]
         if told:
             cells.append(level([after(run, kind="success") for run in runs]))
-        rows.append([*cells, level([accepted(run) for run in runs])])
+        rows.append([*cells, *(level([accepted(run, share) for run in runs]) for share in (1, 0.1))])
     return grid(head, rows)
 
 
-def accepted(run):
-    """The share of a run's outer steps that the line search accepted: the others leave the policy as it was."""
-    return float(np.mean([bool(kl) for kl in run["curves"]["kl"]]))
+def accepted(run, share=1):
+    """The share of a run's last outer steps that the line search accepted: the others leave the policy as it was.
+
+    Args:
+        run: its results.
+        share: of its iterations, that are looked at; the last one always is.
+    """
+    steps = run["curves"]["kl"]
+    return float(np.mean([bool(kl) for kl in steps[-max(1, round(share * len(steps))) :]]))
 
 
 def compared(row, found, methods):

@@ -16,8 +16,8 @@ from tests.support.helpers import ROOT
 
 HERE = ROOT / "experiments"
 sys.path.insert(0, str(HERE))
-estimates, first_step, report, sections, table = map(
-    importlib.import_module, ("estimates", "first_step", "report", "sections", "table")
+estimates, exploration, first_step, pictures, report, sections, table = map(
+    importlib.import_module, ("estimates", "exploration", "first_step", "pictures", "report", "sections", "table")
 )
 
 TABLE = table.read()
@@ -263,6 +263,36 @@ def test_what_is_found_is_said_after_one_update_and_after_the_last():
     assert "the baseline was not run" in sections.sentence(row, {"nm_hard": runs(up, up)}, TABLE.methods)
 
 
+def test_what_is_found_before_the_update_is_told_from_what_is_made_of_it():
+    row = TABLE.experiments["ctgraph_d3"]
+
+    def run(before, first, last):
+        rates = [before, first, last]
+        return {"test": {"returns": rates, "success": rates}, "curves": CURVES}
+
+    base = {seed: run([0.5, 0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0], [1.0, 0.0, 0.0, 0.0]) for seed in (1, 2, 3)}
+    # One episode that succeeds is enough; seed 3 has nothing left to find.
+    gated = {
+        1: run([0.5, 0.01, 0.0, 0.0], [1.0, 0.5, 0.0, 0.0], [1.0, 1.0, 0.5, 0.0]),
+        2: run([0.5, 0.01, 0.1, 0.0], [1.0, 0.5, 0.0, 0.0], [1.0, 1.0, 1.0, 1.0]),
+        3: run([0.5, 0.01, 0.1, 0.2], [1.0, 1.0, 1.0, 1.0], [1.0, 1.0, 1.0, 1.0]),
+    }
+    lines = exploration.exploration(row, {row.baseline: base, "nm_hard": gated}, TABLE.methods)
+    # Half, three quarters and all minus a quarter: 0.5 ± 4.303 · 0.25 / √3.
+    assert "- not told apart: hard gates, as published" in lines
+    assert lines[-3] == "| plain CAVIA with as many parameters | 0.25 |  | 1.00 | 1.00 | 0.00 | 0.00 |"
+    cells = [cell.strip() for cell in lines[-2].split("|")]
+    assert cells[2:4] == ["0.75 [0.13, 1.37]", "0.50 [−0.12, 1.12]"]
+    # Of tasks found: (1 + 0.5)/2, (1 + 0.5 + 0)/3, 1. Of the others: (0.5 + 0)/2 and 1; seed 3 has none.
+    assert cells[4].startswith("0.75 [") and cells[5] == "1.00"
+    assert cells[6:8] == ["0.00; 0.00", "0.25; 1.00"]
+    assert exploration.exploration(row, {row.baseline: made_up(0.0, [1])}, TABLE.methods) == []
+    figure = pictures.exploration([(row, {row.baseline: base, "nm_hard": gated})], TABLE.methods)
+    (panel,) = figure.axes
+    drawn = {line.get_label(): line.get_xydata().tolist() for line in panel.lines if "_" not in line.get_label()}
+    assert drawn["hard gates, as published"] == [[0.5, 0.375], [0.75, 0.375], [1.0, 1.0]]
+
+
 def test_checks_are_differences_to_the_policy_as_it_is():
     row = TABLE.experiments["ctgraph_d3"]
 
@@ -334,7 +364,7 @@ def test_what_was_not_run_says_so():
     lines = "\n".join(sections.section(row, {"cavia": made_up(1.0, [1, 2])}, TABLE.methods))
     assert "| hard gates, as published | not run |" in lines and "| plain CAVIA | 2 of 5 |" in lines
     # Two of four outer steps have a divergence.
-    assert "| plain CAVIA | 2 of 5 | 0.00; 0.00 | 0.00; 0.00 | 2.00; 3.00 | 0.50; 0.50 |" in lines
+    assert "| plain CAVIA | 2 of 5 | 0.00; 0.00 | 0.00; 0.00 | 2.00; 3.00 | 0.50; 0.50 | 0.00; 0.00 |" in lines
     assert "Not run." in sections.section(row, {}, TABLE.methods)
     # 3 iterations of 600 s.
     assert (

@@ -1,0 +1,52 @@
+"""What policies find before they adapt, and what they make of it: a part of an experiment's section."""
+
+import numpy as np
+from estimates import Difference, bullets, grid, in_words, level, verdicts
+
+
+def found_before(run):
+    """Test tasks [K] of a run: whether an episode before any update succeeds. An update is made from these alone."""
+    return np.array(run["test"]["success"][0]) > 0
+
+
+def share_found(run):
+    """The share of a run's test tasks that are found before any update."""
+    return float(found_before(run).mean())
+
+
+def success(run, of_found, updates):
+    """A run's success rate after a number of updates, of the test tasks that were found or of the others; None where
+    there are none.
+    """
+    rates = np.array(run["test"]["success"][updates])[found_before(run) == of_found]
+    return float(rates.mean()) if len(rates) else None
+
+
+def exploration(row, found, methods):
+    """The table of tasks that were found before the update, where the environment tells success: list of lines."""
+    if not all("success" in run["test"] for runs in found.values() for run in runs.values()):
+        return []
+    baseline = found.get(row.baseline, {})
+    apart = {
+        method: Difference.between(runs, baseline, share_found)
+        for method, runs in found.items()
+        if method != row.baseline
+    }
+    rows = []
+    for method, runs in found.items():
+        runs = runs.values()
+        cells = [methods[method].title, level([share_found(run) for run in runs]), str(apart.get(method, ""))]
+        for of_found in (True, False):
+            cells += [level([success(run, of_found, updates) for run in runs]) for updates in (1, -1)]
+        rows.append(cells)
+    titles = {method: methods[method].title for method in apart}
+    phrases = in_words(verdicts(apart), apart, titles, ("more", "fewer", "not told apart"))
+    head = [
+        "method", "tasks found", "minus the baseline's", "their success rate after 1 update", "after the last update",
+        "the others' after 1 update", "after the last update",
+    ]  # fmt: skip
+    return [
+        "A task is found if one of the episodes before the update, from which the update is made, succeeds.",
+        *bullets(f"Tasks found, compared with {methods[row.baseline].title}:", phrases),
+        *grid(head, rows),
+    ]
