@@ -23,7 +23,7 @@ from rl.plots import style
 RESULTS, PAGE, PICTURES, FRONT = ROOT / "results", ROOT / "docs/results.md", ROOT / "docs/pictures", ROOT / "README.md"
 BEGIN, END = "<!-- results: written by experiments/report.py -->", "<!-- end of results -->"
 # Gates that learn: the experiments that tell of their kind and bias, and what is compared there.
-GATES_TRIED_ON = ("ctgraph_d2", "navigation_bias", "ctgraph_d3")
+GATES_TRIED_ON = ("ctgraph_d2", "navigation_bias", "ctgraph_d3", "half_cheetah_dir")
 GATES_COMPARED = (
     ("nm_ste", "nm_hard"), ("nm_ste", "nm_soft_2"), ("nm_soft_1", "nm_soft"), ("nm_soft_2", "nm_soft"),
     ("nm_soft_3", "nm_soft"), ("nm_soft_3", "nm_soft_1"), ("nm_ste_1", "nm_ste"), ("nm_ste_2", "nm_ste"),

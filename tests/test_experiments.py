@@ -134,6 +134,18 @@ def test_results_that_are_cut_or_of_other_options_are_not_reported(tmp_path, mon
     assert line.startswith(f"report.py: {tmp_path}") and told in line
 
 
+def test_what_is_said_by_hand_quotes_the_tables():
+    interval = re.compile(r"−?[\d.]+ \[−?[\d.]+, −?[\d.]+\]")
+    written = [path.read_text(encoding="utf-8") for path in sorted(HERE.glob("*.md"))]
+    generated = report.page(list(TABLE.experiments.values()), TABLE.methods)
+    for text in written:
+        generated = generated.replace(text.rstrip("\n"), "")
+    front = (ROOT / "README.md").read_text(encoding="utf-8")
+    before, _, rest = front.partition(report.BEGIN)
+    quoted = interval.findall("".join([*written, before, rest.partition(report.END)[2]]))
+    assert quoted and [one for one in quoted if one not in generated] == []
+
+
 def test_the_front_page_says_what_the_results_say():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     found = text.partition(report.BEGIN)[2].partition(report.END)[0]
