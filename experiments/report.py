@@ -40,12 +40,13 @@ def words(part):
 
 def page(rows, methods, folder=RESULTS):
     """docs/results.md as text."""
+    kept = {row.name: load(row, folder) for row in rows}
     lines = [*words("introduction"), "", *summary(rows, methods, folder)]
-    if any(load(row, folder) for row in rows if row.name in EXPLORED):
+    if any(kept.get(name) for name in EXPLORED):
         lines += [*words("exploration"), ""]
     lines += gates(rows, methods, folder)
     for row in rows:
-        lines += section(row, load(row, folder), methods)
+        lines += section(row, kept[row.name], methods)
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
@@ -135,11 +136,11 @@ def write(results=RESULTS):
     rows = list(found.experiments.values())
     for row in rows:
         found.check(row, results)
-    for row in rows:
-        runs = load(row, results)
+    kept = [(row, load(row, results)) for row in rows]
+    for row, runs in kept:
         if runs:
             style.save(pictures.learning(row, runs, found.methods), PICTURES / f"results_{row.name}")
-    explored = [(row, load(row, results)) for row in rows if row.name in EXPLORED]
+    explored = [(row, runs) for row, runs in kept if row.name in EXPLORED]
     if any(runs for _, runs in explored):
         style.save(pictures.exploration(explored, found.methods), PICTURES / "results_exploration")
     write_text(PAGE, page(rows, found.methods, results))
