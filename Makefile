@@ -15,7 +15,7 @@ NAVIGATION := --env-name 2DNavigation-v0 --num-context-params 5 --hidden-size 10
 	--fast-batch-size 20 --fast-lr 0.5 --meta-batch-size 20 --test-batch-size 40 --num-test-steps 4 --num-workers 4 \
 	--test-freq 10 --seed 42 --expname cavia --neuromodulation --nm-size 4
 
-# Which experiments `make results` runs: names in experiments/experiments.toml with commas between; all: every one; none:
+# Which experiments `make results` runs: names in studies/experiments.toml with commas between; all: every one; none:
 # those that two cores run in some nights. As many at once as cores and memory allow, or CORES=2.
 EXPERIMENTS :=
 # nproc knows no container's share of the cores, and heeds OMP_NUM_THREADS.
@@ -35,7 +35,7 @@ demo: $(VENV)/installed
 test: $(VENV)/tests-installed lint
 	"$(BIN)/python" -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
-test-slow: $(VENV)/tests-installed $(VENV)/experiments-installed
+test-slow: $(VENV)/tests-installed $(VENV)/studies-installed
 	"$(BIN)/python" -m pytest -m slow
 
 test-portable: $(VENV)/tests-installed
@@ -54,8 +54,8 @@ bench: $(VENV)/installed
 bench-cuda: $(VENV)/tests-installed
 	"$(BIN)/python" benchmarks/bench_cuda.py
 
-results: $(VENV)/experiments-installed
-	OMP_NUM_THREADS=1 "$(BIN)/snakemake" --snakefile experiments/Snakefile \
+results: $(VENV)/studies-installed
+	OMP_NUM_THREADS=1 "$(BIN)/snakemake" --snakefile studies/Snakefile \
 		--cores $(or $(CORES),$(call ALLOWED,cores())) --resources mem_mb=$(call ALLOWED,memory() // 10**6) \
 		--rerun-triggers mtime --rerun-incomplete --keep-going --quiet rules --config "experiments=$(EXPERIMENTS)" -- all
 
@@ -70,8 +70,8 @@ $(VENV)/installed: rl/requirements.txt
 	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -r rl/requirements.txt
 	touch $@
 
-$(VENV)/experiments-installed: $(VENV)/installed experiments/requirements.txt
-	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -r experiments/requirements.txt
+$(VENV)/studies-installed: $(VENV)/installed studies/requirements.txt
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -r studies/requirements.txt
 	touch $@
 
 # gym-CTgraph is the definition that the CT-graph is held against. Its own requirements are not needed, and it is not

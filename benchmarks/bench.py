@@ -34,7 +34,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rl import streams
 from rl.config import parse_options
-from rl.experiment.build import Experiment
+from rl.run.build import Setup
 
 CTGRAPH = ROOT / "rl/envs/ctgraph"
 COMMON = "--nonlinearity relu --test-batch-size 40 --num-test-steps 4 --num-workers 4 --neuromodulation"
@@ -148,7 +148,7 @@ def measure(config, warm_up, counted, evaluation, memory, examine=None):
     fifth of a core where a process has gigabytes. `examine(experiment, learner, params, phases)`, if given, has more
     figures of the last iteration: a dict.
     """
-    experiment = Experiment(config)
+    experiment = Setup(config)
     learner, params = experiment.learner(), experiment.initial_params()
     sampling, learning, rates = [], [], []
     with experiment.sampler() as sampler:

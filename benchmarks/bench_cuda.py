@@ -35,7 +35,7 @@ from rl.algorithm.jacobians import flatten
 from rl.algorithm.metalearner import MetaLearner
 from rl.config import Parser, parse_options
 from rl.errors import UserError
-from rl.experiment import build
+from rl.run import build
 from tests import conformance
 
 COLUMNS = (

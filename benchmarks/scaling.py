@@ -30,9 +30,9 @@ from benchmarks.bench import CASES, COMMON
 from rl import streams
 from rl.config import parse_options
 from rl.evaluation.evaluate import Summary
-from rl.experiment.build import Experiment
-from rl.experiment.team import Share, Team
 from rl.ranks import Ranks, part
+from rl.run.build import Setup
+from rl.run.team import Share, Team
 
 NAMES = ("half_cheetah_dir", "ml45", "ctgraph_d4")
 PRODUCTS, TRIALS = 10, 2  # of conjugate gradient; of the line search, about
@@ -52,7 +52,7 @@ def main():
     ranks = Ranks()
     ranks.join()
     for name in NAMES:
-        experiment = Experiment(parse_options(f"{COMMON} {CASES[name][0]} --num-workers 1".split()), ranks=ranks)
+        experiment = Setup(parse_options(f"{COMMON} {CASES[name][0]} --num-workers 1".split()), ranks=ranks)
         if options.model:
             print(row(name, *(f"{modelled(experiment, name, count):.2f}" for count in MACHINES)), flush=True)
         else:

@@ -12,8 +12,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from rl import envs, streams
 from rl.algorithm import inner_loop
 from rl.config import load_config
-from rl.experiment.build import Experiment
-from rl.experiment.folders import copied, load_policy
+from rl.run.build import Setup
+from rl.run.folders import copied, load_policy
 from rl.sampling.rollout import Actor, rollout, update_on
 
 
@@ -21,7 +21,7 @@ def main(config_path, policy_path):
     config, _ = load_config(config_path)
     # A CT-graph's file is found beside config.json.
     config = dataclasses.replace(config, env_config_path=copied(Path(config_path).parent, config))
-    experiment = Experiment(config)  # the environment and the policy that the options describe
+    experiment = Setup(config)  # the environment and the policy that the options describe
     policy, sampling = experiment.policy, experiment.test_sampling()
     params = load_policy(policy_path, policy)  # θ: name -> tensor
 

@@ -27,14 +27,14 @@ import torch
 from rl import streams
 from rl.evaluation.evaluate import Evaluated
 from rl.evaluation.recordings import gate_curves
-from rl.experiment import agreement, resources
-from rl.experiment.build import Experiment
-from rl.experiment.console import Console
-from rl.experiment.folders import Folders
-from rl.experiment.interrupts import exit_status
-from rl.experiment.team import Team
-from rl.experiment.training_run import TrainingRun
 from rl.ranks import Ranks
+from rl.run import agreement, resources
+from rl.run.build import Setup
+from rl.run.console import Console
+from rl.run.folders import Folders
+from rl.run.interrupts import exit_status
+from rl.run.team import Team
+from rl.run.training_run import TrainingRun
 
 
 def main(command_line=None):
@@ -57,7 +57,7 @@ def run(command_line, ranks, interrupts):
     torch.set_num_threads(1)
     ranks.join()
     config, folders, env_options = agreement.choose(command_line, ranks)
-    experiment = Experiment(config, env_options=env_options, ranks=ranks)
+    experiment = Setup(config, env_options=env_options, ranks=ranks)
     resources.check(experiment.largest_share(), experiment.env, experiment.policy, num_processes=ranks.local_size)
     experiment.check_blocks()
     learner = experiment.learner()
@@ -77,7 +77,7 @@ def lead(experiment, learner, folders, interrupts):
     """Train, and write all that a run writes.
 
     Args:
-        experiment: `Experiment`.
+        experiment: `Setup`.
         learner: its `MetaLearner`.
         folders: the `Folders` of the run to resume, or None.
         interrupts: the entered `Interrupts`.

@@ -24,7 +24,7 @@ import argparse
 from pathlib import Path
 
 from rl.config import Parser
-from rl.experiment.interrupts import exit_status
+from rl.run.interrupts import exit_status
 
 
 def main(command_line=None):

@@ -11,7 +11,7 @@ import numpy as np
 _WIDTHS = {"seed": 32, "iteration": 32, "phase": 8, "task": 24, "episode": 24, "purpose": 8}
 MAX_SEED = 2 ** _WIDTHS["seed"] - 1
 
-# Phases: training and evaluation draw from streams of their own. The field holds a phase's number plus the number of
+# Rollouts: training and evaluation draw from streams of their own. The field holds a phase's number plus the number of
 # updates made so far.
 TRAIN, EVALUATE = 0, 128
 MAX_UPDATES = 127

@@ -34,15 +34,15 @@ from rl.config import Parser, default_workers
 from rl.evaluation import recordings, report
 from rl.evaluation.evaluate import Evaluated, Summary
 from rl.evaluation.task_choice import distinct
-from rl.experiment import agreement
-from rl.experiment.build import Experiment
-from rl.experiment.folders import Folders, save_policy, write_config
-from rl.experiment.interrupts import complain, exit_status
-from rl.experiment.logger import Logger
-from rl.experiment.request import METAWORLD, checked
-from rl.experiment.team import RunError, Team
 from rl.files import appearing, save_array, write_text
 from rl.ranks import Ranks
+from rl.run import agreement
+from rl.run.build import Setup
+from rl.run.folders import Folders, save_policy, write_config
+from rl.run.interrupts import complain, exit_status
+from rl.run.logger import Logger
+from rl.run.request import METAWORLD, checked
+from rl.run.team import RunError, Team
 from rl.sampling import interventions
 from rl.sampling.worker_pool import WorkerError
 
@@ -137,7 +137,7 @@ def serve(options, ranks):
     """On another rank than 0, which alone reads and writes: sample what it asks for."""
     config, env_options = agreement.listen(ranks)
     config = dataclasses.replace(config, num_workers=options.num_workers or default_workers())
-    with Team(Experiment(config, env_options=env_options, ranks=ranks)) as team:
+    with Team(Setup(config, env_options=env_options, ranks=ranks)) as team:
         team.serve()
     ranks.leave()
 
@@ -158,7 +158,7 @@ def write(folder, request, phases, counted):
     Args:
         folder: the evaluation.
         request: `Request`.
-        phases: `Phases` of all episodes.
+        phases: `Rollouts` of all episodes.
         counted: the `Episodes` of each phase that count.
     """
     config, policy = request.experiment.config, request.experiment.policy
@@ -220,10 +220,10 @@ def draw(folder, setting, tasks, episodes, origin, num_films):
 
     Args:
         folder: the evaluation.
-        setting: the `Setting` of its workers.
+        setting: the `WorkerSpec` of its workers.
         tasks: list of K tasks.
         episodes: `Episodes` of each phase.
-        origin: the `Origin` of its first phase and task.
+        origin: the `StreamName` of its first phase and task.
         num_films: how many tasks to film.
 
     Returns:

@@ -30,8 +30,8 @@ from rl.algorithm.jacobians import flatten, unflatten
 from rl.algorithm.metalearner import MetaLearner
 from rl.config import Parser
 from rl.errors import UserError
-from rl.experiment import build
 from rl.policies import Architecture, make_policy
+from rl.run import build
 from rl.sampling.episodes import Episodes
 from tests.support.helpers import Twin
 

@@ -19,7 +19,7 @@ from rl.config import (
     without_effect,
 )
 from rl.errors import UserError
-from rl.experiment.resume import choose
+from rl.run.resume import choose
 
 # The published options with the defaults of the published code, and the new ones.
 DEFAULTS = {

@@ -11,8 +11,8 @@ from rl import test as evaluation_program
 from rl.algorithm.metalearner import StepReport
 from rl.config import make_parser
 from rl.evaluation.evaluate import Evaluated, Summary
-from rl.experiment.logger import Logger
-from rl.experiment.state import Counters
+from rl.run.logger import Logger
+from rl.run.state import Counters
 from rl.sampling.episodes import Episodes
 from tests.support.documents import PAGES, training_command
 from tests.support.helpers import ROOT
@@ -31,7 +31,7 @@ OTHERS = {
     ),
     *("--nodes", "--ntasks-per-node", "--cpus-per-task", "--time"),
 }  # of benchmarks, snakemake, torchrun and Slurm
-FOLDERS = "benchmarks|docs|examples|experiments|results|rl|tests"
+FOLDERS = "benchmarks|docs|examples|studies|results|rl|tests"
 
 every_page = pytest.mark.parametrize("page", PAGES)
 
@@ -139,7 +139,7 @@ def test_the_searches_find_what_is_stale():
 
 
 def test_the_code_names_pages_that_exist():
-    sources = [*(ROOT / "rl").rglob("*.py"), *(ROOT / "experiments").iterdir(), ROOT / "Makefile"]
+    sources = [*(ROOT / "rl").rglob("*.py"), *(ROOT / "studies").iterdir(), ROOT / "Makefile"]
     text = "\n".join(path.read_text(encoding="utf-8") for path in sources if path.is_file())
     named = set(re.findall(r"docs/[\w/-]+\.md", text))
     assert named and [name for name in named if not (ROOT / name).is_file()] == []

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from rl import main, plot, test
-from rl.experiment import interrupts, team
+from rl.run import interrupts, team
 from tests.support import tiny_runs
 from tests.support.helpers import ROOT, only_run
 
@@ -80,7 +80,7 @@ def evaluation(tiny, name="navigation"):
 PRINTS = r"""
 import sys
 sys.path.append(sys.argv[1])
-from rl.experiment import interrupts
+from rl.run import interrupts
 from rl import start
 start.program()
 sys.exit(interrupts.exit_status("prints", lambda _: print("±φ → \udcff×") or 0))

@@ -74,7 +74,7 @@ def test_a_folder_with_a_space_in_its_name_and_what_results_may_use(tmp_path):
     commands = folder / ".venv" / "bin"
     commands.mkdir(parents=True)
     (folder / "rl").symlink_to(ROOT / "rl")
-    for path in ("Makefile", "tests/requirements.txt", "experiments/requirements.txt"):
+    for path in ("Makefile", "tests/requirements.txt", "studies/requirements.txt"):
         (folder / path).parent.mkdir(exist_ok=True)
         (folder / path).write_bytes((ROOT / path).read_bytes())
 
@@ -89,7 +89,7 @@ def test_a_folder_with_a_space_in_its_name_and_what_results_may_use(tmp_path):
     assert len(words) > len(targets) and all(f"{commands}/" in word for word in words)
 
     # The environment is there; what is asked of snakemake is shown, with the limits of this process.
-    for name in ("installed", "experiments-installed"):
+    for name in ("installed", "studies-installed"):
         (folder / ".venv" / name).touch()
     (commands / "python").symlink_to(sys.executable)
     (commands / "snakemake").write_text('#!/bin/sh\necho "$@"\n')

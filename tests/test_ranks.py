@@ -15,16 +15,16 @@ import pytest
 import torch
 
 from rl import machine
-from rl.algorithm.blocks import Blocks, added, tasks_per_block
+from rl.algorithm.blocks import Blocks, ordered_sum, tasks_per_block
 from rl.algorithm.chunks import Options
 from rl.config import Config, default_workers, parse_options
 from rl.errors import UserError
 from rl.evaluation.evaluate import Summary
-from rl.experiment import agreement
-from rl.experiment.build import Experiment
-from rl.experiment.state import load_state
 from rl.main import main
 from rl.ranks import RankLost, Ranks, part
+from rl.run import agreement
+from rl.run.build import Setup
+from rl.run.state import load_state
 from rl.sampling.episodes import Episodes
 from rl.test import main as evaluate
 from tests.support.helpers import PATIENCE, ROOT, becomes, made_up_episodes, only_run, random_params, small_policy
@@ -52,7 +52,7 @@ def state_of(folder, line):
     """The last state of the only run below a folder: (iteration, θ as bytes)."""
     _, saves = run_of(folder)
     given = [word for word in line if word not in ("--resume", "auto")]
-    state = load_state(saves, Experiment(parse_options(given)).policy)
+    state = load_state(saves, Setup(parse_options(given)).policy)
     return state.iteration, {name: value.numpy().tobytes() for name, value in state.params.items()}
 
 
@@ -372,7 +372,7 @@ def test_blocks_are_sums_over_their_tasks():
             rows, (alone.linearize(vector), alone.product(vector), alone.evaluate(vector + 0.01)), strict=True
         ):
             assert torch.equal(every[which], own)
-    assert torch.equal(added(rows[1]), rows[1][0] + rows[1][1] + rows[1][2])
+    assert torch.equal(ordered_sum(rows[1]), rows[1][0] + rows[1][1] + rows[1][2])
 
 
 def test_summaries_of_parts_are_those_of_the_whole():
@@ -404,11 +404,11 @@ def test_the_machine_is_shared_among_its_ranks(monkeypatch):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     assert default_workers() == 3
     alone, two = (
-        Experiment(Config(device="cpu"), ranks=Ranks(variables)).learner().blocks
+        Setup(Config(device="cpu"), ranks=Ranks(variables)).learner().blocks
         for variables in ({}, {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "2"})
     )
     assert (alone.pool._max_workers, two.pool._max_workers) == (6, 3)
-    asked = Experiment(Config(device="cpu", learner_threads=4), ranks=Ranks({})).learner().blocks
+    asked = Setup(Config(device="cpu", learner_threads=4), ranks=Ranks({})).learner().blocks
     assert asked.pool._max_workers == 4
     assert two.memory == alone.memory / 2
 
@@ -457,9 +457,9 @@ def test_ranks_agree_whatever_earlier_ones_left_in_the_store():
 def test_an_estimate_is_of_the_largest_share():
     config = Config(meta_batch_size=7, test_batch_size=8, tasks_per_group=2, tasks_per_block=4, device="cpu")
     # Two blocks, of 4 and 3 tasks; four groups of 2, two for each rank.
-    two = Experiment(config, ranks=Ranks({"WORLD_SIZE": "2"})).largest_share()
+    two = Setup(config, ranks=Ranks({"WORLD_SIZE": "2"})).largest_share()
     assert (two.meta_batch_size, two.test_batch_size) == (4, 4)
-    alone = Experiment(config).largest_share()
+    alone = Setup(config).largest_share()
     assert (alone.meta_batch_size, alone.test_batch_size) == (7, 8)
 
 

@@ -9,8 +9,8 @@ from gymnasium.spaces import Box
 
 from rl import machine, main, test
 from rl.config import Config, parse_given
-from rl.experiment import resources
-from rl.experiment.build import Experiment
+from rl.run import resources
+from rl.run.build import Setup
 from tests.support.documents import commands
 from tests.support.helpers import ROOT
 
@@ -131,7 +131,7 @@ def test_what_the_documents_propose_is_far_from_the_limit(monkeypatch, line):
     if config.env_name.startswith("ML"):
         monkeypatch.setattr("rl.envs.options", lambda *_: {})
         monkeypatch.setattr("rl.envs.make", meta_world)
-    experiment = Experiment(config)
+    experiment = Setup(config)
     needs = resources.estimate(config, experiment.env, experiment.policy, "--test-batch-size", True, 1)
     assert sum(needs.values()) < 8e9
 
@@ -142,7 +142,7 @@ def test_an_estimate_by_hand():
     """
     ones = dict.fromkeys(("meta_batch_size", "test_batch_size", "fast_batch_size", "num_test_steps", "num_workers"), 1)
     config = Config(**ones, hidden_size=10, num_layers=1, num_context_params=1)
-    experiment = Experiment(config)
+    experiment = Setup(config)
     # 3·10 + 10 weights and biases of the hidden layer, 10·2 + 2 of the means, 2 standard deviations.
     assert experiment.policy.num_params == 64
     assert resources.estimate(

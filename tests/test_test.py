@@ -12,17 +12,17 @@ import numpy as np
 import pytest
 import torch
 
-import rl.experiment.build
 import rl.plots.adaptation
+import rl.run.build
 import rl.test
 from rl.config import HERE, Config, load_config
 from rl.errors import UserError
 from rl.evaluation import report
 from rl.evaluation.evaluate import Evaluated, Summary
-from rl.experiment import request
-from rl.experiment.build import Experiment
-from rl.experiment.folders import load_policy
 from rl.ranks import Ranks
+from rl.run import request
+from rl.run.build import Setup
+from rl.run.folders import load_policy
 from rl.sampling.episodes import Episodes
 from tests.support.helpers import files_limited, only_run
 
@@ -153,7 +153,7 @@ def test_infos_of_an_environment_are_recorded(tiny):
 def distribution(folder, context, observations, record=None):
     """That of the evaluated policy for one task."""
     config, _ = load_config(folder / "config.json")
-    policy = Experiment(config).policy
+    policy = Setup(config).policy
     params = load_policy(folder / "policy.pt", policy)
     return policy(params, torch.from_numpy(context)[None], torch.from_numpy(observations)[None], record)
 
@@ -391,7 +391,7 @@ def test_tasks_that_cannot_be_drawn_are_told_of_before_anything_is_written(tiny,
 
     tiny.run("navigation")
     capsys.readouterr()
-    monkeypatch.setattr(rl.experiment.build.Experiment, "sample_tasks", too_few)
+    monkeypatch.setattr(rl.run.build.Setup, "sample_tasks", too_few)
     assert tiny.evaluate("navigation", "--logdir", str(tmp_path / "none"), "--num-tasks", "7") == 2
     assert capsys.readouterr().err == "test.py: --num-tasks 7: too few\n"
     assert not (tmp_path / "none").exists()

@@ -157,7 +157,7 @@ class Blocks:
     def _by_block(self, parts):
         """The chunks' tensors [X], added in the order of the chunks of each block: [B, X]."""
         parts = iter(parts)
-        return torch.stack([added(next(parts) for _ in range(count)) for count in self.counts])
+        return torch.stack([ordered_sum(next(parts) for _ in range(count)) for count in self.counts])
 
     def _map(self, function, items):
         return list(self.pool.map(function, items))
@@ -169,7 +169,7 @@ def _rows_in_half(policy, device):
     return max(1, int(total / 2 / (GPU_ROW * sum(policy.architecture.hidden_sizes))))
 
 
-def added(rows):
+def ordered_sum(rows):
     """The sum of tensors, in their order."""
     rows = iter(rows)
     total = next(rows)

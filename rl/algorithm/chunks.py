@@ -55,7 +55,7 @@ class Curvature(NamedTuple):
     def product(self, vector):
         """Jᵀ M J v [P] with M the Hessian of the divergence at the outputs: at θ_old, where the divergence has no
         gradient, this Gauss-Newton product is exact."""
-        return self.jacobian.pull(hessian_product(self.gradient, self.leaves, self.jacobian.push(vector)))
+        return self.jacobian.vjp(hessian_product(self.gradient, self.leaves, self.jacobian.jvp(vector)))
 
 
 class Chunk:
@@ -98,7 +98,7 @@ class Chunk:
         self.old = jacobian.distribution
         self.old_log_prob = self.after.log_prob(self.old)
         surrogate, _, cotangents = at_outputs(self.old, lambda distribution: self.surrogate(distribution)[None])
-        gradient = jacobian.pull([cotangent.detach() for cotangent in cotangents])
+        gradient = jacobian.vjp([cotangent.detach() for cotangent in cotangents])
         self._keep(jacobian, budget or Budget())
         return surrogate[0], gradient, jacobian.inner_losses
 

@@ -54,11 +54,11 @@ class GraphJacobian:
         self.distribution = self.outputs.detach()
         self.nbytes = sum(kept.values())
 
-    def push(self, vector):
+    def jvp(self, vector):
         """J v: tangents of the distribution's parameters, from v [P]."""
         return torch.autograd.grad(self.pullback, self.cotangents, vector, retain_graph=True)
 
-    def pull(self, cotangents):
+    def vjp(self, cotangents):
         """Jᵀu [P] from cotangents of the distribution's parameters."""
         return torch.autograd.grad(self.outputs, self.vector, cotangents, retain_graph=True)[0]
 
@@ -97,13 +97,13 @@ class ContextJacobian:
             self.inner = None
         self.nbytes = sum(part.nbytes() for part in (self.inner, self.outer) if part is not None)
 
-    def push(self, vector):
-        """As `GraphJacobian.push`."""
+    def jvp(self, vector):
+        """As `GraphJacobian.jvp`."""
         tangent = unflatten(self.policy, vector)
-        return self._tangents(self.outer.forward_tangent(tangent, self._push_context(vector, tangent))[0], tangent)
+        return self._tangents(self.outer.forward_tangent(tangent, self._context_jvp(vector, tangent))[0], tangent)
 
-    def pull(self, cotangents):
-        """As `GraphJacobian.pull`."""
+    def vjp(self, cotangents):
+        """As `GraphJacobian.vjp`."""
         result = cotangents[0].new_zeros(self.size)
         gradient = unflatten(self.policy, result)
         context = self.outer.backward(cotangents[0], gradient)
@@ -111,10 +111,10 @@ class ContextJacobian:
         if self.matrix is not None:
             result.add_(context[0] @ self.matrix)
         elif self.inner is not None:
-            self._pull_context(context, gradient)
+            self._context_vjp(context, gradient)
         return result
 
-    def _push_context(self, vector, tangent):
+    def _context_jvp(self, vector, tangent):
         """D v [K, C]"""
         if self.matrix is not None:
             return (self.matrix @ vector)[None]
@@ -124,7 +124,7 @@ class ContextJacobian:
         d_gradient = hessian_product(self.inner_gradient, self.inner_leaves, self._tangents(d_outputs, tangent))
         return -self.learning_rate * self.inner.backward_tangent(d_gradient[0], flow, None)
 
-    def _pull_context(self, cotangent, gradient):
+    def _context_vjp(self, cotangent, gradient):
         """Add Dᵀs to a dict as θ, for s [K, C]."""
         d_outputs, flow = self.inner.forward_tangent(None, -self.learning_rate * cotangent)
         d_gradient = hessian_product(self.inner_gradient, self.inner_leaves, self._tangents(d_outputs, None))
@@ -136,7 +136,7 @@ class ContextJacobian:
         size = self.policy.architecture.num_context_params
         rows = vector.new_zeros(size, self.size)
         for row, direction in zip(rows, torch.eye(size, dtype=vector.dtype, device=vector.device), strict=True):
-            self._pull_context(direction[None], unflatten(self.policy, row))
+            self._context_vjp(direction[None], unflatten(self.policy, row))
         return rows
 
     def _tangents(self, d_outputs, tangent):

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 
 from rl.algorithm import trpo
-from rl.algorithm.blocks import Blocks, added
+from rl.algorithm.blocks import Blocks, ordered_sum
 from rl.algorithm.jacobians import flatten, unflatten
 
 
@@ -105,7 +105,7 @@ class MetaLearner:
         Returns:
             (L as a float, g [P])
         """
-        total = added(blocks.linearize(theta_old))
+        total = ordered_sum(blocks.linearize(theta_old))
         return float(total[0]) / blocks.num_tasks, total[1:] / blocks.num_tasks
 
     def _natural_gradient_step(self, blocks, gradient):
@@ -119,7 +119,7 @@ class MetaLearner:
         options = self.options
 
         def product(vector):
-            return added(blocks.product(vector)) / blocks.num_tasks + options.cg_damping * vector
+            return ordered_sum(blocks.product(vector)) / blocks.num_tasks + options.cg_damping * vector
 
         solution = trpo.conjugate_gradient(product, gradient, options.cg_iters)
         return trpo.step_length(solution.x, solution.product, options.max_kl) * solution.x, solution
@@ -136,7 +136,7 @@ class MetaLearner:
         options = self.options
 
         def evaluate(fraction):
-            total = added(blocks.evaluate(theta_old - fraction * full_step))
+            total = ordered_sum(blocks.evaluate(theta_old - fraction * full_step))
             return tuple(float(value) / blocks.num_tasks for value in total)
 
         return trpo.line_search(evaluate, surrogate, options.max_kl, options.ls_max_steps, options.ls_backtrack_ratio)

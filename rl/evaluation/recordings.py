@@ -47,8 +47,8 @@ def write(folder, policy, params, tasks, phases, sampling, group_size, num_episo
         policy: `MLPPolicy`.
         params: θ.
         tasks: list of K tasks.
-        phases: their `Phases`, sampled with θ.
-        sampling: the `Sampling` of that.
+        phases: their `Rollouts`, sampled with θ.
+        sampling: the `AdaptationPlan` of that.
         group_size: how many tasks are computed at once.
         num_episodes: how many episodes of each task; none writes the contexts alone.
         probe: observations [N, O]; unused without episodes.
@@ -144,8 +144,8 @@ def gate_curves(policy, params, phases, sampling, seed):
     Args:
         policy: `MLPPolicy`.
         params: θ.
-        phases: `Phases` of the group, sampled with θ.
-        sampling: the `Sampling` of that.
+        phases: `Rollouts` of the group, sampled with θ.
+        sampling: the `AdaptationPlan` of that.
         seed: of the probe observations.
 
     Returns:

@@ -23,7 +23,7 @@ from rl.sampling.episodes import Episodes
 from rl.sampling.interventions import IntervenedPolicy, Intervention
 
 
-class Sampling(NamedTuple):
+class AdaptationPlan(NamedTuple):
     """How to sample and adapt; the same for all groups of a run.
 
     `learning_rates` has one entry for each update: 1 while meta-training, `--num-test-steps` in an evaluation. With an
@@ -37,7 +37,7 @@ class Sampling(NamedTuple):
     intervention: Intervention | None = None
 
 
-class Origin(NamedTuple):
+class StreamName(NamedTuple):
     """What names the random streams of a group of tasks; `first_task` is the number of its first task in the phase."""
 
     seed: int
@@ -46,7 +46,7 @@ class Origin(NamedTuple):
     first_task: int
 
 
-class Phases(NamedTuple):
+class Rollouts(NamedTuple):
     """The episodes of K tasks in U + 1 phases, with U updates between them.
 
     Attributes:
@@ -67,7 +67,7 @@ class Phases(NamedTuple):
         episodes, intervened = (
             tuple(phase.tasks(start, stop) for phase in phases) for phases in (self.episodes, self.intervened)
         )
-        return Phases(episodes, self.inner_losses[:, start:stop], self.ridge_retries, intervened)
+        return Rollouts(episodes, self.inner_losses[:, start:stop], self.ridge_retries, intervened)
 
     @staticmethod
     def concatenate(parts):
@@ -77,7 +77,7 @@ class Phases(NamedTuple):
             for groups in zip(*((part.episodes, part.intervened) for part in parts), strict=True)
         )
         inner_losses = np.concatenate([part.inner_losses for part in parts], axis=1)
-        return Phases(episodes, inner_losses, sum(part.ridge_retries for part in parts), intervened)
+        return Rollouts(episodes, inner_losses, sum(part.ridge_retries for part in parts), intervened)
 
 
 class Actor(NamedTuple):
@@ -96,12 +96,12 @@ def meta_rollout(env, policy, params, tasks, sampling, origin, group_size=None):
         policy: `MLPPolicy`.
         params: θ, dict of tensors.
         tasks: list of K tasks.
-        sampling: `Sampling`.
-        origin: `Origin`; phase + u names the streams after u updates.
+        sampling: `AdaptationPlan`.
+        origin: `StreamName`; phase + u names the streams after u updates.
         group_size: tasks of a group, the last one may be smaller; None for one group of all.
 
     Returns:
-        `Phases`
+        `Rollouts`
     """
     env.set_tasks([task for task in tasks for _ in range(sampling.num_episodes)])
     starts = range(0, len(tasks), group_size or len(tasks))
@@ -133,7 +133,7 @@ def meta_rollout(env, policy, params, tasks, sampling, origin, group_size=None):
             intervened.append(run_episodes(intervened_policies))
         inner_losses.append(np.concatenate([losses.numpy() for _, losses, _ in updates]))
         ridge_retries += sum(retries for _, _, retries in updates)
-    return Phases(tuple(episodes), np.stack(inner_losses), ridge_retries, tuple(intervened))
+    return Rollouts(tuple(episodes), np.stack(inner_losses), ridge_retries, tuple(intervened))
 
 
 def update_on(policy, adapted, episodes, sampling, update):
@@ -150,7 +150,7 @@ def rollout(env, actors, num_episodes, origin):
         env: `TaskVectorEnv` of N = K·E episodes, task-major, its tasks set.
         actors: one `Actor` a group, K tasks in all.
         num_episodes: E.
-        origin: `Origin` whose phase names the streams.
+        origin: `StreamName` whose phase names the streams.
 
     Returns:
         `Episodes`

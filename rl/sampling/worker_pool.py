@@ -23,7 +23,7 @@ from rl import envs, machine, start
 from rl.errors import EpisodeError, UserError
 from rl.policies import make_policy
 from rl.sampling import processes
-from rl.sampling.rollout import Phases, meta_rollout
+from rl.sampling.rollout import Rollouts, meta_rollout
 
 MAX_ATTEMPTS = 3  # workers that a job is given to
 START_TIMEOUT = 10.0  # s, for the fork server
@@ -36,7 +36,7 @@ class WorkerError(Exception):
     """An exception inside a worker; its text ends with the worker's own traceback."""
 
 
-class Setting(NamedTuple):
+class WorkerSpec(NamedTuple):
     """What a worker is given at its start: the environment and the policy's `Architecture`."""
 
     env_name: str
@@ -58,7 +58,7 @@ class WorkerPool:
     """Samples and adapts on tasks in worker processes.
 
     Args:
-        setting: `Setting`.
+        setting: `WorkerSpec`.
         num_workers: how many processes; decides nothing but speed.
         tasks_per_group: how many tasks are computed together; decides the last bits of the results.
         timeout: seconds a group after which a worker without a result counts as dead.
@@ -82,11 +82,11 @@ class WorkerPool:
         Args:
             params: θ, dict of tensors.
             tasks: list of K tasks.
-            sampling: `rl.sampling.rollout.Sampling`.
-            origin: `rl.sampling.rollout.Origin` of the first task.
+            sampling: `rl.sampling.rollout.AdaptationPlan`.
+            origin: `rl.sampling.rollout.StreamName` of the first task.
 
         Returns:
-            `rl.sampling.rollout.Phases` of all K tasks, in order.
+            `rl.sampling.rollout.Rollouts` of all K tasks, in order.
 
         Raises:
             WorkerError: an exception in a worker, or a group that no worker survived.
@@ -108,7 +108,7 @@ class WorkerPool:
             )
             for start in range(0, len(tasks), size)
         ]
-        return Phases.concatenate(self._compute(jobs))
+        return Rollouts.concatenate(self._compute(jobs))
 
     def close(self):
         """End all workers."""

@@ -47,10 +47,10 @@ def record(folder, setting, tasks, phases, origin, number):
 
     Args:
         folder: where the files go.
-        setting: the `Setting` of the evaluation's workers.
+        setting: the `WorkerSpec` of the evaluation's workers.
         tasks: those of the evaluation.
         phases: its U + 1 `Episodes`, a panel each.
-        origin: the `Origin` of its first phase and task.
+        origin: the `StreamName` of its first phase and task.
         number: of the task.
 
     Returns:

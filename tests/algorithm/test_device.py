@@ -17,7 +17,7 @@ from rl.algorithm.jacobians import flatten
 from rl.algorithm.metalearner import MetaLearner
 from rl.config import Config
 from rl.errors import UserError
-from rl.experiment import build
+from rl.run import build
 from tests import conftest
 from tests.support.helpers import COMBINATIONS, FAST, made_up_episodes, random_params, small_policy
 
@@ -77,15 +77,15 @@ def pretended_gpu(monkeypatch):
 
 def test_the_learner_goes_to_the_device_asked_for(pretended_gpu):
     for name, memory in (("cuda", 0.0), ("auto", 0.0), ("cuda", 2.0)):
-        learner = build.Experiment(Config(device=name, learner_memory=memory)).learner()
+        learner = build.Setup(Config(device=name, learner_memory=memory)).learner()
         assert learner.blocks.device.type == "cuda"
         assert learner.blocks.memory == (memory * 1e9 or 3e9)
-    assert build.Experiment(Config(device="cpu")).learner().blocks.device == torch.device("cpu")
+    assert build.Setup(Config(device="cpu")).learner().blocks.device == torch.device("cpu")
 
 
 @pytest.mark.parametrize("name", ["cpu", "cuda"])
 def test_a_bare_learner_is_the_one_that_programs_use(pretended_gpu, name):
-    experiment = build.Experiment(Config(device=name, hidden_size=100, num_layers=2))
+    experiment = build.Setup(Config(device=name, hidden_size=100, num_layers=2))
     bare = MetaLearner(experiment.policy, experiment.learner_options, device=name)
     how = [(each.blocks.rows, each.blocks.work, each.blocks.pool._max_workers) for each in (bare, experiment.learner())]
     # Of 6 GB, half, at 256 bytes a row and unit: 3e9 / (256 · 200) = 58593.75 rows.
@@ -102,7 +102,7 @@ def test_a_gpu_that_cannot_be_used_is_one_line(pretended_gpu, monkeypatch, funct
     monkeypatch.setattr(torch.cuda, function, refuse)
     words = r"GPU 0 cannot be used: CUDA error: CUDA-capable device\(s\) is/are busy or unavailable; expected"
     with pytest.raises(UserError, match=f"^--device cuda: {words} [^\\n]*$"):
-        build.Experiment(Config(device="cuda")).learner()
+        build.Setup(Config(device="cuda")).learner()
 
 
 @pytest.mark.parametrize(
@@ -118,9 +118,9 @@ def test_only_tests_that_ask_for_a_gpu_see_one(monkeypatch, expression, sees):
 @pytest.mark.parametrize("tf32", [False, True])
 def test_a_gpu_rounds_as_asked_for_and_adds_in_a_fixed_order(pretended_gpu, tf32):
     torch.backends.cuda.matmul.allow_tf32 = not tf32
-    build.Experiment(Config(device="cpu", tf32=tf32)).learner()
+    build.Setup(Config(device="cpu", tf32=tf32)).learner()
     assert torch.backends.cuda.matmul.allow_tf32 is not tf32 and not torch.are_deterministic_algorithms_enabled()
-    build.Experiment(Config(device="cuda", tf32=tf32)).learner()
+    build.Setup(Config(device="cuda", tf32=tf32)).learner()
     assert torch.backends.cuda.matmul.allow_tf32 is tf32 and torch.are_deterministic_algorithms_enabled()
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     assert not torch.utils.deterministic.fill_uninitialized_memory
@@ -129,5 +129,5 @@ def test_a_gpu_rounds_as_asked_for_and_adds_in_a_fixed_order(pretended_gpu, tf32
 def test_without_a_gpu_cuda_is_refused_and_auto_is_the_cpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match=r"^--device cuda: no CUDA device is available to this PyTorch; .*$"):
-        build.Experiment(Config(device="cuda")).learner()
+        build.Setup(Config(device="cuda")).learner()
     assert build.device("auto") == torch.device("cpu")

@@ -28,7 +28,7 @@ def test_pushing_equals_finite_differences_and_pulling_is_its_transpose(head, la
     h = 1e-6
     for kind in kinds(adaptation):
         jacobian = kind(policy, vector, before, after, 0.3, False)
-        tangents = jacobian.push(direction)
+        tangents = jacobian.jvp(direction)
         above, below = (kind(policy, vector + s * direction, before, after, 0.3, False).distribution for s in (h, -h))
         differences = [(a - b) / (2 * h) for a, b in zip(above, below, strict=True)]
         if head == "categorical":
@@ -42,8 +42,8 @@ def test_pushing_equals_finite_differences_and_pulling_is_its_transpose(head, la
         if head == "categorical":
             cotangents[0] -= cotangents[0].mean(-1, keepdim=True)
         # ⟨u, J v⟩ = ⟨Jᵀu, v⟩; cotangents that sum to zero do not see the constant.
-        inner = sum((u * (v.expand_as(u))).sum() for u, v in zip(cotangents, jacobian.push(direction), strict=True))
-        assert float(jacobian.pull(cotangents) @ direction) == pytest.approx(float(inner), rel=1e-10)
+        inner = sum((u * (v.expand_as(u))).sum() for u, v in zip(cotangents, jacobian.jvp(direction), strict=True))
+        assert float(jacobian.vjp(cotangents) @ direction) == pytest.approx(float(inner), rel=1e-10)
         assert jacobian.nbytes > 0
 
 
@@ -53,7 +53,7 @@ def test_nothing_moves_with_a_clamped_log_std(kind):
     vector[0] = -20.0
     direction = torch.zeros_like(vector)
     direction[0] = 1.0
-    for tangent in kind(policy, vector, before, after, 0.3, False).push(direction):
+    for tangent in kind(policy, vector, before, after, 0.3, False).jvp(direction):
         assert (tangent == 0).all()
 
 

@@ -11,7 +11,7 @@ from rl.algorithm.chunks import Budget, Chunk, Options
 from rl.algorithm.jacobians import flatten
 from rl.algorithm.metalearner import MetaLearner
 from rl.config import Config
-from rl.experiment.build import Experiment
+from rl.run.build import Setup
 from tests.support.devices import DEVICES
 from tests.support.helpers import COMBINATIONS, FAST, made_up_episodes, random_params, small_policy
 
@@ -188,7 +188,7 @@ def test_the_bounds_are_missed_by_another_baseline(monkeypatch, wrong):
 @pytest.mark.parametrize("tf32", [False, True])
 def test_float32_is_float32_unless_tf32_is_asked_for(tf32, device):
     """1 + 2⁻¹² and its sums of 256 are exact in float32; TensorFloat-32 has ten bits and makes 1 of it."""
-    Experiment(Config(device=device, tf32=tf32)).learner()
+    Setup(Config(device=device, tf32=tf32)).learner()
     factors = torch.full((256, 256), 1 + 2.0**-12, device=device)
     product = (factors @ torch.ones_like(factors)).cpu()
     exact = 256 * (1 + 2.0**-12)
@@ -201,7 +201,7 @@ def test_float32_is_float32_unless_tf32_is_asked_for(tf32, device):
 @pytest.mark.parametrize("head", ["normal", "categorical"])
 def test_the_same_step_has_the_same_bytes(head, device):
     """Of many steps that see few observations: additions in any order would show."""
-    Experiment(Config(device=device)).learner()
+    Setup(Config(device=device)).learner()
     policy = small_policy(head, "soft", "cavia")
     before, after = (made_up_episodes(policy, 3, 50, 40, seed=seed, distinct=7) for seed in (0, 1))
     made = (policy, random_params(policy), before, after)

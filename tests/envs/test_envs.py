@@ -15,7 +15,7 @@ from rl.envs.contract import keys, roll
 from rl.envs.navigation import Navigation
 from rl.errors import EpisodeError, UserError
 from rl.policies import Architecture, make_policy
-from rl.sampling.rollout import Origin, Sampling, meta_rollout
+from rl.sampling.rollout import AdaptationPlan, StreamName, meta_rollout
 from tests.support.broken_env import leaving
 from tests.support.env_contract import EnvironmentContract
 from tests.support.helpers import random_params
@@ -171,9 +171,9 @@ def test_the_learner_sees_the_actions_that_the_policy_drew():
     env = rl.envs.make(f"{HERE}:Seek-v0", 4)
     policy = make_policy(Architecture(1, 1, False, 2, (6,)))
     params = random_params(policy, dtype=torch.float32)
-    sampling = Sampling(num_episodes=2, learning_rates=(0.1,), gamma=0.95, gae_lambda=1.0)
+    sampling = AdaptationPlan(num_episodes=2, learning_rates=(0.1,), gamma=0.95, gae_lambda=1.0)
     tasks = env.sample_tasks(2, "train", np.random.default_rng(0))
-    before, after = meta_rollout(env, policy, params, tasks, sampling, Origin(1, 0, 0, 0)).episodes
+    before, after = meta_rollout(env, policy, params, tasks, sampling, StreamName(1, 0, 0, 0)).episodes
     assert np.abs(before.actions).max() > 0.5 and np.abs(after.actions).max() > 0.5
     moves = np.diff(before.observations, axis=1)
     np.testing.assert_allclose(moves, np.clip(before.actions, -0.5, 0.25)[:, :-1], atol=1e-6)

@@ -5,7 +5,7 @@ from scipy import stats
 from rl import streams
 from rl.config import Config
 from rl.evaluation.evaluate import by_class, mean_over_episodes, successes
-from rl.experiment.build import Experiment
+from rl.run.build import Setup
 from rl.sampling.episodes import Episodes
 from tests.support.in_process import InProcessSampler
 
@@ -31,13 +31,13 @@ def test_one_episode_has_no_interval():
 
 @pytest.mark.parametrize("halve, expected", [(False, (0.4, 0.4, 0.4)), (True, (0.4, 0.2, 0.2))])
 def test_the_learning_rate_is_halved_after_the_first_update(halve, expected):
-    experiment = Experiment(Config(fast_lr=0.4, num_test_steps=3, halve_test_lr=halve, fast_batch_size=7))
+    experiment = Setup(Config(fast_lr=0.4, num_test_steps=3, halve_test_lr=halve, fast_batch_size=7))
     assert experiment.test_sampling()[:4] == (7, expected, 0.95, 1.0)
     assert experiment.train_sampling()[:4] == (7, (0.4,), 0.95, 1.0)
 
 
 def test_test_tasks_are_drawn_and_sampled_from_streams_of_their_own():
-    experiment = Experiment(Config(num_test_steps=2, seed=8, fast_batch_size=3, test_batch_size=5))
+    experiment = Setup(Config(num_test_steps=2, seed=8, fast_batch_size=3, test_batch_size=5))
     params, sampling = experiment.initial_params(), experiment.test_sampling()
     tasks, again, later, trained_on = (
         experiment.sample_tasks(5, "test", iteration, phase)

@@ -3,7 +3,7 @@ import pytest
 
 from rl.errors import UserError
 from rl.evaluation import events
-from rl.experiment.logger import Logger
+from rl.run.logger import Logger
 from tests.support.event_files import record
 
 

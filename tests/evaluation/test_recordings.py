@@ -5,17 +5,17 @@ import pytest
 from rl import streams
 from rl.config import parse_options
 from rl.evaluation import recordings
-from rl.experiment.build import Experiment
+from rl.run.build import Setup
 from rl.sampling.rollout import meta_rollout
 from tests.support.helpers import files_limited
 
 
 def sampled(options):
-    """The experiment of a small policy, its θ, and three tasks with their phases and `Sampling`."""
+    """The experiment of a small policy, its θ, and three tasks with their phases and `AdaptationPlan`."""
     config = parse_options(
         [*options, "--hidden-size", "6", "--fast-batch-size", "2", "--num-test-steps", "2", "--tasks-per-group", "3"]
     )
-    experiment = Experiment(config)
+    experiment = Setup(config)
     params = experiment.initial_params()
     tasks = experiment.sample_tasks(3, "test", 0, streams.EVALUATE)
     env, sampling = type(experiment.env)(3 * 2), experiment.test_sampling()

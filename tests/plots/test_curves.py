@@ -11,8 +11,8 @@ from rl.config import GATES, Config
 from rl.errors import UserError
 from rl.evaluation import runs, statistics
 from rl.evaluation.references import read_reference
-from rl.experiment.logger import Logger
 from rl.plots import curves
+from rl.run.logger import Logger
 from tests.support.event_files import record
 
 

@@ -2,8 +2,8 @@ import pytest
 
 from rl.config import parse_options
 from rl.errors import UserError
-from rl.experiment.build import Experiment
 from rl.policies import Architecture, match_params
+from rl.run.build import Setup
 
 PLAIN = Architecture(3, 2, True, 1, (4, 4), nm_size=2)
 
@@ -51,6 +51,6 @@ def test_the_papers_control():
 def test_the_option():
     config = parse_options(["--match-params", "--hidden-size", "4", "--nm-size", "2"])
     # 2D navigation: 2 + 2 inputs, 2 outputs and as many log-stds: as above, and 2 more on either side.
-    assert Experiment(config).policy.architecture.hidden_sizes == (6, 6)
+    assert Setup(config).policy.architecture.hidden_sizes == (6, 6)
     with pytest.raises(UserError, match="expected a command without --neuromodulation"):
         parse_options(["--match-params", "--neuromodulation"])

@@ -14,15 +14,15 @@ from rl.evaluation.evaluate import replay
 from rl.policies import Architecture, make_policy
 from rl.sampling.episodes import Episodes
 from rl.sampling.interventions import Intervention
-from rl.sampling.rollout import Actor, Origin, Phases, Sampling, action_noise, meta_rollout, rollout
+from rl.sampling.rollout import Actor, AdaptationPlan, Rollouts, StreamName, action_noise, meta_rollout, rollout
 from tests.support.helpers import ROOT, literal_forward, random_params
 
 # Discrete actions are the same on every processor as long as no noise comes nearer to the border between two of them:
 # float32 probabilities are rounded to 1e-7 or so, and contexts to 1e-6.
 SAFE = 1e-5
 GRAPH = str(ROOT / "rl" / "envs" / "ctgraph" / "ctgraph_d2.json")
-ORIGIN = Origin(seed=3, iteration=2, phase=streams.TRAIN, first_task=0)
-SAMPLING = Sampling(num_episodes=3, learning_rates=(0.5,), gamma=0.95, gae_lambda=1.0)
+ORIGIN = StreamName(seed=3, iteration=2, phase=streams.TRAIN, first_task=0)
+SAMPLING = AdaptationPlan(num_episodes=3, learning_rates=(0.5,), gamma=0.95, gae_lambda=1.0)
 
 
 def environment(name, num_envs):
@@ -171,7 +171,7 @@ def test_groups_side_by_side_compute_what_each_computes_alone(name, intervention
         # The group of one task would have nothing to swap with.
         env, tasks = environment(name, 4 * 3), tasks[:4]
     together = meta_rollout(env, policy, params, tasks, sampling, ORIGIN, group_size=2)
-    alone = Phases.concatenate([
+    alone = Rollouts.concatenate([
         meta_rollout(
             environment(name, 3 * len(tasks[start : start + 2])), policy, params, tasks[start : start + 2], sampling,
             ORIGIN._replace(first_task=start),
@@ -256,7 +256,7 @@ def test_rollout_leaves_the_arguments_as_they_are():
 def test_groups_are_joined_in_order():
     env, policy, params, tasks = setting("2DNavigation-v0", 2)
     parts = [meta_rollout(env, policy, params, tasks, SAMPLING, ORIGIN._replace(first_task=first)) for first in (0, 2)]
-    joined = Phases.concatenate([part._replace(ridge_retries=i + 1) for i, part in enumerate(parts)])
+    joined = Rollouts.concatenate([part._replace(ridge_retries=i + 1) for i, part in enumerate(parts)])
     assert joined.ridge_retries == 3 and joined.inner_losses.shape == (1, 4)
     for u in range(2):
         np.testing.assert_array_equal(joined.episodes[u].rewards[2:], parts[1].episodes[u].rewards)
@@ -277,7 +277,7 @@ def test_infos_that_come_seldom_are_zero_elsewhere(sides):
     parts = [
         meta_rollout(Talkative(3), policy, params, [{"goal": [0.4 * side, 0.4]}], SAMPLING, ORIGIN) for side in sides
     ]
-    late = Phases.concatenate(parts).episodes[0].infos["late"]
+    late = Rollouts.concatenate(parts).episodes[0].infos["late"]
     for k, side in enumerate(sides):
         expected = np.zeros((100, 3))
         expected[3] = 7 * (side > 0)
@@ -289,6 +289,6 @@ def test_a_phase_without_success_tells_of_none_where_another_phase_has_some():
     ones = np.ones((1, 2, 1))
     silent = Episodes(ones[..., None], ones, ones, ones)
     solved = dataclasses.replace(silent, infos={"success": ones > 0})
-    group = Phases((silent, solved), np.zeros((1, 1)), 0)
-    before, after = Phases.concatenate([group, group]).episodes
+    group = Rollouts((silent, solved), np.zeros((1, 1)), 0)
+    before, after = Rollouts.concatenate([group, group]).episodes
     assert not before.infos["success"].any() and after.infos["success"].all()

@@ -13,12 +13,19 @@ import torch
 
 import rl.envs
 from rl.policies import Architecture, make_policy
-from rl.sampling.worker_pool import MAX_ATTEMPTS, MAX_GROUPS_AT_ONCE, Setting, WorkerError, WorkerPool, groups_at_once
+from rl.sampling.worker_pool import (
+    MAX_ATTEMPTS,
+    MAX_GROUPS_AT_ONCE,
+    WorkerError,
+    WorkerPool,
+    WorkerSpec,
+    groups_at_once,
+)
 from tests.support.broken_env import HORIZON
 from tests.support.helpers import ROOT, alive, becomes, random_params
 from tests.support.in_process import OBSTINATE, ORIGIN, PARAMS, SAMPLING, InProcessSampler, assert_same_phases
 
-NAVIGATION = Setting("2DNavigation-v0", {}, Architecture(2, 2, False, 2, (6,)))
+NAVIGATION = WorkerSpec("2DNavigation-v0", {}, Architecture(2, 2, False, 2, (6,)))
 
 
 def sampler(num_workers=2, tasks_per_group=1):
@@ -123,7 +130,7 @@ def test_what_is_not_as_declared_is_told_in_one_line(name, task, complaint):
     architecture = Architecture(env.single_observation_space.shape[0], env.single_action_space.shape[0], False, 2, (6,))
     params = random_params(make_policy(architecture), dtype=torch.float32)
     first = {} if "gives" in task else task
-    with WorkerPool(Setting(name, {}, architecture), 1, 2) as pool, pytest.raises(WorkerError) as caught:
+    with WorkerPool(WorkerSpec(name, {}, architecture), 1, 2) as pool, pytest.raises(WorkerError) as caught:
         pool.sample(params, [first, task], SAMPLING, ORIGIN)
     assert str(caught.value) == f"{name}: {complaint}"
 

@@ -1,25 +1,25 @@
-"""Sampling without worker processes, and a setting in which tests sample an environment that misbehaves on request."""
+"""Sampling without worker processes, and a setting in which tests sample an environment that misbehaves."""
 
 import numpy as np
 import torch
 
 from rl import envs, streams
 from rl.policies import Architecture, make_policy
-from rl.sampling.rollout import Origin, Phases, Sampling, meta_rollout
-from rl.sampling.worker_pool import Setting
+from rl.sampling.rollout import AdaptationPlan, Rollouts, StreamName, meta_rollout
+from rl.sampling.worker_pool import WorkerSpec
 from tests.support.helpers import random_params
 
-OBSTINATE = Setting("tests.support.broken_env:Obstinate-v0", {}, Architecture(2, 1, False, 2, (6,)))
+OBSTINATE = WorkerSpec("tests.support.broken_env:Obstinate-v0", {}, Architecture(2, 1, False, 2, (6,)))
 PARAMS = random_params(make_policy(OBSTINATE.architecture), dtype=torch.float32)
-SAMPLING = Sampling(num_episodes=2, learning_rates=(0.5,), gamma=0.95, gae_lambda=1.0)
-ORIGIN = Origin(seed=1, iteration=0, phase=streams.TRAIN, first_task=0)
+SAMPLING = AdaptationPlan(num_episodes=2, learning_rates=(0.5,), gamma=0.95, gae_lambda=1.0)
+ORIGIN = StreamName(seed=1, iteration=0, phase=streams.TRAIN, first_task=0)
 
 
 class InProcessSampler:
     """Samples what the worker processes would, group after group, in this process.
 
     Args:
-        setting: `Setting`.
+        setting: `WorkerSpec`.
         tasks_per_group: how many tasks are computed together.
     """
 
@@ -38,7 +38,7 @@ class InProcessSampler:
             env = envs.make(self.setting.env_name, len(group) * sampling.num_episodes, **self.setting.env_options)
             first = origin._replace(first_task=origin.first_task + start)
             groups.append(meta_rollout(env, self.policy, params, group, sampling, first))
-        return Phases.concatenate(groups)
+        return Rollouts.concatenate(groups)
 
     def close(self):
         """As `rl.sampling.worker_pool.WorkerPool.close`."""
@@ -51,7 +51,7 @@ class InProcessSampler:
 
 
 def assert_same_phases(left, right):
-    """Two `Phases` are equal, bit for bit."""
+    """Two `Rollouts` are equal, bit for bit."""
     np.testing.assert_array_equal(left.inner_losses, right.inner_losses)
     for ours, theirs in zip(left.episodes, right.episodes, strict=True):
         for array, other in zip(ours.arrays(), theirs.arrays(), strict=True):

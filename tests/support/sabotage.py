@@ -3,8 +3,8 @@
 import multiprocessing
 import sys
 
-from rl.experiment.build import Experiment
 from rl.main import main
+from rl.run.build import Setup
 from rl.sampling import processes
 from tests.support.helpers import PATIENCE
 from tests.support.in_process import InProcessSampler
@@ -39,6 +39,6 @@ def run(folder, line, sabotage=nothing, *arguments):
 
 def _main(line, output, sabotage, arguments):
     sys.stdout = sys.stderr = output.open("w", buffering=1)
-    Experiment.sampler = lambda self: InProcessSampler(self.setting, self.config.tasks_per_group)
+    Setup.sampler = lambda self: InProcessSampler(self.setting, self.config.tasks_per_group)
     sabotage(*arguments)
     sys.exit(main(line))

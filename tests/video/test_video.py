@@ -11,7 +11,7 @@ from PIL import Image, ImageSequence
 from rl import envs, streams, video
 from rl.config import Config
 from rl.errors import UserError
-from rl.experiment.build import Experiment
+from rl.run.build import Setup
 from rl.test import main
 from rl.video import drawings, film, opengl, replay
 from tests.support.helpers import ROOT
@@ -24,7 +24,7 @@ SIZES = {"hidden_size": 8, "num_layers": 1, "fast_batch_size": 2, "test_batch_si
 
 def evaluated(num_test_steps=1, **options):
     """(experiment, tasks, episodes of all phases, origin) of a small evaluation."""
-    experiment = Experiment(Config(**SIZES | {"num_test_steps": num_test_steps} | options))
+    experiment = Setup(Config(**SIZES | {"num_test_steps": num_test_steps} | options))
     tasks = experiment.sample_tasks(4, "test", 0, streams.EVALUATE)
     origin = experiment.origin(0, streams.EVALUATE)
     sampler = InProcessSampler(experiment.setting)
@@ -335,10 +335,10 @@ def test_a_way_that_fails_does_not_work(monkeypatch):
 
 
 def test_the_option_of_test_py(tmp_path, capsys, monkeypatch):
-    from rl.experiment.folders import save_policy, write_config
+    from rl.run.folders import save_policy, write_config
 
     config = Config(**SIZES | CTGRAPH, num_workers=1, num_test_steps=1)
-    experiment = Experiment(config)
+    experiment = Setup(config)
     write_config(tmp_path, config, experiment.policy, TREE)
     save_policy(tmp_path / "policy-0.pt", experiment.initial_params())
     command = [str(tmp_path / "config.json"), str(tmp_path / "policy-0.pt"), "--logdir", str(tmp_path / "logs")]

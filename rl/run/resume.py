@@ -12,10 +12,10 @@ from rl import start
 from rl.config import RESUMABLE, Config, load_config, parse_given, without_effect
 from rl.errors import UserError
 from rl.evaluation.events import EVENTS
-from rl.experiment import provenance
-from rl.experiment.folders import EXTENDED, POLICIES, Folders, copied, deciding, group_of
-from rl.experiment.state import OLDER_STATE, STATE, OptionsChanged, load_state, states
 from rl.files import check_file, read_json
+from rl.run import provenance
+from rl.run.folders import EXTENDED, POLICIES, Folders, copied, deciding, group_of
+from rl.run.state import OLDER_STATE, STATE, OptionsChanged, load_state, states
 
 
 def choose(command_line=None):

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-import rl.experiment.folders
+import rl.run.folders
 from rl.config import Config, load_config
 from rl.errors import UserError
-from rl.experiment.folders import FolderError, Folders, load_policy, os, run_name, save_policy, write_config
 from rl.files import write_text
+from rl.run.folders import FolderError, Folders, load_policy, os, run_name, save_policy, write_config
 from tests.support.helpers import COMBINATIONS, random_params, small_policy
 
 
@@ -159,7 +159,7 @@ def test_runs_of_the_same_second_get_folders_of_their_own(tmp_path, monkeypatch)
         def now(cls, tz=None):
             return cls(2021, 3, 4, 5, 6, 7)
 
-    monkeypatch.setattr(rl.experiment.folders, "datetime", Frozen)
+    monkeypatch.setattr(rl.run.folders, "datetime", Frozen)
     runs = [Folders.make(config(tmp_path)) for _ in range(3)]
     assert len({run.logs for run in runs}) == len({run.saves for run in runs}) == 3
     assert all(run.logs.is_dir() and run.saves.is_dir() and run.logs.name == run.saves.name for run in runs)

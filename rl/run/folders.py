@@ -14,8 +14,8 @@ import torch
 
 from rl.config import NEUTRAL
 from rl.errors import UserError
-from rl.experiment.provenance import continued, provenance
 from rl.files import check_shapes, load_tensors, read_json, replacing, save_tensors, write_json
+from rl.run.provenance import continued, provenance
 
 POLICIES = "policy-*.pt"
 LOCK = ".lock"

@@ -6,8 +6,8 @@ import pytest
 
 from rl.config import Config
 from rl.evaluation.evaluate import Evaluated, Summary
-from rl.experiment import console
-from rl.experiment.summary import summary
+from rl.run import console
+from rl.run.summary import summary
 from tests.support.helpers import only_run
 
 
@@ -76,5 +76,5 @@ def test_the_end_of_a_run(tiny):
     lines = pipe.getvalue().splitlines()
     assert lines[:2] == [f"logs: {logs}", f"policies: {saves}"]
     assert lines[2].startswith("evaluate with: python test.py ") and "policy-1.pt" in lines[2]
-    # Of the other lines tests/experiment/test_summary.py has more. Nothing is compared with a run of another size.
+    # Of the other lines tests/run/test_summary.py has more. Nothing is compared with a run of another size.
     assert lines[3:] == summary(logs) and not any("reference" in line for line in lines)

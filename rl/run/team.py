@@ -12,9 +12,9 @@ import torch
 
 from rl.errors import UserError
 from rl.evaluation.evaluate import Summary
-from rl.experiment.interrupts import lacks_memory
 from rl.ranks import part
-from rl.sampling.rollout import Phases
+from rl.run.interrupts import lacks_memory
+from rl.sampling.rollout import Rollouts
 from rl.sampling.worker_pool import WorkerError
 
 END = "end"
@@ -48,12 +48,12 @@ class Share:
     """What one rank does.
 
     Args:
-        experiment: `rl.experiment.build.Experiment`, its ranks joined.
+        experiment: `rl.run.build.Setup`, its ranks joined.
         learner: `rl.algorithm.metalearner.MetaLearner`, where there is something to learn; ranks other than 0 use its
             blocks alone.
 
     Attributes:
-        phases: the `Phases` of this rank's part of the tasks sampled last; None where it had none.
+        phases: the `Rollouts` of this rank's part of the tasks sampled last; None where it had none.
     """
 
     def __init__(self, experiment, learner=None):
@@ -104,7 +104,7 @@ class Team:
     It answers like `rl.algorithm.blocks.Blocks` for the tasks sampled last.
 
     Args:
-        experiment: `rl.experiment.build.Experiment`, its ranks joined.
+        experiment: `rl.run.build.Setup`, its ranks joined.
         learner: as for `Share`.
         restarts: of workers, before.
 
@@ -140,8 +140,8 @@ class Team:
         return self.share.learner.step_on(self, params)
 
     def phases(self):
-        """The `Phases` of all tasks sampled last, brought here."""
-        return Phases.concatenate([phases for phases in self._ask("kept") if phases])
+        """The `Rollouts` of all tasks sampled last, brought here."""
+        return Rollouts.concatenate([phases for phases in self._ask("kept") if phases])
 
     def linearize(self, vector):
         """[B, 1 + P]"""

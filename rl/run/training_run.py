@@ -5,12 +5,12 @@ import dataclasses
 import sys
 
 from rl import streams
-from rl.experiment import logger, resume
-from rl.experiment.folders import deciding, extend_config, save_policy, write_config
-from rl.experiment.interrupts import complain
-from rl.experiment.state import Counters, State, save_flight_record, save_state
-from rl.experiment.summary import MANY_UNACCEPTED, unaccepted
-from rl.experiment.team import RunError, told
+from rl.run import logger, resume
+from rl.run.folders import deciding, extend_config, save_policy, write_config
+from rl.run.interrupts import complain
+from rl.run.state import Counters, State, save_flight_record, save_state
+from rl.run.summary import MANY_UNACCEPTED, unaccepted
+from rl.run.team import RunError, told
 
 MAX_REJECTED_IN_A_ROW = 10
 MAX_FLIGHT_RECORDS = 3
@@ -24,7 +24,7 @@ class TrainingRun:
     told, and the user's or a worker's error, or too little memory, becomes a `RunError`.
 
     Args:
-        experiment: `rl.experiment.build.Experiment`.
+        experiment: `rl.run.build.Setup`.
         folders: the run's `Folders`, claimed.
         resumed: whether a run begun earlier lies in them.
 
@@ -67,7 +67,7 @@ class TrainingRun:
             times: {"sampling", "learning"} -> seconds.
             restarts: of workers, in the whole run.
             evaluation: the `Evaluated` of an iteration that had one.
-            refused: `Phases` that the outer step met numbers on that are not finite.
+            refused: `Rollouts` that the outer step met numbers on that are not finite.
         """
         self.folders.check()
         counters = self.state.counters.after(step, restarts)

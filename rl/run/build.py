@@ -11,13 +11,13 @@ from rl.algorithm import blocks, chunks, metalearner
 from rl.errors import UserError
 from rl.policies import Architecture, make_policy, match_params
 from rl.ranks import Ranks
-from rl.sampling.rollout import Origin, Sampling
-from rl.sampling.worker_pool import Setting, WorkerPool
+from rl.sampling.rollout import AdaptationPlan, StreamName
+from rl.sampling.worker_pool import WorkerPool, WorkerSpec
 
 MAX_PARAMS = 100_000_000  # conjugate gradient and the workers' pipes hold several copies of θ
 
 
-class Experiment:
+class Setup:
     """What a `Config` describes: the environment and the policy, and how they are sampled and learnt from.
 
     Args:
@@ -31,7 +31,7 @@ class Experiment:
         tasks_per_block: tasks whose sums the outer step adds up first, and which one rank computes.
         env: a `TaskVectorEnv` with one episode, which draws tasks and knows the sizes.
         policy: `MLPPolicy`.
-        setting: the `Setting` that the workers are told.
+        setting: the `WorkerSpec` that the workers are told.
         learner_options: the `rl.algorithm.chunks.Options` of the outer step.
     """
 
@@ -48,7 +48,7 @@ class Experiment:
                 f"--hidden-size, --num-layers, --nm-size and --num-context-params make a policy of "
                 f"{self.policy.num_params:,} parameters; expected at most {MAX_PARAMS:,}"
             )
-        self.setting = Setting(config.env_name, env_options, self.policy.architecture)
+        self.setting = WorkerSpec(config.env_name, env_options, self.policy.architecture)
         self.tasks_per_block = config.tasks_per_block or self._tasks_per_block()
         self.learner_options = chunks.Options(
             gamma=config.gamma,
@@ -152,22 +152,22 @@ class Experiment:
             raise UserError(f"{option} {num_tasks}: {error}") from None
 
     def origin(self, iteration, phase):
-        """The `Origin` of an iteration's random streams."""
-        return Origin(self.config.seed, iteration, phase, first_task=0)
+        """The `StreamName` of an iteration's random streams."""
+        return StreamName(self.config.seed, iteration, phase, first_task=0)
 
     def train_sampling(self):
-        """The `Sampling` of meta-training: episodes before and after one update."""
+        """The `AdaptationPlan` of meta-training: episodes before and after one update."""
         return self._sampling((self.config.fast_lr,))
 
     def test_sampling(self):
-        """The `Sampling` of an evaluation: episodes before and after each of `--num-test-steps` updates."""
+        """The `AdaptationPlan` of an evaluation: episodes before and after each of `--num-test-steps` updates."""
         config = self.config
         later = config.fast_lr / 2 if config.halve_test_lr else config.fast_lr
         return self._sampling((config.fast_lr,) + (later,) * (config.num_test_steps - 1))
 
     def _sampling(self, learning_rates):
         config = self.config
-        return Sampling(config.fast_batch_size, learning_rates, config.gamma, config.tau)
+        return AdaptationPlan(config.fast_batch_size, learning_rates, config.gamma, config.tau)
 
 
 def architecture(config, env):

@@ -1,6 +1,6 @@
 """What the first outer step gains on the episodes that it is made from, and on fresh ones: results/first_step.json.
 
-python experiments/first_step.py
+python studies/first_step.py
 
 Half-Cheetah, direction, with half of the hidden units and a quarter of the tasks of its experiment: seconds a step.
 """
@@ -18,11 +18,11 @@ import torch
 from evaluate import rounded, write_keys
 
 from rl import streams
-from rl.algorithm.blocks import added
+from rl.algorithm.blocks import ordered_sum
 from rl.algorithm.jacobians import flatten
 from rl.config import parse_options
-from rl.experiment.build import Experiment
-from rl.experiment.provenance import git_commit
+from rl.run.build import Setup
+from rl.run.provenance import git_commit
 
 EXPERIMENT = "half_cheetah_dir"
 # Method -> how many seeds: 25 where the question is whether a step gains something on fresh episodes.
@@ -38,7 +38,7 @@ def measure(config):
     """The first outer step of a `Config`: whether it is taken, its divergence, and by how much it improves the
     surrogate on its own episodes and on as many of the next iteration's, sampled with θ as it was before.
     """
-    experiment = Experiment(config)
+    experiment = Setup(config)
     params, learner = experiment.initial_params(), experiment.learner()
 
     def sampled(pool, iteration):
@@ -49,8 +49,8 @@ def measure(config):
         own, fresh = (sampled(pool, iteration).episodes for iteration in (0, 1))
     changed, step = learner.step(params, *own)
     learner.blocks.load(*fresh)
-    before = added(learner.blocks.linearize(flatten(params)))[0]
-    after = added(learner.blocks.evaluate(flatten(changed)))[0]
+    before = ordered_sum(learner.blocks.linearize(flatten(params)))[0]
+    after = ordered_sum(learner.blocks.evaluate(flatten(changed)))[0]
     learner.blocks.release()
     return {
         "accepted": step.accepted,

@@ -4,7 +4,7 @@ import platform
 
 import torch
 
-from rl.experiment import provenance
+from rl.run import provenance
 
 
 def test_what_a_run_was_made_with():

@@ -10,11 +10,11 @@ from rl import envs, streams
 from rl.config import HERE, Config, check_option, load_config
 from rl.errors import UserError
 from rl.evaluation import recordings
-from rl.experiment import resources
-from rl.experiment.build import Experiment
-from rl.experiment.folders import copied, group_of, load_policy
+from rl.run import resources
+from rl.run.build import Setup
+from rl.run.folders import copied, group_of, load_policy
 from rl.sampling import interventions
-from rl.sampling.rollout import Sampling
+from rl.sampling.rollout import AdaptationPlan
 
 # Meta-World's evaluation of meta-learning, as its documents describe it.
 METAWORLD = {"adaptation episodes": 10, "evaluation episodes": 3, "horizon": 500}
@@ -29,18 +29,18 @@ class Request(NamedTuple):
     """What an evaluation is made of, found good.
 
     Attributes:
-        experiment: `Experiment` of the run's options and those that replace them.
+        experiment: `Setup` of the run's options and those that replace them.
         params: θ.
         tasks: list of K tasks.
-        sampling: `Sampling`, with the intervention asked for, if any.
+        sampling: `AdaptationPlan`, with the intervention asked for, if any.
         num_recorded: episodes to record of each task.
         probe: observations [N, O] of another evaluation; None: the evaluation's own are drawn.
     """
 
-    experiment: Experiment
+    experiment: Setup
     params: dict
     tasks: list
-    sampling: Sampling
+    sampling: AdaptationPlan
     num_recorded: int
     probe: np.ndarray | None
 
@@ -60,7 +60,7 @@ def checked(options, ranks):
     available = METAWORLD["evaluation episodes"] if options.protocol == "metaworld" else config.fast_batch_size
     num_recorded = recorded_episodes(options.activations, available)
     # Task sets drawn once for a run stay those of the run: another seed's test goals may have been trained on.
-    experiment = Experiment(config, run.seed, ranks=ranks)
+    experiment = Setup(config, run.seed, ranks=ranks)
     policy, intervention = experiment.policy, asked_intervention(options, config.seed)
     resources.check(config, experiment.env, policy, "--num-tasks", training=False, interventions=bool(intervention))
     tasks = experiment.first_tasks("--num-tasks", config.test_batch_size, options.split, streams.EVALUATE)

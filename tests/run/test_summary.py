@@ -7,8 +7,8 @@ import pytest
 
 from rl.config import parse_options
 from rl.evaluation.runs import read_run
-from rl.experiment import summary
-from rl.experiment.logger import Logger
+from rl.run import summary
+from rl.run.logger import Logger
 from tests.support.documents import training_command
 from tests.support.helpers import ROOT
 

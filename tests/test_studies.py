@@ -14,7 +14,7 @@ from rl.config import Config, parse_options
 from tests.support import documents
 from tests.support.helpers import ROOT
 
-HERE = ROOT / "experiments"
+HERE = ROOT / "studies"
 sys.path.insert(0, str(HERE))
 estimates, exploration, first_step, pictures, report, sections, table = map(
     importlib.import_module, ("estimates", "exploration", "first_step", "pictures", "report", "sections", "table")
@@ -91,7 +91,7 @@ def test_results_and_runs_of_other_options_are_refused(tmp_path):
     TABLE.check(row, results)
     begun.unlink()
     kept.write_text("{}", encoding="utf-8")
-    with pytest.raises(table.TableError, match=r"3\.json: expected what experiments/evaluate\.py writes"):
+    with pytest.raises(table.TableError, match=r"3\.json: expected what studies/evaluate\.py writes"):
         TABLE.check(row, results, runs)
     assert kept.read_text(encoding="utf-8") == "{}"
 
@@ -119,7 +119,7 @@ def test_the_page_says_what_the_results_say():
 @pytest.mark.parametrize(
     "content, told",
     [
-        ('{"options": "', "3.json: expected what experiments/evaluate.py writes"),
+        ('{"options": "', "3.json: expected what studies/evaluate.py writes"),
         ('{"options": "--seed 1"}', "3.json: is of a run with other options than the table's"),
     ],
 )
@@ -415,14 +415,14 @@ def test_the_workflow_trains_evaluates_and_takes_up_what_was_stopped(tmp_path):
     subprocess.run(["git", "clone", "-q", ROOT, clone], check=True)
     for folder in ("results", "docs/results.md"):
         subprocess.run(["rm", "-rf", clone / folder], check=True)
-    toml = clone / "experiments/experiments.toml"
+    toml = clone / "studies/experiments.toml"
     text = (
         toml.read_text(encoding="utf-8").replace("iterations = 201", "iterations = 2").replace("[1, 2, 3, 4, 5]", "[1]")
     )
     toml.write_text(text.replace("--hidden-size 100", "--hidden-size 8"), encoding="utf-8")
 
     def workflow(experiment, *more):
-        command = [sys.executable, "-m", "snakemake", "--snakefile", "experiments/Snakefile", "--cores", "2"]
+        command = [sys.executable, "-m", "snakemake", "--snakefile", "studies/Snakefile", "--cores", "2"]
         command += [*more, "--config", f"experiments={experiment}", "--", "all"]
         return subprocess.run(command, cwd=clone, capture_output=True, text=True, check=False)
 

@@ -16,20 +16,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import rl.envs
-import rl.experiment.folders
+import rl.run.folders
 from rl import start
 from rl import test as evaluation_program
 from rl.config import RESUMABLE, Config, load_config, parse_options
 from rl.errors import UserError
-from rl.experiment import provenance, request, resume
-from rl.experiment.build import Experiment
-from rl.experiment.folders import Folders, deciding, extend_config, write_config
-from rl.experiment.logger import Logger
-from rl.experiment.provenance import processor, versions
-from rl.experiment.state import STATE, Counters, State, load_state, save_state
-from rl.experiment.state import _digest as digest_of
 from rl.files import write_json
 from rl.ranks import Ranks
+from rl.run import provenance, request, resume
+from rl.run.build import Setup
+from rl.run.folders import Folders, deciding, extend_config, write_config
+from rl.run.logger import Logger
+from rl.run.provenance import processor, versions
+from rl.run.state import STATE, Counters, State, load_state, save_state
+from rl.run.state import _digest as digest_of
 from tests.support.sabotage import FEW, run
 from tests.torture import GRAPH, SHORT, into, kill_parent, record, run_of, undisturbed
 
@@ -43,7 +43,7 @@ FUZZ = settings(
 def begun(folder, *line):
     """The log folder of a run that has begun and not computed anything."""
     config = parse_options([*line, *into(folder)])
-    parts = Experiment(config)
+    parts = Setup(config)
     folders = Folders.make(config)
     for place in (folders.saves, folders.logs):
         write_config(place, config, parts.policy, config.env_config_path)
@@ -58,7 +58,7 @@ def chosen(folder, logs, *line):
 def loaded(line):
     """The state of the run that a command line resumes."""
     config, folders = resume.choose(line)
-    return resume.load(config, folders, Experiment(config).policy)
+    return resume.load(config, folders, Setup(config).policy)
 
 
 def changed(path, **changes):
@@ -221,7 +221,7 @@ def test_logs_and_policies_may_lie_in_one_folder(tmp_path, made, events):
 def with_options(logs, line):
     """Save a state in a run that has begun, as main.py does: with its options."""
     config, folders = resume.choose(line)
-    state = load_state(folders.saves, Experiment(config).policy)
+    state = load_state(folders.saves, Setup(config).policy)
     save_state(folders.saves, dataclasses.replace(state, options=deciding(config)))
     return folders.saves
 
@@ -270,7 +270,7 @@ def test_a_state_of_before_it_told_its_options_still_loads(tmp_path):
     torch.save(content | {"facts": facts, "digest": digest_of(facts, content["params"])}, path)
     changed(logs / "config.json", fast_lr=0.25)
     config, folders = resume.choose(line)
-    assert resume.load(config, folders, Experiment(config).policy).options == {} and config.fast_lr == 0.25
+    assert resume.load(config, folders, Setup(config).policy).options == {} and config.fast_lr == 0.25
 
 
 def test_paths_in_a_config_are_not_followed(tmp_path, monkeypatch):
@@ -489,7 +489,7 @@ def test_a_run_that_ended_between_the_two_notes_goes_on(tmp_path, monkeypatch):
     begin = configs(logs)[0]
     monkeypatch.setattr(provenance, "git_commit", lambda: "0123")
     with monkeypatch.context() as patch, pytest.raises(Stopped):
-        patch.setattr(rl.experiment.folders, "write_json", stop)
+        patch.setattr(rl.run.folders, "write_json", stop)
         extend_config(folders, Config(num_batches=600), 5)
     assert configs(logs) == [begin] != configs(folders.saves)
     # Its policies are still found without --savedir, and what the second commit never computed is not noted.
@@ -555,7 +555,7 @@ def test_a_fuzzed_config_is_a_clean_error_or_a_run(graph_run, text):
         config, folders = chosen(folder, logs)
         assert folders.logs == logs and str(folder / "saves") in str(folders.saves)
         if config.num_layers < 100:
-            load_state(folders.saves, Experiment(config).policy)
+            load_state(folders.saves, Setup(config).policy)
     with contextlib.suppress(UserError):
         options = evaluation_program.parse([str(path), "policy.pt"])
         config, _ = load_config(options.config)

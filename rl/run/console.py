@@ -8,8 +8,8 @@ import time
 from tqdm import tqdm
 
 from rl import start
-from rl.experiment.summary import summary as run_summary
 from rl.policies import match_params
+from rl.run.summary import summary as run_summary
 
 
 class Console:

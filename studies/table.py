@@ -126,7 +126,7 @@ def check_packages(requirements):
             except metadata.PackageNotFoundError:
                 raise TableError(
                     f"{sys.executable} has no package {name}; expected those of {requirements}: "
-                    "pip install -r experiments/requirements.txt"
+                    "pip install -r studies/requirements.txt"
                 ) from None
 
 
@@ -159,7 +159,7 @@ def _options(path):
     try:
         return str(json.loads(path.read_text(encoding="utf-8"))["options"])
     except (ValueError, KeyError, TypeError):
-        raise TableError(f"{path}: expected what experiments/evaluate.py writes, found something else") from None
+        raise TableError(f"{path}: expected what studies/evaluate.py writes, found something else") from None
 
 
 def _made(kind, name, entry, path):

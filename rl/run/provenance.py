@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from rl.experiment import build
+from rl.run import build
 
 _PACKAGES = ("torch", "numpy", "scipy", "gymnasium", "mujoco", "metaworld", "scikit-image", "tensorboardX")
 _CPUINFO = Path("/proc/cpuinfo")

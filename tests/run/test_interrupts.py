@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-from rl.experiment.interrupts import Interrupted, Interrupts
 from rl.policies import make_policy
+from rl.run.interrupts import Interrupted, Interrupts
 from rl.sampling.worker_pool import MAX_ATTEMPTS, WorkerError, WorkerPool
 from tests.support.helpers import PATIENCE, ROOT, becomes, random_params
 from tests.support.in_process import OBSTINATE, ORIGIN, PARAMS, SAMPLING, assert_same_phases
@@ -63,7 +63,7 @@ def test_what_nohup_ignores_stays_ignored():
 PENDING = r"(?:Sig|Shd)Pnd:\s*(\w+)"
 STUBBORN = """
 import time
-from rl.experiment.interrupts import Interrupts
+from rl.run.interrupts import Interrupts
 with Interrupts() as interrupts, interrupts.shield():
     print("begun", flush=True)
     time.sleep(100)

@@ -60,7 +60,7 @@ class Logger:
             summaries: `Summary` of the episodes before and of those after the update.
             step: the outer step's `StepReport`.
             times: dict name -> seconds.
-            counters: the run's `rl.experiment.state.Counters`.
+            counters: the run's `rl.run.state.Counters`.
         """
         before, after = summaries
         self.scalar("policy/actions_train", before.mean_action, iteration)

@@ -10,8 +10,8 @@ from rl import envs
 from rl.config import NEUTRAL, Config, default_workers, flag_of, parse_given
 from rl.envs import adapter
 from rl.errors import UserError
-from rl.experiment import resume
-from rl.experiment.provenance import versions
+from rl.run import resume
+from rl.run.provenance import versions
 
 PACKAGE = Path(__file__).resolve().parents[1]
 UNKNOWN = "unknown"  # a fact that a rank cannot tell
@@ -68,7 +68,7 @@ def check_logs(ranks, config):
 
 
 def tell(experiment):
-    """On rank 0: have the others build the same `Experiment`.
+    """On rank 0: have the others build the same `Setup`.
 
     Raises:
         UserError: their code, packages or environment are not those of rank 0.

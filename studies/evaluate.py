@@ -1,6 +1,6 @@
 """Evaluate one trained run and write what is kept of it: results/<experiment>/<method>/<seed>.json.
 
-python experiments/evaluate.py EXPERIMENT METHOD SEED --runs runs --results results
+python studies/evaluate.py EXPERIMENT METHOD SEED --runs runs --results results
 """
 
 import json
@@ -19,8 +19,8 @@ import table
 from rl.config import Parser
 from rl.errors import UserError
 from rl.evaluation import gates, runs, similarity
-from rl.experiment.interrupts import exit_status
 from rl.files import read_json, write_json, write_text
+from rl.run.interrupts import exit_status
 
 NUM_TASKS = 200
 # What is also evaluated in experiments with `checks`: test.py's interventions, of modulated policies and of all.

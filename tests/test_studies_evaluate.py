@@ -9,7 +9,7 @@ import pytest
 from rl.errors import UserError
 from tests.support.helpers import ROOT
 
-sys.path.insert(0, str(ROOT / "experiments"))
+sys.path.insert(0, str(ROOT / "studies"))
 evaluate = importlib.import_module("evaluate")
 
 

@@ -1,6 +1,6 @@
 """results/ -> docs/results.md, its pictures, and README's table.
 
-python experiments/report.py
+python studies/report.py
 """
 
 import sys
@@ -16,12 +16,12 @@ import table
 from estimates import Difference, bullets, grid, in_words, level, verdicts
 from sections import AFTER, after, comparisons, difference, load, section
 
-from rl.experiment.interrupts import exit_status
 from rl.files import read_json, write_text
 from rl.plots import style
+from rl.run.interrupts import exit_status
 
 RESULTS, PAGE, PICTURES, FRONT = ROOT / "results", ROOT / "docs/results.md", ROOT / "docs/pictures", ROOT / "README.md"
-BEGIN, END = "<!-- results: written by experiments/report.py -->", "<!-- end of results -->"
+BEGIN, END = "<!-- results: written by studies/report.py -->", "<!-- end of results -->"
 # Gates that learn: the experiments that tell of their kind and bias, and what is compared there.
 GATES_TRIED_ON = ("ctgraph_d2", "navigation_bias", "ctgraph_d3", "half_cheetah_dir")
 GATES_COMPARED = (
@@ -82,7 +82,7 @@ def gates(rows, methods, folder=RESULTS):
 
 
 def first_steps(methods, folder=RESULTS):
-    """What the first outer step gains (`experiments/first_step.py`): list of lines."""
+    """What the first outer step gains (`studies/first_step.py`): list of lines."""
     path = Path(folder, "first_step.json")
     if not path.is_file():
         return []

@@ -53,8 +53,8 @@ class State:
         iteration: the next one.
         params: θ.
         counters: `Counters`.
-        positions: where the event files ended (`rl.experiment.logger.Logger.positions`).
-        options: what it was made with (`rl.experiment.folders.deciding`); empty in states older than this entry.
+        positions: where the event files ended (`rl.run.logger.Logger.positions`).
+        options: what it was made with (`rl.run.folders.deciding`); empty in states older than this entry.
     """
 
     iteration: int
@@ -99,7 +99,7 @@ def load_state(folder, policy, options=None):
     Args:
         folder: where policies are saved.
         policy: `MLPPolicy`, whose parameters are expected.
-        options: what decides the run's result now (`rl.experiment.folders.deciding`), to be compared with what the
+        options: what decides the run's result now (`rl.run.folders.deciding`), to be compared with what the
             state was made with; None: it is not.
 
     Raises:
@@ -171,7 +171,7 @@ def save_flight_record(path, policy, options, params, episodes, origin):
         options: `rl.algorithm.chunks.Options`.
         params: θ before the step.
         episodes: `Episodes` before and after the inner update.
-        origin: `rl.sampling.rollout.Origin`, the seeds.
+        origin: `rl.sampling.rollout.StreamName`, the seeds.
     """
     arrays = {f"param/{name}": value.detach().cpu().numpy() for name, value in params.items()}
     for phase, seen in zip(("before", "after"), episodes, strict=True):

@@ -6,7 +6,7 @@ from tensorboardX.proto.layout_pb2 import Layout
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
 from rl.config import NEUTRAL, parse_options
-from rl.experiment import logger
+from rl.run import logger
 
 
 def test_charts():
