@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from rl import machine, streams
+from rl.algorithm.inner_objective import INNER_OBJECTIVES
 from rl.errors import UserError
 from rl.files import read_json
 
@@ -98,6 +99,12 @@ class Config:
     halve_test_lr: bool = option(False, "halve the inner learning rate after the first update of an evaluation")
     fast_batch_size: int = option(20, "E, episodes of a task before and after each inner update", at_least=1)
     fast_lr: float = option(1.0, "learning rate of the inner update", above=0.0)
+    inner_objective: str = option(
+        "score",
+        "what the inner update descends: REINFORCE as published (score), or likelihood ratios, whose second derivative "
+        "credits what is sampled (ratio; ProMP)",
+        choices=tuple(INNER_OBJECTIVES),
+    )
     num_batches: int = option(500, "number of meta-training iterations", at_least=1, resumable=True)
     meta_batch_size: int = option(20, "K, tasks of an iteration", at_least=1)
     max_kl: float = option(1e-2, "trust region: bound on the mean KL divergence of an outer step", above=0.0)
@@ -120,7 +127,10 @@ class Config:
         neutral=True,
     )  # fmt: skip
     num_workers: int = option(
-        default_workers(), "sampling processes; changes speed, never results", at_least=1, neutral=True
+        default_workers(),
+        "sampling processes, 0: the program's own; changes speed, never results",
+        at_least=0,
+        neutral=True,
     )
     worker_timeout: float = option(
         600.0,
@@ -151,6 +161,7 @@ class Config:
     quiet: bool = option(
         False, "one plain line an iteration on a terminal, too, instead of a progress bar", neutral=True
     )
+    wandb: str = option("", "project of Weights & Biases to log to as well; needs the package wandb", neutral=True)
     save_freq: int = option(
         1, "iterations between saved policies (the last one is always saved)", at_least=1, neutral=True
     )

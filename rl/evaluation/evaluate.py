@@ -10,7 +10,7 @@ from rl.sampling.rollout import update_on
 
 
 class Summary(NamedTuple):
-    """What is logged and said of K tasks' episodes of one phase.
+    """What is logged and said of K tasks' episodes after some number of updates.
 
     Attributes:
         returns: float64 [K, E], undiscounted.
@@ -121,14 +121,14 @@ def by_class(tasks):
     return classes if len(classes) > 1 else {}
 
 
-def replay(policy, params, phases, sampling):
+def replay(policy, params, rollouts, plan):
     """The weights and contexts before each update and after the last, recomputed from what was sampled.
 
     Yields:
-        (`Episodes`, the `Adapted` that sampled them) for each of the U + 1 phases
+        (`Episodes`, the `Adapted` that sampled them) after 0, 1, … U updates
     """
-    adapted = inner_loop.unadapted(policy, params, phases.episodes[0].mask.shape[0])
-    yield phases.episodes[0], adapted
-    for update in range(1, len(phases.episodes)):
-        adapted, _, _ = update_on(policy, adapted, phases.episodes[update - 1], sampling, update)
-        yield phases.episodes[update], adapted
+    adapted = inner_loop.unadapted(policy, params, rollouts.episodes[0].mask.shape[0])
+    yield rollouts.episodes[0], adapted
+    for update in range(1, len(rollouts.episodes)):
+        adapted, _, _ = update_on(policy, adapted, rollouts.episodes[update - 1], plan, update)
+        yield rollouts.episodes[update], adapted

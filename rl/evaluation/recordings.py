@@ -32,7 +32,7 @@ def shape(policy, num_tasks, num_steps, num_episodes, num_updates):
     return num_tasks, num_steps, num_episodes, num_updates + 1, sum(size for _, size in columns(policy))
 
 
-def write(folder, policy, params, tasks, phases, sampling, group_size, num_episodes, probe):
+def write(folder, policy, params, tasks, rollouts, plan, group_size, num_episodes, probe):
     """Write contexts.npy (where there is a context), activations.npy with activations.json, and probe.npz.
 
     Contexts and activations are computed again from what was sampled, a few tasks at a time:
@@ -47,13 +47,13 @@ def write(folder, policy, params, tasks, phases, sampling, group_size, num_episo
         policy: `MLPPolicy`.
         params: θ.
         tasks: list of K tasks.
-        phases: their `Rollouts`, sampled with θ.
-        sampling: the `AdaptationPlan` of that.
+        rollouts: their `Rollouts`, sampled with θ.
+        plan: the `AdaptationPlan` of that.
         group_size: how many tasks are computed at once.
         num_episodes: how many episodes of each task; none writes the contexts alone.
         probe: observations [N, O]; unused without episodes.
     """
-    size = shape(policy, len(tasks), phases.episodes[0].mask.shape[1], num_episodes, len(sampling.learning_rates))
+    size = shape(policy, len(tasks), rollouts.episodes[0].mask.shape[1], num_episodes, len(plan.learning_rates))
     contexts = np.zeros((size[0], size[3], policy.architecture.num_context_params), np.float32)
     if not num_episodes and not contexts.size:
         return
@@ -65,7 +65,7 @@ def write(folder, policy, params, tasks, phases, sampling, group_size, num_episo
         for start in range(0, size[0], group_size):
             group = slice(start, min(start + group_size, size[0]))
             for updates, (episodes, adapted) in enumerate(
-                replay(policy, params, phases.tasks(group.start, group.stop), sampling)
+                replay(policy, params, rollouts.tasks(group.start, group.stop), plan)
             ):
                 if adapted.context is not None:
                     contexts[group, updates] = adapted.context.detach().numpy()
@@ -138,14 +138,14 @@ def recorded(policy, adapted, observations):
     return {name: values.numpy() for name, values in record.items()}
 
 
-def gate_curves(policy, params, phases, sampling, seed):
+def gate_curves(policy, params, rollouts, plan, seed):
     """What the gates do on a group of tasks; docs/figures.md defines the numbers.
 
     Args:
         policy: `MLPPolicy`.
         params: θ.
-        phases: `Rollouts` of the group, sampled with θ.
-        sampling: the `AdaptationPlan` of that.
+        rollouts: `Rollouts` of the group, sampled with θ.
+        plan: the `AdaptationPlan` of that.
         seed: of the probe observations.
 
     Returns:
@@ -153,9 +153,9 @@ def gate_curves(policy, params, phases, sampling, seed):
     """
     if not policy.architecture.nm_gate:
         return {}
-    count = phases.episodes[0].mask.shape[0]
-    probe = torch.from_numpy(draw_probe(seed, phases, list(range(count)))).expand(count, -1, -1)
-    records = [recorded(policy, adapted, probe) for _, adapted in replay(policy, params, phases, sampling)]
+    count = rollouts.episodes[0].mask.shape[0]
+    probe = torch.from_numpy(draw_probe(seed, rollouts, list(range(count)))).expand(count, -1, -1)
+    records = [recorded(policy, adapted, probe) for _, adapted in replay(policy, params, rollouts, plan)]
     found = {}
     for layer in policy.layer_names:
         for name, value in gates.shares(np.stack([record[f"{layer}.gates"] for record in records], axis=1)).items():
@@ -165,11 +165,13 @@ def gate_curves(policy, params, phases, sampling, seed):
     return found
 
 
-def draw_probe(seed, phases, chosen):
+def draw_probe(seed, rollouts, chosen):
     """Observations [N, O] of 256 steps, or all where there are fewer, drawn uniformly, without replacement, from all
-    phases of the chosen tasks.
+    rollouts of the chosen tasks.
     """
-    pooled = np.concatenate([episodes.observations[chosen][episodes.mask[chosen] > 0] for episodes in phases.episodes])
+    pooled = np.concatenate(
+        [episodes.observations[chosen][episodes.mask[chosen] > 0] for episodes in rollouts.episodes]
+    )
     rng = streams.generator(streams.key(seed, purpose=streams.PROBE))
     return pooled[np.sort(rng.choice(len(pooled), min(PROBE_SIZE, len(pooled)), replace=False))]
 
@@ -190,20 +192,20 @@ def read_probe(folder, policy):
     return observations
 
 
-def write_episodes(folder, phases, num_episodes):
+def write_episodes(folder, rollouts, num_episodes):
     """Write episodes.npz: `observations`, `actions`, `mask` and each of the environment's infos as `info.<name>`.
 
     Args:
         folder: where.
-        phases: sequence of U + 1 `Episodes`.
+        rollouts: sequence of U + 1 `Episodes`.
         num_episodes: how many episodes of each task; none writes nothing. Arrays are [tasks, steps, episodes,
             updates + 1, ...].
     """
     if not num_episodes:
         return
-    arrays = {name: [getattr(episodes, name) for episodes in phases] for name in ("observations", "actions", "mask")}
-    for name in phases[0].infos:
-        arrays[f"info.{name}"] = [episodes.infos[name] for episodes in phases]
+    arrays = {name: [getattr(episodes, name) for episodes in rollouts] for name in ("observations", "actions", "mask")}
+    for name in rollouts[0].infos:
+        arrays[f"info.{name}"] = [episodes.infos[name] for episodes in rollouts]
     save_arrays(
         folder / "episodes.npz",
         {name: np.stack([values[:, :, :num_episodes] for values in found], axis=3) for name, found in arrays.items()},

@@ -100,14 +100,7 @@ class Evaluation(Folder):
     @cached_property
     def tasks(self):
         """The tasks, a list of dicts."""
-        path = self.file("tasks.json")
-        try:
-            tasks = json.loads(read_text(path, "the tasks of an evaluation"))
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{path}: expected the tasks of an evaluation: {error}") from None
-        if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
-            raise UserError(f"{path}: expected the tasks of an evaluation, a list of objects")
-        return tasks
+        return read_tasks(self.file("tasks.json"))
 
     @cached_property
     def returns(self):
@@ -183,6 +176,21 @@ def read_evaluation(path):
     if not (path / "results.json").is_file():
         raise UserError(f"{path}: expected an evaluation's folder, found no results.json in it (test.py writes it)")
     return Evaluation(path, config)
+
+
+def read_tasks(path):
+    """A list of tasks, as an evaluation's tasks.json holds them.
+
+    Raises:
+        UserError: the file holds something else.
+    """
+    try:
+        tasks = json.loads(read_text(path, "a list of tasks"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: expected a list of tasks: {error}") from None
+    if not isinstance(tasks, list) or not tasks or not all(isinstance(task, dict) for task in tasks):
+        raise UserError(f"{path}: expected a list of tasks, JSON objects")
+    return tasks
 
 
 def _config(path, expected):

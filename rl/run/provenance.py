@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from rl.run import build
+from rl.run import device as devices
 
 _PACKAGES = ("torch", "numpy", "scipy", "gymnasium", "mujoco", "metaworld", "scikit-image", "tensorboardX")
 _CPUINFO = Path("/proc/cpuinfo")
@@ -113,7 +113,7 @@ def gpu(device):
     Args:
         device: `--device`.
     """
-    if build.kind_of_device(device) == "cpu":
+    if devices.kind(device) == "cpu":
         return None
     # Whether it can be used is told where it is used.
     with contextlib.suppress(RuntimeError):

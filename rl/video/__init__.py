@@ -42,15 +42,15 @@ def chosen(tasks, count):
     return (first + [task for task in range(len(tasks)) if task not in first])[:count]
 
 
-def record(folder, setting, tasks, phases, origin, number):
+def record(folder, spec, tasks, episodes, stream, number):
     """Film the first episode of a task: the files `video-task<number>.mp4` and `.gif`.
 
     Args:
         folder: where the files go.
-        setting: the `WorkerSpec` of the evaluation's workers.
+        spec: the `WorkerSpec` of the evaluation's workers.
         tasks: those of the evaluation.
-        phases: its U + 1 `Episodes`, a panel each.
-        origin: the `StreamName` of its first phase and task.
+        episodes: its U + 1 `Episodes`, a panel each.
+        stream: the `StreamName` of its first task, before any update.
         number: of the task.
 
     Returns:
@@ -58,16 +58,16 @@ def record(folder, setting, tasks, phases, origin, number):
     """
     from rl.video import film, replay
 
-    module, _, name = _SCENES[setting.env_name].partition(":")
+    module, _, name = _SCENES[spec.env_name].partition(":")
     with (
-        closing(envs.make(setting.env_name, 1, **setting.env_options)) as env,
+        closing(envs.make(spec.env_name, 1, **spec.env_options)) as env,
         closing(getattr(importlib.import_module(f"rl.video.{module}"), name)(env)) as scene,
     ):
-        panels, own = [], [episodes.tasks(number, number + 1) for episodes in phases]
+        panels, own = [], [part.tasks(number, number + 1) for part in episodes]
         scene.prepare(own)
-        for updates, episodes in enumerate(own):
-            place = (origin.seed, origin.iteration, origin.phase + updates, origin.first_task + number, 0)
+        for updates, part in enumerate(own):
+            place = (stream.seed, stream.iteration, stream.phase + updates, stream.first_task + number, 0)
             key = streams.key(*place, streams.ENVIRONMENT)
-            panels.append(replay.panel(env, scene, tasks[number], episodes, key))
-        title = f"{setting.env_name}, task {number}: {film.described(tasks[number])}"
+            panels.append(replay.panel(env, scene, tasks[number], part, key))
+        title = f"{spec.env_name}, task {number}: {film.described(tasks[number])}"
         return film.write(folder / f"video-task{number}", title, panels, replay.shown(env.horizon))
