@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 from torch import Tensor
 
@@ -39,6 +40,11 @@ class Setup:
     def __init__(self, config: Config, task_seed: int | None = None, ranks: Ranks | None = None):
         self.config = config
         self.ranks = ranks or Ranks({})
+        if config.env_name.startswith("__main__:") and config.num_workers:
+            raise UserError(
+                f"--env-name {config.env_name}: worker processes do not see what the program itself defines; expected "
+                "--num-workers 0, or a module"
+            )
         seed = config.seed if task_seed is None else task_seed
         env_options = envs.options(config.env_name, config.env_config_path or None, seed, config.horizon or None)
         self.env = envs.make(config.env_name, 1, **env_options)
@@ -162,6 +168,18 @@ class Setup:
         except UserError as error:
             raise UserError(f"{option} {num_tasks}: {error}") from None
 
+    def check_task(self, task: dict[str, Any]) -> None:
+        """Find out whether the environment has a task that somebody wrote down.
+
+        Raises:
+            UserError: it has none such.
+        """
+        try:
+            self.env.set_tasks([task])
+        except Exception as error:  # the environment's code may be the user's
+            reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+            raise UserError(f"task {task}: {reason}") from None
+
     def stream(self, iteration: int, phase: int) -> StreamName:
         """The name of an iteration's random streams."""
         return StreamName(self.config.seed, iteration, phase, first_task=0)
@@ -170,11 +188,12 @@ class Setup:
         """Meta-training: episodes before and after one update."""
         return self._plan((self.config.fast_lr,))
 
-    def test_plan(self) -> AdaptationPlan:
-        """An evaluation: episodes before and after each of `--num-test-steps` updates."""
+    def test_plan(self, updates: int | None = None) -> AdaptationPlan:
+        """An evaluation: episodes before and after each of `updates`, by default `--num-test-steps`."""
         config = self.config
         later = config.fast_lr / 2 if config.halve_test_lr else config.fast_lr
-        return self._plan((config.fast_lr,) + (later,) * (config.num_test_steps - 1))
+        count = config.num_test_steps if updates is None else updates
+        return self._plan((config.fast_lr, *[later] * (count - 1))[:count])
 
     def _plan(self, learning_rates: tuple[float, ...]) -> AdaptationPlan:
         config = self.config

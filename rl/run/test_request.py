@@ -71,7 +71,8 @@ def checked(options: argparse.Namespace, ranks: Ranks) -> Request:
     if tasks is None:
         tasks = setup.first_tasks("--num-tasks", config.test_batch_size, options.split, streams.EVALUATE)
     else:
-        check_tasks(options.tasks, tasks, setup)
+        for task in tasks:
+            setup.check_task(task)
     check_sizes(options.config, description, policy)
     params = load_policy(options.policy, policy)
     if intervention:
@@ -94,20 +95,6 @@ def written_tasks(options: argparse.Namespace) -> Tasks | None:
     if options.num_tasks is not None or options.split is not None:
         raise UserError("--tasks: names the tasks; expected a command without --num-tasks and --split")
     return read_tasks(options.tasks)
-
-
-def check_tasks(path: Path, tasks: Tasks, setup: Setup) -> None:
-    """Find out whether the environment has the tasks of a file.
-
-    Raises:
-        UserError: naming the first that it does not have.
-    """
-    for number, task in enumerate(tasks):
-        try:
-            setup.env.set_tasks([task])
-        except Exception as error:  # the environment's code may be the user's
-            reason = f"no {error}" if isinstance(error, KeyError) else str(error)
-            raise UserError(f"{path}: task {number}, {task}: {reason}") from None
 
 
 def asked_intervention(options: argparse.Namespace, seed: int) -> Intervention | None:

@@ -147,7 +147,8 @@ def meta_rollout(
             intervened.append(run_episodes(intervened_policies))
         inner_losses.append(np.concatenate([losses.numpy() for _, losses, _ in updates]))
         ridge_retries += sum(retries for _, _, retries in updates)
-    return Rollouts(tuple(episodes), np.stack(inner_losses), ridge_retries, tuple(intervened))
+    losses = np.stack(inner_losses) if inner_losses else np.zeros((0, len(tasks)), np.float32)
+    return Rollouts(tuple(episodes), losses, ridge_retries, tuple(intervened))
 
 
 def update_on(

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rl.algorithm.jacobians import unflatten
+from rl.algorithm.jacobian import unflatten
 from rl.policies import GATES, Architecture, make_policy
 from rl.sampling.episodes import Episodes
 
