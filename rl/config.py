@@ -11,7 +11,6 @@ from rl import machine, streams
 from rl.errors import UserError
 from rl.files import read_json
 
-HERE = Path(__file__).resolve().parent
 NONLINEARITIES = ("relu", "tanh", "silu")
 GATES = ("hard", "soft", "ste")
 DEVICES = ("auto", "cpu", "cuda")
@@ -154,8 +153,8 @@ class Config:
     save_freq: int = option(
         1, "iterations between saved policies (the last one is always saved)", at_least=1, neutral=True
     )
-    logdir: str = option(str(HERE / "logs"), "folder for logs", neutral=True)
-    savedir: str = option(str(HERE / "saves"), "folder for policies", neutral=True)
+    logdir: str = option("logs", "folder for logs", neutral=True)
+    savedir: str = option("saves", "folder for policies", neutral=True)
 
     def __post_init__(self):
         for field in dataclasses.fields(self):

@@ -15,6 +15,6 @@ class EpisodeError(Exception):
         place: task, episode and step, once they are known.
     """
 
-    def __init__(self, index, place=""):
+    def __init__(self, index: int, place: str = "") -> None:
         super().__init__(index, place)
         self.index, self.place = index, place

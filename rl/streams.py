@@ -5,6 +5,8 @@ streams share a number only if they share their name, and a name needs no memory
 process can redraw any part of a run.
 """
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 
 # Field widths in bits; together the 128 bits of a Philox key.
@@ -20,7 +22,7 @@ MAX_UPDATES = 127
 ENVIRONMENT, ACTIONS, TASKS, PARAMETERS, PROBE, SHUFFLE = range(6)
 
 
-def key(seed, iteration=0, phase=0, task=0, episode=0, purpose=0):
+def key(seed: int, iteration: int = 0, phase: int = 0, task: int = 0, episode: int = 0, purpose: int = 0) -> int:
     """Pack the name of a stream into an integer below 2**128.
 
     Raises:
@@ -34,12 +36,12 @@ def key(seed, iteration=0, phase=0, task=0, episode=0, purpose=0):
     return packed
 
 
-def generator(packed):
+def generator(packed: int) -> np.random.Generator:
     """The stream of a key, from its beginning."""
     return np.random.Generator(np.random.Philox(key=packed))
 
 
-def each(keys):
+def each(keys: Iterable[int]) -> Iterator[np.random.Generator]:
     """The streams of several keys, from their beginnings, one after another: yields the same generator, turned to the
     next key, which takes an eighth of the time of a new one.
     """

@@ -3,6 +3,10 @@ import re
 import signal
 
 import pytest
+from jaxtyping import install_import_hook
+
+# Annotations are checked in every call of the package's functions, axes included. Programs and workers do without.
+install_import_hook("rl", "beartype.beartype")
 
 from rl import start
 

@@ -84,7 +84,9 @@ def exit_status(program, run, ranks=None):
     except UserError as error:
         told, status = str(error), error.status
     except OSError as error:
-        told, status = f"{error.filename}: {error.strerror}" if error.filename else str(error), 1
+        # An error names the file, but for a stream: what cannot be written then is still pending.
+        name = error.filename or (None if settle(sys.stdout) else "standard output")
+        told, status = f"{name}: {error.strerror}" if name else str(error), 1
     except MemoryError as error:
         told, status = f"not enough memory: {error}".rstrip(": "), 1
     except Interrupted as interrupted:
@@ -117,10 +119,14 @@ def complain(line):
 
 
 def settle(stream):
-    """Write what is pending. Where that cannot be done it is dropped, lest Python try again at its end."""
+    """Write what is pending; returns whether that was possible. If not, it is dropped, lest Python try again at its
+    end.
+    """
     try:
         stream.flush()
+        return True
     except OSError:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
+        return False

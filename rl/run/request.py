@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rl import envs, streams
-from rl.config import HERE, Config, check_option, load_config
+from rl.config import Config, check_option, load_config
 from rl.errors import UserError
 from rl.evaluation import recordings
 from rl.run import resources
@@ -150,7 +150,7 @@ def beside(path, config):
     group = path.resolve().parents[1:3]
     if [folder.name for folder in reversed(group)] == list(group_of(config).parts):
         return path.resolve().parents[3]
-    return Path(HERE / "logs")
+    return Path(Config.logdir)
 
 
 def recorded_episodes(text, available):

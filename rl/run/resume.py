@@ -67,14 +67,15 @@ def choose(command_line=None):
 
 
 def savedir_of(folder, saved):
-    """The folder of all policies: where the run put them, if the same config.json lies there, too; else the default.
+    """The folder of all policies: where the run put them, if the same config.json lies there, too; else `saves` beside
+    the folder of all logs.
 
     A config.json that was changed, or is somebody else's, is not followed to any place.
     """
     there = Path(saved.savedir, *folder.resolve().parts[-3:], "config.json")
     if there.is_file() and begun_as(there) == begun_as(folder / "config.json"):
         return saved.savedir
-    return Config().savedir
+    return str(logdir_of(folder).parent / Config.savedir)
 
 
 def begun_as(path):
@@ -123,11 +124,11 @@ def load(config, folders, policy):
 
 def command(config, folders, ranks):
     """The command line that resumes a run, for as many ranks where they are all on this machine."""
-    words = ["python"]
+    launcher = []
     if ranks.size > 1 and ranks.size == ranks.local_size:
-        words = ["torchrun", "--standalone", "--nproc-per-node", str(ranks.size)]
-    words += [start.path_of("main.py"), "--resume", str(folders.logs)]
-    if Path(config.savedir).resolve() != Path(Config().savedir).resolve():
+        launcher = ["torchrun", "--standalone", "--nproc-per-node", str(ranks.size)]
+    words = [*start.command("main", *launcher), "--resume", str(folders.logs)]
+    if Path(config.savedir).resolve() != Path(Config.savedir).resolve():
         words += ["--savedir", config.savedir]
     return shlex.join(words)
 
