@@ -6,6 +6,7 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import no_type_check
 
 from rl import machine, streams
 from rl.errors import UserError
@@ -59,6 +60,7 @@ def default_workers():
     return max(1, machine.cores() // max(1, local_size))
 
 
+@no_type_check  # at run time: `check_option` does that, and names the option
 @dataclass(frozen=True)
 class Config:
     """Every option of a run. Immutable, and complete: with the same version of the code it is the run."""

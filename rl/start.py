@@ -6,7 +6,6 @@ To import the package as a library does none of it: the process is the user's.
 import ctypes
 import functools
 import importlib
-import io
 import os
 import signal
 import sys
@@ -63,15 +62,16 @@ def compute_alone() -> None:
 
 
 def open_streams() -> None:
-    """Make standard streams that can be printed to, whatever the encoding, even where the file was closed."""
+    """Standard streams can be printed to whatever the encoding, and where they were closed."""
     # What is closed is opened to nowhere, lest the next file take its number and be printed into.
     while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
         os.set_inheritable(number, True)
     os.close(number)
-    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115
-    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # as Python's own standard error
+    # Line by line, whatever PYTHONUNBUFFERED says: a line that cannot be written stays pending, which tells that the
+    # error is this stream's.
+    encoding = sys.stdout.encoding if sys.stdout else None
+    sys.stdout = open(1, "w", 1, encoding, "backslashreplace", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", 1, closefd=False)  # noqa: SIM115
 
 
 def signal_at_parents_end(number: int) -> None:

@@ -5,8 +5,10 @@ import signal
 import pytest
 from jaxtyping import install_import_hook
 
-# Annotations are checked in every call of the package's functions, axes included. Programs and workers do without.
-install_import_hook("rl", "beartype.beartype")
+import tests.support.annotations
+
+# Before anything of the package is imported. The programs that tests start, and workers, do without.
+install_import_hook("rl", f"{tests.support.annotations.__name__}.checked")
 
 from rl import start
 

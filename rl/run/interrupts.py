@@ -84,7 +84,7 @@ def exit_status(program, run, ranks=None):
     except UserError as error:
         told, status = str(error), error.status
     except OSError as error:
-        # An error names the file, but for a stream: what cannot be written then is still pending.
+        # An error names its file, but not a stream, in which the line is still pending.
         name = error.filename or (None if settle(sys.stdout) else "standard output")
         told, status = f"{name}: {error.strerror}" if name else str(error), 1
     except MemoryError as error:

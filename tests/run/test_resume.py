@@ -283,9 +283,8 @@ def test_paths_in_a_config_are_not_followed(tmp_path, monkeypatch):
     config, folders = chosen(tmp_path / "here", logs)
     assert config.env_config_path == str(logs / "ctgraph_d2.json")
     assert str(trap) not in f"{config} {folders.logs} {folders.saves}"
-    # Without a word about it on the command line, the saves are looked for in the default place.
-    with pytest.raises(UserError, match="say where with --savedir"):
-        resume.choose(["--resume", str(logs)])
+    # Without --savedir the policies are looked for beside the logs.
+    assert resume.choose(["--resume", str(logs)])[1].saves == run_of(tmp_path / "here")[1]
     changed(logs / "config.json", env_config_path="../../../secret.json")
     with pytest.raises(UserError, match="copy of the environment's file is missing"):
         chosen(tmp_path / "here", logs)
