@@ -9,6 +9,8 @@ from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+Whole = int | np.integer
+
 # Field widths in bits; together the 128 bits of a Philox key.
 _WIDTHS = {"seed": 32, "iteration": 32, "phase": 8, "task": 24, "episode": 24, "purpose": 8}
 MAX_SEED = 2 ** _WIDTHS["seed"] - 1
@@ -22,7 +24,9 @@ MAX_UPDATES = 127
 ENVIRONMENT, ACTIONS, TASKS, PARAMETERS, PROBE, SHUFFLE = range(6)
 
 
-def key(seed: int, iteration: int = 0, phase: int = 0, task: int = 0, episode: int = 0, purpose: int = 0) -> int:
+def key(
+    seed: Whole, iteration: Whole = 0, phase: Whole = 0, task: Whole = 0, episode: Whole = 0, purpose: Whole = 0
+) -> int:
     """Pack the name of a stream into an integer below 2**128.
 
     Raises:
