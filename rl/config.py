@@ -6,13 +6,13 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import no_type_check
 
 from rl import machine, streams
 from rl.algorithm.inner_objective import INNER_OBJECTIVES
 from rl.errors import UserError
 from rl.files import read_json
 
-HERE = Path(__file__).resolve().parent
 NONLINEARITIES = ("relu", "tanh", "silu")
 GATES = ("hard", "soft", "ste")
 DEVICES = ("auto", "cpu", "cuda")
@@ -61,6 +61,7 @@ def default_workers():
     return max(1, machine.cores() // max(1, local_size))
 
 
+@no_type_check  # at run time: `check_option` does that, and names the option
 @dataclass(frozen=True)
 class Config:
     """Every option of a run. Immutable, and complete: with the same version of the code it is the run."""
@@ -165,8 +166,8 @@ class Config:
     save_freq: int = option(
         1, "iterations between saved policies (the last one is always saved)", at_least=1, neutral=True
     )
-    logdir: str = option(str(HERE / "logs"), "folder for logs", neutral=True)
-    savedir: str = option(str(HERE / "saves"), "folder for policies", neutral=True)
+    logdir: str = option("logs", "folder for logs", neutral=True)
+    savedir: str = option("saves", "folder for policies", neutral=True)
 
     def __post_init__(self):
         for field in dataclasses.fields(self):

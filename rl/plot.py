@@ -5,21 +5,16 @@ python plot.py adaptation logs/<env>/<method>_test/<run> ...
 python plot.py trajectories|representation|gates logs/<env>/<method>_test/<run>
 """
 
-import _signal
 import os
 import sys
 
 if __name__ == "__main__":
-    # Until a run handles Ctrl-C, it ends the process without a word: imports take a while. No file of a user's can hide
-    # a built-in module.
-    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     if not __package__:  # run as `python plot.py`: the package stands one folder up
         sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     from rl import start
 
-    start.program()
+    sys.exit(start.run("plot"))
 
-# isort: split
 import argparse
 from pathlib import Path
 
@@ -160,7 +155,3 @@ def draw_gates(options):
     from rl.plots.gates import gates
 
     return gates(options.folder, output(options, "gates", options.folder))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,9 +1,9 @@
 """The meta-objective of one iteration: sums over tasks, whoever computes them.
 
-The tasks are dealt to ranks in *blocks*, runs of consecutive tasks that are the same for any number of ranks. A block is
-computed in *chunks*, whose derivatives are kept for all curvature products, by a pool of threads with one torch thread
-each. A block's chunks are added in their order, and so are the blocks, so every byte is independent of the number of
-threads and of ranks.
+The tasks are dealt to ranks in *blocks*, runs of consecutive tasks that are the same for any number of ranks. A block
+is computed in *chunks*, whose derivatives are kept for all curvature products, by a pool of threads with one torch
+thread each. A block's chunks are added in their order, and so are the blocks, so every byte is independent of the
+number of threads and of ranks.
 """
 
 import math

@@ -191,9 +191,7 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A run of Weights & Biases (`--wandb PROJECT`), where its package is installed; its own settings are variables such
-    as WANDB_MODE.
-    """
+    """A run of Weights & Biases (`--wandb PROJECT`); its own settings are variables such as WANDB_MODE."""
 
     def __init__(self, folder: Path, config: Config):
         try:

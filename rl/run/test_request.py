@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rl import envs, streams
-from rl.config import HERE, Config, check_option, load_config
+from rl.config import Config, check_option, load_config
 from rl.errors import UserError
 from rl.evaluation import recordings
 from rl.evaluation.runs import read_tasks
@@ -171,7 +171,7 @@ def beside(path: Path, config: Config) -> Path:
     group = path.resolve().parents[1:3]
     if [folder.name for folder in reversed(group)] == list(group_of(config).parts):
         return path.resolve().parents[3]
-    return Path(HERE / "logs")
+    return Path(Config.logdir)
 
 
 def recorded_episodes(text: str, available: int) -> int:
