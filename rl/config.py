@@ -4,9 +4,10 @@ import argparse
 import dataclasses
 import os
 import sys
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import no_type_check
+from typing import Any, NoReturn, no_type_check
 
 from rl import machine, streams
 from rl.algorithm.inner_objective import INNER_OBJECTIVES
@@ -19,18 +20,18 @@ DEVICES = ("auto", "cpu", "cuda")
 
 
 def option(
-    default,
-    help,
-    choices=None,
-    at_least=None,
-    at_most=None,
-    above=None,
-    below=None,
-    flag=None,
-    neutral=False,
-    resumable=None,
-    ungrouped=None,
-):
+    default: Any,
+    help: str,
+    choices: Sequence[str] | None = None,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    flag: str | None = None,
+    neutral: bool = False,
+    resumable: bool | None = None,
+    ungrouped: bool | None = None,
+) -> Any:
     """A field of `Config` that is an option too.
 
     Args:
@@ -52,7 +53,7 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def default_workers():
+def default_workers() -> int:
     """One worker for each core: the learner waits while they sample. Processes of torchrun share a machine's cores."""
     try:
         local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -169,7 +170,7 @@ class Config:
     logdir: str = option("logs", "folder for logs", neutral=True)
     savedir: str = option("saves", "folder for policies", neutral=True)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             check_option(field, getattr(self, field.name))
         if Path(self.env_config_path).name == "config.json":
@@ -185,12 +186,12 @@ class Config:
             raise UserError(f"--expname: expected a name without slashes, got {self.expname!r}")
 
     @property
-    def method(self):
+    def method(self) -> str:
         """The folder name of the method: cavia, nm_cavia, maml or nm_maml."""
         return ("nm_" if self.neuromodulation else "") + ("maml" if self.maml else "cavia")
 
 
-def _names(fact):
+def _names(fact: str) -> frozenset[str]:
     return frozenset(field.name for field in dataclasses.fields(Config) if field.metadata[fact])
 
 
@@ -198,12 +199,12 @@ def _names(fact):
 NEUTRAL, RESUMABLE, UNGROUPED = _names("neutral"), _names("resumable"), _names("ungrouped")
 
 
-def flag_of(field):
+def flag_of(field: dataclasses.Field) -> str:
     """The name of a field on the command line."""
     return field.metadata["flag"] or "--" + field.name.replace("_", "-")
 
 
-def check_option(field, value, name=None):
+def check_option(field: dataclasses.Field, value: Any, name: str | None = None) -> None:
     """Hold a value against its field's type and range.
 
     Args:
@@ -236,17 +237,17 @@ def check_option(field, value, name=None):
 class Parser(argparse.ArgumentParser):
     """argparse whose complaints are one line."""
 
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         """One line and exit status 2."""
         raise UserError(f"{message} (--help lists all options)")
 
-    def exit(self, status=0, message=None):
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
         """The end of --help: what it printed is written while an error can still be reported."""
         sys.stdout.flush()
         super().exit(status, message)
 
 
-def make_parser():
+def make_parser() -> Parser:
     """The command line of main.py, made from the fields of `Config`. Parsed, it holds those that were named alone."""
     result = Parser(
         prog="main.py",
@@ -274,7 +275,7 @@ def make_parser():
     return result
 
 
-def parse_options(arguments=None):
+def parse_options(arguments: Sequence[str] | None = None) -> Config:
     """Parse a command line (default: the process's own) into a `Config`.
 
     Raises:
@@ -284,7 +285,7 @@ def parse_options(arguments=None):
     return Config(**given)
 
 
-def parse_given(arguments=None):
+def parse_given(arguments: Sequence[str] | None = None) -> tuple[dict[str, Any], str | None]:
     """Parse a command line.
 
     Returns:
@@ -294,7 +295,7 @@ def parse_given(arguments=None):
     return given, given.pop("resume", None)
 
 
-def without_effect(given, config, gpu=False):
+def without_effect(given: Collection[str], config: Config, gpu: bool = False) -> Iterator[str]:
     """What a command line gives in vain: a line each, naming the options.
 
     Args:
@@ -328,7 +329,7 @@ REQUIRED = (
 DESCRIPTION = ("input_size", "output_size", "versions", "git_commit", "processor", "gpu", "continued")
 
 
-def load_config(path):
+def load_config(path: Path) -> tuple[Config, dict[str, Any]]:
     """Read a run's config.json.
 
     Returns:
