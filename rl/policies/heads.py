@@ -81,6 +81,9 @@ class Categorical(NamedTuple):
         return Categorical(self.log_probs.detach())
 
 
+Distribution = Normal | Categorical
+
+
 def gather_rows(values, index):
     """values [K, U, A] at index [K, N] -> [K, N, A]."""
     return values.gather(1, index[..., None].expand(-1, -1, values.shape[-1]))
