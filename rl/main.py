@@ -26,7 +26,7 @@ import torch
 
 from rl import streams
 from rl.evaluation.evaluate import Evaluated
-from rl.evaluation.recordings import gate_curves
+from rl.evaluation.gates import gate_curves
 from rl.ranks import Ranks
 from rl.run import agreement, resources
 from rl.run.build import Setup

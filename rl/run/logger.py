@@ -5,15 +5,15 @@ import os
 import sys
 import time
 
+import pandas as pd
 from tensorboardX import summary as summaries
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto import event_pb2, summary_pb2
 
 from rl.config import NEUTRAL
-from rl.errors import UserError
-from rl.evaluation import events
 from rl.evaluation.evaluate import by_class, mean_over_episodes
-from rl.evaluation.events import EVENTS
+from rl.evaluation.runs import EVENTS, PROGRESS
+from rl.files import write_text
 
 RETURNS = ("running_returns/before_update", "running_returns/after_update")
 
@@ -34,7 +34,6 @@ class Logger:
         for name, size in sizes.items():
             if name in positions:
                 os.truncate(folder / name, min(positions[name], size))
-                check(folder / name)
             else:
                 set_aside(folder / name)
         for name, position in positions.items():
@@ -46,6 +45,10 @@ class Logger:
             self.writer = EventsWriter(str(folder / "events"), f".{number}")
         # Known files, and the new one.
         self.files = sorted(folder.glob(EVENTS))
+        # A stopgap, written whole at every `positions`: a sink of its own will append to it.
+        self.points = {}
+        if positions and (folder / PROGRESS).is_file():
+            self.points = pd.read_csv(folder / PROGRESS, index_col="iteration").to_dict("index")
 
     def describe(self, config):
         """What TensorBoard shows besides curves: its custom charts and its table of runs."""
@@ -104,6 +107,7 @@ class Logger:
 
     def scalar(self, tag, value, iteration):
         """One point of one curve."""
+        self.points.setdefault(iteration, {})[tag] = float(value)
         # Built by hand: tensorboardX's own helper would replace the spaces of published tags.
         point = summary_pb2.Summary.Value(tag=tag, simple_value=float(value))
         self.summary(summary_pb2.Summary(value=[point]), iteration)
@@ -120,13 +124,19 @@ class Logger:
             FileNotFoundError: one of them is gone; its writer would not notice.
         """
         with self._naming():
+            self._write_progress()
             self.writer.flush()
         return {file.name: file.stat().st_size for file in self.files}
 
     def close(self):
         """Write what is pending."""
         with self._naming():
+            self._write_progress()
             self.writer.close()
+
+    def _write_progress(self):
+        table = pd.DataFrame.from_dict(self.points, orient="index").rename_axis("iteration").sort_index()
+        write_text(self.folder / PROGRESS, table.to_csv(lineterminator="\n"))
 
     @contextlib.contextmanager
     def _naming(self):
@@ -163,14 +173,6 @@ def hparams(config):
     options = {name: value for name, value in vars(config).items() if name not in NEUTRAL} | {"method": config.method}
     tags = [*RETURNS, *(f"evaluation_rew/avg_rew {count}" for count in range(config.num_test_steps + 1))]
     return summaries.hparams(options, dict.fromkeys(tags, 0.0))[:2]
-
-
-def check(path):
-    """Warn of an event file that is damaged: a run can go on all the same, its curves are not what it computed."""
-    try:
-        events.records(path)
-    except UserError as error:
-        print(f"warning: {error}; plots and TensorBoard may lack what follows", file=sys.stderr)
 
 
 def set_aside(path):

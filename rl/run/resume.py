@@ -11,7 +11,7 @@ import torch
 from rl import start
 from rl.config import RESUMABLE, Config, load_config, parse_given, without_effect
 from rl.errors import UserError
-from rl.evaluation.events import EVENTS
+from rl.evaluation.runs import EVENTS
 from rl.files import check_file, read_json
 from rl.run import provenance
 from rl.run.folders import EXTENDED, POLICIES, Folders, copied, deciding, group_of
