@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
-from numpy.typing import ArrayLike
 
 from rl.algorithm import inner_loop
 from rl.evaluation import intervals
@@ -93,7 +92,7 @@ class Mean(NamedTuple):
     half_width: float
 
 
-def mean_over_episodes(returns: ArrayLike) -> Mean:
+def mean_over_episodes(returns: intervals.Numbers) -> Mean:
     """Mean return and its 95% Student-t interval with every episode a sample, as the published tags have it.
 
     The half-width is 0 for fewer than two episodes.

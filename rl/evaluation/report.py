@@ -3,8 +3,6 @@
 import math
 from typing import Any
 
-from numpy.typing import ArrayLike
-
 from rl.evaluation import intervals
 from rl.evaluation.evaluate import Evaluated, by_class
 
@@ -55,7 +53,7 @@ def success(evaluated: Evaluated) -> dict[str, Any]:
     }
 
 
-def rate(shares: ArrayLike) -> dict[str, float]:
+def rate(shares: intervals.Numbers) -> dict[str, float]:
     """A rate and its interval over tasks, for JSON."""
     return {name: float(value) for name, value in intervals.rate(shares)._asdict().items()}
 

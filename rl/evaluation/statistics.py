@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
-from numpy.typing import ArrayLike
 from scipy import stats
 
 from rl.evaluation import intervals
+from rl.evaluation.intervals import Numbers
 
 RESAMPLES = 2000
 FEWEST = 5  # draws that resampling needs: of 3 seeds it would cover three quarters of the time, not 95%
@@ -52,7 +52,7 @@ class Estimate(NamedTuple):
     interval: Ends | None
 
 
-def estimate(values: ArrayLike, statistic: Statistic = mean) -> Estimate:
+def estimate(values: Numbers, statistic: Statistic = mean) -> Estimate:
     """A statistic of independent draws (seeds) [n, ...], with an interval that suits their number.
 
     From 5 draws on the percentiles of a bootstrap. Of 2 to 4 the mean, whatever the statistic, with Student's interval;
@@ -85,7 +85,7 @@ class Comparison(NamedTuple):
     improvement: intervals.Interval
 
 
-def compare(first: ArrayLike, second: ArrayLike) -> Comparison:
+def compare(first: Numbers, second: Numbers) -> Comparison:
     """Compare paired values [S], one pair a seed."""
     difference = np.asarray(first, np.float64) - np.asarray(second, np.float64)
     better = (difference > 0) + 0.5 * (difference == 0)

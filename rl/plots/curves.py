@@ -12,11 +12,10 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter
-from numpy.typing import ArrayLike
 
 from rl.errors import UserError
 from rl.evaluation import runs, statistics
-from rl.evaluation.intervals import Interval
+from rl.evaluation.intervals import Interval, Numbers
 from rl.evaluation.references import Reference, read_reference
 from rl.plots import style
 
@@ -75,7 +74,7 @@ def metric(name: str) -> Metric:
     return Metric(name, tag.format(count), label.format(count).replace("(s)", "" if count == 1 else "s"), axis)
 
 
-def smoothed(values: ArrayLike, window: int) -> Float[np.ndarray, " N"]:
+def smoothed(values: Numbers, window: int) -> Float[np.ndarray, " N"]:
     """The mean of each value and the window − 1 before it (of fewer at the start)."""
     return pd.Series(values, dtype=float).rolling(window, min_periods=1).mean().to_numpy()
 
@@ -173,10 +172,9 @@ def curves(
             lines += [comparison(*(one for one in here if one.metric == shared)) for shared in wanted]
     tables = [table(one) for one in drawn]
     for reference in compared:
-        for one in wanted:
-            if one.name in reference.curves:
-                tables.append(reference_table(reference, one.name))
-                lines += standing(reference, one, drawn)
+        for name in reference.curves.columns.intersection([one.name for one in wanted]):
+            tables.append(reference_table(reference, name))
+            lines += standing(reference, name, drawn)
     files = style.save(draw(drawn, compared, smooth, x), output)
     return [*files, style.save_frame(output, pd.concat(tables)[COLUMNS])], lines
 
@@ -222,7 +220,7 @@ def comparison(first: Curve, second: Curve) -> str:
     ends = pd.concat([last_tenth(first.seeds), last_tenth(second.seeds)], axis="columns", join="inner")
     if ends.empty:
         return f"  {first.metric.name}: {first.group} and {second.group} share no seed; no paired comparison"
-    words = in_words(first.group, second.group, statistics.compare(ends[0], ends[1]))
+    words = in_words(first.group, second.group, statistics.compare(*ends.to_numpy().T))
     return f"  {first.metric.name}, mean of the last tenth: {words}"
 
 
@@ -249,15 +247,15 @@ def in_words(first: str, second: str, found: statistics.Comparison) -> str:
     return f"{first} is better than {second} by {abs(difference):.4g} [{low:.4g}, {high:.4g}], {seeds} {chance}"
 
 
-def standing(reference: Reference, wanted: Metric, drawn: Sequence[Curve]) -> list[str]:
+def standing(reference: Reference, name: str, drawn: Sequence[Curve]) -> list[str]:
     """Where each group stands beside a reference at the last iteration that both have."""
     lines = []
     for one in drawn:
         shared = one.summary.index.intersection(reference.curves.index)
-        if (one.environment, one.metric) == (reference.environment, wanted) and len(shared):
-            ours, theirs = one.summary["value"][shared[-1]], reference.curves[wanted.name][shared[-1]]
+        if (one.environment, one.metric.name) == (reference.environment, name) and len(shared):
+            ours, theirs = one.summary["value"][shared[-1]], reference.curves[name][shared[-1]]
             lines.append(
-                f"  {wanted.name} at iteration {shared[-1]}: {one.group} {ours:.4g}, {reference.path.name} {theirs:.4g}"
+                f"  {name} at iteration {shared[-1]}: {one.group} {ours:.4g}, {reference.path.name} {theirs:.4g}"
             )
     return lines
 

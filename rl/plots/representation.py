@@ -138,7 +138,7 @@ def others(cka: Float[np.ndarray, "K K"]) -> Float[np.ndarray, "K K"]:
     return np.where(np.eye(len(cka), dtype=bool), np.nan, cka)
 
 
-def limits(matrices: Iterable[Float[np.ndarray, "K K"]]) -> tuple[float, float]:
+def limits(matrices: Iterable[Float[np.ndarray, "_ _"]]) -> tuple[float, float]:
     """Of the colours: the least and the largest similarity of two different tasks, at least `NARROWEST` apart."""
     values = np.concatenate([others(cka)[np.isfinite(others(cka))] for cka in matrices])
     if not values.size:

@@ -91,7 +91,7 @@ def legend_below(figure: Figure, *more: Artist) -> None:
     """
     lines = [line for panel in figure.axes for line in panel.get_legend_handles_labels()[0]]
     labelled = {str(line.get_label()): line for line in [*lines, *more]}
-    columns = max(1, min(3, round(figure.get_figwidth() / PANEL[0])))
+    columns = figure.axes[0].get_gridspec().ncols
     figure.legend(labelled.values(), labelled, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=columns)
 
 
