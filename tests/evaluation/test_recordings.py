@@ -4,7 +4,7 @@ import pytest
 
 from rl import streams
 from rl.config import parse_options
-from rl.evaluation import recordings
+from rl.evaluation import gates, recordings
 from rl.run.build import Setup
 from rl.sampling.rollout import meta_rollout
 from tests.support.helpers import files_limited
@@ -26,7 +26,7 @@ def sampled(options):
 @pytest.mark.parametrize("options", [[], ["--neuromodulation", "--nm-size", "3"]])
 def test_gate_curves(options):
     experiment, params, _, phases, sampling = sampled(options)
-    found = recordings.gate_curves(experiment.policy, params, phases, sampling, experiment.config.seed)
+    found = gates.gate_curves(experiment.policy, params, phases, sampling, experiment.config.seed)
     if not options:
         assert found == {}
         return
