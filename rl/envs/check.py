@@ -10,6 +10,7 @@ import argparse
 import sys
 import traceback
 import warnings
+from collections.abc import Callable
 
 from rl import envs
 from rl.envs.adapter import sys_exit_as_error
@@ -17,7 +18,7 @@ from rl.envs.contract import POINTS, ContractError, Subject
 from rl.errors import EpisodeError, UserError
 
 
-def breach(point, subject):
+def breach(point: Callable[[Subject], None], subject: Subject) -> str | None:
     """What is wrong with an environment at one point of the contract, one line; None where the point holds."""
     try:
         with sys_exit_as_error(subject.name):
@@ -29,7 +30,7 @@ def breach(point, subject):
     return None
 
 
-def described(error):
+def described(error: BaseException | None) -> str:
     """An exception in one line, with the place in the user's code that raised it."""
     text = " ".join(str(error).split())
     if isinstance(error, ContractError | UserError):
@@ -38,7 +39,7 @@ def described(error):
     return f"{type(error).__name__}: {text} ({frames[-1].filename}, line {frames[-1].lineno})"
 
 
-def main(arguments=None):
+def main(arguments: list[str] | None = None) -> int:
     """Check the environment that the command line names, and print a line for each point: the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m rl.envs.check", description="Hold an environment against what training and evaluation rely on."

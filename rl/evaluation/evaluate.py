@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from rl import envs
 from rl.algorithm import inner_loop
 from rl.evaluation import intervals
 from rl.sampling.rollout import update_on
@@ -117,7 +118,7 @@ def by_class(tasks):
     """Where tasks are of several classes: class -> indices of its tasks; else nothing."""
     classes = {}
     for number, task in enumerate(tasks):
-        classes.setdefault(task.get("env_name"), []).append(number)
+        classes.setdefault(envs.task_class(task), []).append(number)
     return classes if len(classes) > 1 else {}
 
 

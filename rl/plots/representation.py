@@ -4,11 +4,11 @@ import textwrap
 
 import numpy as np
 
+from rl.drawing import label_columns
 from rl.errors import UserError
 from rl.evaluation import runs
 from rl.evaluation.similarity import similarity
 from rl.plots import style
-from rl.plots.trajectories import label_columns
 
 KINDS = ("output", "modulators")
 NARROWEST = 0.01  # what the colours span at least: smaller differences are none
