@@ -80,7 +80,7 @@ def options(
     return found
 
 
-def make(name: str, num_envs: int, **options: Any) -> TaskVectorEnv | gymnasium.vector.VectorEnv:
+def make(name: str, num_envs: int, **options: Any) -> Any:
     """Make an environment with N episodes side by side, each with a task of its own.
 
     Args:
@@ -89,7 +89,7 @@ def make(name: str, num_envs: int, **options: Any) -> TaskVectorEnv | gymnasium.
         options: as from `rl.envs.options`.
 
     Returns:
-        An environment that works as `TaskVectorEnv` says. An episode that has ended stays as it is.
+        A `TaskVectorEnv`, or a user's own environment that works like one. An episode that has ended stays as it is.
 
     Raises:
         UserError: an unknown environment.

@@ -115,12 +115,14 @@ class AdaptedEnv(TaskVectorEnv):
         first = _make_scalar(spec, options)
         if not all(callable(_attribute(first, method)) for method in _TASK_METHODS):
             raise UserError(f"environment {name} cannot change its task: {_WHAT_TO_ADD}")
-        self.inner_observation_space, self.inner_action_space = first.observation_space, first.action_space
+        self.inner_observation_space: Any = first.observation_space
+        self.inner_action_space: Any = first.action_space
+        assert spec.max_episode_steps is not None  # `make` has looked
         super().__init__(
             num_envs, _flat_observations(name, first), _flat_actions(name, first), horizon=spec.max_episode_steps
         )
         self.envs = [first, *(_make_scalar(spec, options) for _ in range(num_envs - 1))]
-        self.observations = np.zeros(self.observation_space.shape, np.float32)
+        self.observations = np.zeros((num_envs, *self.single_observation_space.shape), np.float32)
 
     def sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Any:
         """The user's tasks, which `rl.envs.sample_tasks` checks."""

@@ -55,7 +55,7 @@ class TaskVectorEnv(VectorEnv):
         generators: generators[i] is the stream of episode i, a `numpy.random.Generator`.
         running: the episodes that have begun and not ended.
         elapsed: steps taken in the present episode.
-        tasks: the present tasks, one an episode; None before the first `set_tasks` or `reset`.
+        tasks: the present tasks, one an episode; empty before the first `set_tasks` or `reset`.
         num_observations: how many different observations there are, where they are few; else None. It decides how the
             outer step's work is divided, and no result but for that.
         pictures: the module that draws this environment (`rl.drawing` says what is in it); None: nothing does.
@@ -75,7 +75,8 @@ class TaskVectorEnv(VectorEnv):
 
     running: Bool[np.ndarray, "N"]
     elapsed: Int[np.ndarray, "N"]
-    tasks: list[Task] | None
+    tasks: list[Any]
+    single_observation_space: Box
 
     def __init__(self, num_envs: int, single_observation_space: Box, single_action_space: Space, horizon: int):
         if num_envs < 1:
@@ -92,7 +93,7 @@ class TaskVectorEnv(VectorEnv):
         self.terminated = np.zeros(num_envs, bool)
         self.truncated = np.zeros(num_envs, bool)
         self.elapsed = np.zeros(num_envs, np.int64)
-        self.tasks = None
+        self.tasks = []
 
     @classmethod
     def read_options(
@@ -199,10 +200,10 @@ class TaskVectorEnv(VectorEnv):
                 present stream), or one integer s, which stands for s, s+1, …, or None to go on with all of them.
             options: {"reset_mask": bool [N]} restarts the marked episodes alone, as gymnasium defines it.
         """
-        if seed is None or np.isscalar(seed):
-            seeds = [None if seed is None else seed + i for i in range(self.num_envs)]
+        if seed is None:
+            seeds: list[int | None] = [None] * self.num_envs
         else:
-            seeds = list(seed)
+            seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int | np.integer) else list(seed)
         mask = np.ones(self.num_envs, bool)
         if options and "reset_mask" in options:
             mask = np.asarray(options["reset_mask"], bool)
@@ -213,9 +214,10 @@ class TaskVectorEnv(VectorEnv):
             )
         which = np.flatnonzero(mask)
         for i in which:
-            if seeds[i] is not None:
-                self.generators.name(i, int(seeds[i]))
-        if self.tasks is None:
+            key = seeds[i]
+            if key is not None:
+                self.generators.name(i, int(key))
+        if not self.tasks:
             self.set_tasks([self.sample_tasks(1, "train", self.generators[i])[0] for i in range(self.num_envs)])
         self.running[which] = True
         self.terminated[which] = False
@@ -276,7 +278,7 @@ class ScalarEnv(gymnasium.Env):
 
     metadata = {"render_modes": []}
 
-    def __init__(self, vector_env: TaskVectorEnv):
+    def __init__(self, vector_env: Any):
         self.vector_env = vector_env
         self.observation_space = vector_env.single_observation_space
         self.action_space = vector_env.single_action_space

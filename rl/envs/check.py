@@ -24,13 +24,13 @@ def breach(point: Callable[[Subject], None], subject: Subject) -> str | None:
         with sys_exit_as_error(subject.name):
             point(subject)
     except EpisodeError as error:
-        return f"episode {error.index}: {described(error.__cause__)}"
+        return f"episode {error.index}: {described(error.__cause__ or error)}"
     except Exception as error:
         return described(error)
     return None
 
 
-def described(error: BaseException | None) -> str:
+def described(error: BaseException) -> str:
     """An exception in one line, with the place in the user's code that raised it."""
     text = " ".join(str(error).split())
     if isinstance(error, ContractError | UserError):

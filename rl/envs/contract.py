@@ -301,7 +301,7 @@ def streams_go_on(subject: Subject) -> None:
         env, tasks, actions = subject.episodes(2)
         roll(env, keys(2), tasks, actions)
         records.append(roll(env, None, tasks, actions))
-    expect_same(*records, "the second episodes after a seed")
+    expect_same(records[0], records[1], "the second episodes after a seed")
 
 
 def gymnasium_checks(subject: Subject) -> None:

@@ -4,6 +4,7 @@ import functools
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import imageio.v2 as imageio
 import numpy as np
@@ -36,6 +37,7 @@ def write(path: Path, title: str, panels: Sequence[Panel], moments: Int[np.ndarr
     rate = max(SLOWEST, round(len(moments) / SECONDS))
     film, animation = path.with_suffix(".mp4"), path.with_suffix(".gif")
     images = list(frames(title, panels, moments))
+    writer: Any
     with imageio.get_writer(film, fps=rate, codec="libx264", quality=7) as writer:
         for image in images:
             writer.append_data(np.asarray(image))
@@ -80,7 +82,7 @@ def paste(
     draw.text((left + 8, top + HEIGHT + 25), earned, INK, font(14))
 
 
-def cut(title: str, width: float) -> str:
+def cut(title: str, width: int | float) -> str:
     """As much of a title as fits into so many pixels."""
     if font(15, bold=True).getlength(title) <= width:
         return title

@@ -49,7 +49,13 @@ def panel(env: TaskVectorEnv, scene: Any, task: dict[str, Any], episodes: Any, k
     env.set_tasks([task])
     observations, _ = env.reset(seed=[key])
     scene.begin(task)
-    views, earned = [View(*scene.view(), 0.0)], 0.0
+
+    def look() -> View:
+        picture, remark = scene.view()
+        return View(picture, remark, earned)
+
+    earned = 0.0
+    views = [look()]
     for t in range(steps):
         action, reward = episodes.actions[0, t, 0], episodes.rewards[0, t, 0]
         seen = np.array_equal(observations[0], episodes.observations[0, t, 0])
@@ -61,5 +67,5 @@ def panel(env: TaskVectorEnv, scene: Any, task: dict[str, Any], episodes: Any, k
         earned += reward
         scene.follow()
         if t + 1 in moments:
-            views.append(View(*scene.view(), earned))
+            views.append(look())
     return Panel(views, earned, steps)

@@ -3,9 +3,7 @@
 import csv
 import dataclasses
 import json
-import sys
 
-import gymnasium
 import numpy as np
 import pytest
 
@@ -20,13 +18,10 @@ from tests.support import corridor_family
 
 
 @pytest.fixture
-def corridor(tmp_path, monkeypatch):
+def corridor(tmp_path):
     """The family's configuration file, with its package on the path."""
-    monkeypatch.setattr(sys, "path", [*sys.path, str(tmp_path)])
-    yield corridor_family.write(tmp_path)
-    gymnasium.registry.pop(corridor_family.ID, None)
-    for name in [name for name in sys.modules if name.partition(".")[0] == "corridor"]:
-        del sys.modules[name]
+    with corridor_family.installed(tmp_path) as file:
+        yield file
 
 
 def recorded_evaluation(folder, name, file):

@@ -1,11 +1,16 @@
 """A small family of environments as docs/environments.md says to write one: dynamics, a configuration file, pictures.
 
-`write(folder)` makes the package `corridor` there. With the folder on the path it is `corridor:Corridor-v0`, a user's
-own; with `ROW` in the registry it is a built-in one.
+`installed(folder)` makes the package `corridor` there and puts the folder on the path, which worker processes inherit:
+then it is `corridor:Corridor-v0`, a user's own, and with `ROW` in the registry a built-in one.
 """
 
+import contextlib
 import json
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+
+import gymnasium
 
 ID, NAME, ROW = "Corridor-v0", "corridor:Corridor-v0", "corridor.environment:Corridor"
 
@@ -103,10 +108,18 @@ class Scene(drawing.Scene):
 }
 
 
-def write(folder: Path) -> Path:
-    """Write the package into a folder: the path of its configuration file."""
+@contextlib.contextmanager
+def installed(folder: Path) -> Iterator[Path]:
+    """Write the package into a folder that is put on the path meanwhile: the path of its configuration file."""
     package = folder / "corridor"
     package.mkdir()
     for name, content in FILES.items():
         (package / name).write_text(content.lstrip(), encoding="utf-8")
-    return package / "short.json"
+    sys.path.append(str(folder))
+    try:
+        yield package / "short.json"
+    finally:
+        sys.path.remove(str(folder))
+        gymnasium.registry.pop(ID, None)
+        for name in [name for name in sys.modules if name.partition(".")[0] == "corridor"]:
+            del sys.modules[name]

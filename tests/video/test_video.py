@@ -14,6 +14,7 @@ from rl.errors import UserError
 from rl.run.build import Setup
 from rl.test import main
 from rl.video import film, opengl, replay
+from tests.support import corridor_family
 from tests.support.helpers import ROOT
 from tests.support.in_process import InProcessSampler
 
@@ -91,12 +92,23 @@ def test_ctgraph_is_filmed(tmp_path):
         assert np.abs(frames[-1].astype(int) - frames[0]).max() > 100
 
 
+def test_a_family_of_ones_own_is_filmed(tmp_path, monkeypatch):
+    titles, write = [], film.write
+    monkeypatch.setattr(film, "write", lambda path, title, *rest: titles.append(title) or write(path, title, *rest))
+    with corridor_family.installed(tmp_path) as file:
+        experiment, tasks, phases, origin = evaluated(env_name=corridor_family.NAME, env_config_path=str(file))
+        video.check(experiment.config, 1)
+        frames = read(video.record(tmp_path, experiment.setting, tasks, phases, origin, 1)[1])
+    assert titles == [f"corridor:Corridor-v0, task 1: to cell {tasks[1]['cell']}"]
+    assert frames.shape[1:] == (320, 640, 3) and np.abs(frames[-1].astype(int) - frames[0]).max() > 100
+
+
 def test_one_scale_for_all_panels_and_all_time(tmp_path, monkeypatch):
     experiment, tasks, phases, origin = evaluated(num_test_steps=2)
     farthest = max(float(np.abs(episodes.observations[0, :, 0]).max()) for episodes in phases)
     assert 1.1 * farthest > 0.65  # a way leads out of the square of goals
     shown = []
-    monkeypatch.setattr(film, "write", lambda path, title, panels, moments: shown.extend(panels))
+    monkeypatch.setattr(film, "write", lambda path, title, panels, moments: shown.extend(panels) or [])
     video.record(tmp_path, experiment.setting, tasks, phases, origin, 0)
     goal, places = np.array(tasks[0]["goal"]), set()
     for panel in shown:

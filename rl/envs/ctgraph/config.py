@@ -222,7 +222,8 @@ def parse(document: Any, source: str | Path) -> CTGraphConfig:
 
 def _fields_of(document: Any, source: str | Path) -> tuple[dict[str, str], dict[str, Any]]:
     """The names under which a document gives its fields, and their values: two dicts by field."""
-    names, values = {}, {}
+    names: dict[str, str] = {}
+    values: dict[str, Any] = {}
 
     def collect(entries, section):
         where = f"section {section!r}" if section else "the file"

@@ -55,7 +55,7 @@ class CTGraph(TaskVectorEnv):
 
     def __init__(self, num_envs: int, config: CTGraphConfig | str | Path | None = None):
         if not isinstance(config, CTGraphConfig):
-            config = self.read_options("CTgraphEnvGoalChange-v0", config)["config"]
+            config = _read("CTgraphEnvGoalChange-v0", config)
         self.config = config
         self.images = images.image_set(config)
         super().__init__(
@@ -90,11 +90,7 @@ class CTGraph(TaskVectorEnv):
         Raises:
             UserError: no file is named, or what it holds is no right configuration.
         """
-        if config_path is None:
-            raise UserError(
-                f"environment {name} needs a configuration file: --env-config-path ./envs/ctgraph/ctgraph_d2.json"
-            )
-        return super().read_options(name, horizon=horizon) | {"config": ctgraph_config.read(config_path)}
+        return {"config": _read(name, config_path)} | super().read_options(name, horizon=horizon)
 
     @classmethod
     def describe(cls, name: str, config_path: str | Path) -> str:
@@ -106,7 +102,7 @@ class CTGraph(TaskVectorEnv):
     @classmethod
     def success(cls, rewards: Float[np.ndarray, "K T E U"]) -> Bool[np.ndarray, "K E U"]:
         """Only the goal leaf of a `needle_in_haystack` gives a positive reward."""
-        return (rewards > 0).any(axis=1)
+        return rewards.max(axis=1) > 0
 
     def sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> list[Task]:
         """Goal leaves, uniform, the same for both splits."""
@@ -217,6 +213,15 @@ class CTGraph(TaskVectorEnv):
         intensity = images.high_value(config) * (rewards / config.high_reward)
         self.cues[arrived] = intensity.astype(np.int64).astype(np.uint8)
         return rewards
+
+
+def _read(name: str, config_path: str | Path | None) -> CTGraphConfig:
+    """The configuration in a file, which has to be there."""
+    if config_path is None:
+        raise UserError(
+            f"environment {name} needs a configuration file: --env-config-path ./envs/ctgraph/ctgraph_d2.json"
+        )
+    return ctgraph_config.read(config_path)
 
 
 def _observation_tables(

@@ -54,7 +54,8 @@ def trajectories(recorded: Recorded) -> Picture:
         alike = [number for number, task in enumerate(tasks) if task["leaf"] == leaf]
         for updates, panel in enumerate(panels):
             found = [recorded.episodes[name][alike][..., updates] for name in ("info.node", "info.state_type", "mask")]
-            reached, crashed = visits(*(np.moveaxis(values, 1, 0) for values in found), len(spots))
+            node, state_type, mask = (np.moveaxis(values, 1, 0) for values in found)
+            reached, crashed = visits(node, state_type, mask, len(spots))
             draw_tree(panel, tree, spots, leaf, reached, crashed)
             rows += [(leaf, updates, node, share) for node, share in enumerate(reached.tolist())]
             rows.append((leaf, updates, "crash", crashed))

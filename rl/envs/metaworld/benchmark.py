@@ -73,9 +73,9 @@ class MetaWorldML(TaskVectorEnv):
         self.name = name
         self.task_sets = task_sets or self.read_options(name)["task_sets"]
         self._displacements, self._make_simulation = fast.displacements, fast.Simulation
-        self._simulations = {}
-        self._episodes = [None] * num_envs
-        self._observations = np.zeros(self.observation_space.shape, np.float32)
+        self._simulations: dict[str, Any] = {}
+        self._episodes: list[Any] = [None] * num_envs
+        self._observations = np.zeros((num_envs, *self.single_observation_space.shape), np.float32)
         # Where no task is set, the first episode draws one.
         self.tasks = [None] * num_envs
 
@@ -194,7 +194,7 @@ def _task(env_name: str, rand_vec: Sequence[float]) -> Task:
 
 def _choices(items: list, count: int, rng: np.random.Generator) -> list:
     """`count` of the items, all equally often as far as it goes, in random order."""
-    order = []
+    order: list[int] = []
     while len(order) < count:
         order.extend(rng.permutation(len(items)))
     return [items[i] for i in order[:count]]

@@ -51,7 +51,7 @@ def tolerance(
     x: Any,
     bounds: tuple[Any, Any] = (0.0, 0.0),
     margin: Any = 0.0,
-    sigmoid: str = "gaussian",
+    sigmoid: Any = "gaussian",
     value_at_margin: float = 0.1,
 ) -> Any:
     """1 within the bounds, less outside: value_at_margin at the distance `margin`, 0 anywhere if the margin is 0.

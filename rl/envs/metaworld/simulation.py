@@ -91,8 +91,8 @@ class Simulation:
         self.model, self.data = self._stock.model, self._stock.data
         self.views = _Views(self.data)
         self.hand_target, self.control = self.data.mocap_pos[0], self.data.ctrl
-        self._starts = {}
-        self._loaded = None
+        self._starts: dict[tuple[float, ...], Start] = {}
+        self._loaded: Start | None = None
 
     def begin(self, rand_vec: tuple[float, ...]) -> Any:
         """A new episode of the task with these frozen parameters, a tuple of floats.

@@ -19,6 +19,8 @@ class _Lean:
     account when it looks for bodies that may touch. Their masses stand in the model files, so the motion is the same.
     """
 
+    fullpath: str
+
     def _initialize_simulation(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
         spec = mujoco.MjSpec.from_file(self.fullpath)
         for geom in list(spec.geoms):

@@ -21,7 +21,7 @@ class Camera:
 
     def __init__(self, camera: str | mujoco.MjvCamera):
         self.camera = camera
-        self.renderer = None
+        self.renderer: Any = None
 
     def look(
         self, model: Any, data: Any, decorate: Callable[[Any], None] = lambda scene: None

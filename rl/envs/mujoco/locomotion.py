@@ -211,7 +211,7 @@ class Direction:
     @classmethod
     def task_label(cls, task: Task) -> str:
         """forwards or backwards."""
-        return {1: "forwards", -1: "backwards"}.get(task.get("direction"), "")
+        return {1: "forwards", -1: "backwards"}.get(task.get("direction", 0), "")
 
     def draw_goals(self, num_tasks: int, rng: np.random.Generator) -> Int[np.ndarray, "K"]:
         """Either direction with probability ½."""
