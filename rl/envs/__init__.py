@@ -76,7 +76,7 @@ def options(
     with adapter.sys_exit_as_error(name):
         read_options = getattr(adapter.entry_point(name), "read_options", TaskVectorEnv.read_options)
         found = read_options(name, config_path, seed, horizon)
-    adapter.check(name, found)
+    adapter.make(name, 1, **found).close()  # whatever is wrong with it is found out in the parent process
     return found
 
 

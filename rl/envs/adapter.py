@@ -18,9 +18,9 @@ import numpy as np
 from gymnasium.envs.registration import EnvSpec, load_env_creator
 from gymnasium.spaces import Box, Discrete, Space
 from gymnasium.vector import AutoresetMode, VectorEnv
-from jaxtyping import Bool, Float, Float32, Int, Shaped
+from jaxtyping import Float32, Int, Shaped
 
-from rl.envs.base import Infos, Task, TaskVectorEnv, conforming
+from rl.envs.base import Step, Task, TaskVectorEnv, conforming
 from rl.errors import EpisodeError, UserError
 
 _TASK_METHODS = ("sample_tasks", "set_tasks")
@@ -28,15 +28,6 @@ _WHAT_TO_ADD = (
     "add sample_tasks(num_tasks, split, rng), which returns a list of dicts that JSON can hold, "
     "and set_tasks(tasks), which takes a list of one such dict for each episode"
 )
-
-
-def check(name: str, options: dict[str, Any]) -> None:
-    """Find out, in the parent process, whether `make` will succeed.
-
-    Raises:
-        UserError: whatever is missing or wrong, and what to do about it.
-    """
-    make(name, 1, **options).close()
 
 
 def make(name: str, num_envs: int, **options: Any) -> VectorEnv:
@@ -146,9 +137,7 @@ class AdaptedEnv(TaskVectorEnv):
             except (Exception, SystemExit) as error:
                 raise EpisodeError(i) from error
 
-    def advance(
-        self, actions: Shaped[np.ndarray, "N ..."]
-    ) -> tuple[Float[np.ndarray, "N"], Bool[np.ndarray, "N"], Infos]:
+    def advance(self, actions: Shaped[np.ndarray, "N ..."]) -> Step:
         """Step the environments that run.
 
         Raises:

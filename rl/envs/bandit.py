@@ -2,9 +2,9 @@
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
-from jaxtyping import Bool, Float, Float32, Int
+from jaxtyping import Float32, Int
 
-from rl.envs.base import Infos, Task, TaskVectorEnv
+from rl.envs.base import Step, Task, TaskVectorEnv
 
 # RL² gives an agent 10, 100 or 500 pulls; the published MAML code registers 100 an episode for every number of arms.
 HORIZON = 100  # pulls
@@ -51,7 +51,7 @@ class BernoulliBandit(TaskVectorEnv):
         for i in which:
             self.luck[i] = self.generators[i].random(HORIZON)
 
-    def advance(self, actions: Int[np.ndarray, "N"]) -> tuple[Float[np.ndarray, "N"], Bool[np.ndarray, "N"], Infos]:
+    def advance(self, actions: Int[np.ndarray, "N"]) -> Step:
         """Pull: r = 1 if uₜ < pₐ, u uniform on [0, 1)."""
         # The last column stands in for episodes that are over.
         pull = np.minimum(self.elapsed, HORIZON - 1)

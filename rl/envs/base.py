@@ -18,6 +18,7 @@ from rl.errors import UserError
 
 Task = dict[str, Any]  # that JSON can hold
 Infos = dict[str, Shaped[np.ndarray, "N"]]
+Step = tuple[Float[np.ndarray, "N"], Bool[np.ndarray, "N"], Infos]  # rewards, terminated, fresh infos
 
 
 def conforming(what: str, value: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
@@ -158,16 +159,14 @@ class TaskVectorEnv(VectorEnv):
         """Start new episodes in the places `which`, drawing from `self.generators[i]` alone."""
 
     @abstractmethod
-    def advance(
-        self, actions: Shaped[np.ndarray, "N ..."]
-    ) -> tuple[Float[np.ndarray, "N"], Bool[np.ndarray, "N"], Infos]:
+    def advance(self, actions: Shaped[np.ndarray, "N ..."]) -> Step:
         """One step of the episodes marked in `self.running`; all others stay as they are.
 
         Args:
             actions: [N, A] or, for discrete actions, integers [N]; those of ended episodes mean nothing.
 
         Returns:
-            (rewards, terminated, infos: fresh arrays); the caller ignores rewards and ends of episodes that do not run.
+            (rewards, terminated, infos); the caller ignores rewards and ends of episodes that do not run.
         """
 
     @abstractmethod

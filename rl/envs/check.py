@@ -11,6 +11,7 @@ import sys
 import traceback
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 from rl import envs
 from rl.envs.adapter import sys_exit_as_error
@@ -57,13 +58,14 @@ def main(arguments: list[str] | None = None) -> int:
         broken = False
         for point in POINTS:
             found = breach(point, subject)
-            sentence = point.__doc__.rstrip(".")
+            sentence = (point.__doc__ or point.__name__).rstrip(".")
             print(f"ok: {sentence}" if found is None else f"FAILS: {sentence}: {found}", flush=True)
             broken |= found is not None
     return int(broken)
 
 
 if __name__ == "__main__":
+    stream: Any
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # a terminal may lack a character
     sys.exit(main())

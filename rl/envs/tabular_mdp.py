@@ -2,9 +2,9 @@
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
-from jaxtyping import Bool, Float, Float32, Int
+from jaxtyping import Float32, Int
 
-from rl.envs.base import Infos, Task, TaskVectorEnv
+from rl.envs.base import Step, Task, TaskVectorEnv
 
 NUM_STATES = 10
 NUM_ACTIONS = 5
@@ -64,7 +64,7 @@ class TabularMDP(TaskVectorEnv):
             self.reward_noise[i] = self.generators[i].standard_normal(HORIZON)
             self.luck[i] = self.generators[i].random(HORIZON)
 
-    def advance(self, actions: Int[np.ndarray, "N"]) -> tuple[Float[np.ndarray, "N"], Bool[np.ndarray, "N"], Infos]:
+    def advance(self, actions: Int[np.ndarray, "N"]) -> Step:
         """Earn m[s, a] + ε, move to the first s' whose cumulative probability exceeds u."""
         # The last column stands in for episodes that are over.
         step = np.minimum(self.elapsed, HORIZON - 1)

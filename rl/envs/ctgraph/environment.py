@@ -12,7 +12,7 @@ import numpy as np
 from gymnasium.spaces import Box, Discrete
 from jaxtyping import Bool, Float, Float32, Int
 
-from rl.envs.base import Infos, Task, TaskVectorEnv
+from rl.envs.base import Step, Task, TaskVectorEnv
 from rl.envs.ctgraph import config as ctgraph_config
 from rl.envs.ctgraph import images
 from rl.envs.ctgraph.config import CTGraphConfig
@@ -136,7 +136,7 @@ class CTGraph(TaskVectorEnv):
                 size = (reads, self.pixel_noise.shape[-1])
                 self.pixel_noise[i] = generator.integers(config.noise, size=size, dtype=np.uint8, endpoint=True)
 
-    def advance(self, actions: Int[np.ndarray, "N"]) -> tuple[Float[np.ndarray, "N"], Bool[np.ndarray, "N"], Infos]:
+    def advance(self, actions: Int[np.ndarray, "N"]) -> Step:
         """Walk one step."""
         running, state_types, nodes = self.running, self.state_types, self.nodes
         turns = actions > 0

@@ -14,9 +14,9 @@ from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Box
-from jaxtyping import Bool, Float, Float32, Int
+from jaxtyping import Float, Float32, Int
 
-from rl.envs.base import Infos, Task, TaskVectorEnv
+from rl.envs.base import Step, Task, TaskVectorEnv
 from rl.envs.labels import signed
 from rl.errors import EpisodeError, UserError
 
@@ -145,7 +145,7 @@ class MetaWorldML(TaskVectorEnv):
             self._episodes[i] = self._simulation(task["env_name"]).begin(tuple(task["rand_vec"]))
             self._observations[i] = self._episodes[i].observation
 
-    def advance(self, actions: Float[np.ndarray, "N 4"]) -> tuple[Float[np.ndarray, "N"], Bool[np.ndarray, "N"], Infos]:
+    def advance(self, actions: Float[np.ndarray, "N 4"]) -> Step:
         """As `TaskVectorEnv.advance`; no episode ends before the horizon.
 
         Raises:

@@ -84,8 +84,9 @@ class Simulation:
     """
 
     def __init__(self, env_name: str):
-        self._env_name, self._env_class = env_name, ALL_V3_ENVIRONMENTS[env_name]
-        self._episode_class = episode_class(self._env_class)
+        self._env_name = env_name
+        self._env_class = ALL_V3_ENVIRONMENTS[env_name]
+        self._episode_class = episode_class(self._env_class)  # type: ignore[arg-type]  # classes can be hashed
         self._stock = stock_env(env_name)
         self.rand_vec_shape = self._stock._random_reset_space.shape
         self.model, self.data = self._stock.model, self._stock.data
@@ -132,6 +133,16 @@ class Simulation:
 
 class Episode:
     """A mixin over a Meta-World class: one episode, without a model and state of its own."""
+
+    # What a Meta-World class has.
+    curr_path_length: int
+    max_path_length: int
+    frame_skip: int
+    mocap_low: Any
+    mocap_high: Any
+    evaluate_state: Any
+    _get_pos_objects: Any
+    _get_quat_objects: Any
 
     # Set anew in every step; in Meta-World a property, computed at each of its several uses.
     tcp_center = None
@@ -271,7 +282,7 @@ def episode_class(env_class: type) -> type:
         if not isinstance(function, types.FunctionType) or name.startswith(("__", "reset")):
             continue
         if "func" in function.__code__.co_freevars:  # a decorator's check that a task is set: here it always is
-            function = function.__closure__[function.__code__.co_freevars.index("func")].cell_contents
+            function = (function.__closure__ or ())[function.__code__.co_freevars.index("func")].cell_contents
         # A class that calls its own static functions by the class's name shall find the derived class there.
         function = rebound(function, **{env_class.__name__: cls})
         setattr(cls, name, staticmethod(function) if isinstance(value, staticmethod) else function)

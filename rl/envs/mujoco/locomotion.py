@@ -20,7 +20,7 @@ from gymnasium.spaces import Box
 from jaxtyping import Bool, Float, Int
 from mujoco.rollout import Rollout
 
-from rl.envs.base import Infos, Task, TaskVectorEnv
+from rl.envs.base import Step, Task, TaskVectorEnv
 from rl.envs.labels import signed
 from rl.errors import UserError
 
@@ -134,7 +134,7 @@ class LocomotionEnv(TaskVectorEnv):
             self.qvel[i] = VELOCITY_NOISE * generator.standard_normal(nv)
         self.refresh(which, np.zeros((len(which), self.model.nu)))
 
-    def advance(self, actions: Float[np.ndarray, "N A"]) -> tuple[Float[np.ndarray, "N"], Bool[np.ndarray, "N"], Infos]:
+    def advance(self, actions: Float[np.ndarray, "N A"]) -> Step:
         """As `TaskVectorEnv.advance`, with actions clipped to [−1, 1]; infos: "unstable", the episodes that MuJoCo
         found unstable in this step.
 

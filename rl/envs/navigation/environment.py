@@ -5,9 +5,9 @@ As published with MAML (arXiv 1703.03400) and CAVIA (arXiv 1810.03642).
 
 import numpy as np
 from gymnasium.spaces import Box
-from jaxtyping import Bool, Float, Float32, Int
+from jaxtyping import Float, Float32, Int
 
-from rl.envs.base import Infos, Task, TaskVectorEnv
+from rl.envs.base import Step, Task, TaskVectorEnv
 
 HORIZON = 100  # steps
 MAX_MOVE = 0.1  # plane units an axis and step
@@ -53,7 +53,7 @@ class Navigation(TaskVectorEnv):
         """Put the points at the origin; nothing is random."""
         self.positions[which] = 0.0
 
-    def advance(self, actions: Float[np.ndarray, "N 2"]) -> tuple[Float[np.ndarray, "N"], Bool[np.ndarray, "N"], Infos]:
+    def advance(self, actions: Float[np.ndarray, "N 2"]) -> Step:
         """Move, clipped to ±0.1 an axis."""
         moves = np.minimum(np.maximum(actions.astype(np.float32, copy=False), -MAX_MOVE), MAX_MOVE)
         np.add(self.positions, moves, out=self.positions, where=self.running[:, None])
