@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import table
 
+from rl import envs
 from rl.config import Parser
 from rl.errors import UserError
 from rl.evaluation import gates, runs, similarity
@@ -142,10 +143,10 @@ def measured(evaluation: runs.Evaluation) -> dict[str, Any]:
     found = {"returns": rounded(evaluation.returns.mean(axis=2).T)}
     if "success_per_task" in evaluation.results:
         found["success"] = rounded(evaluation.results["success_per_task"])
-    elif evaluation.environment.startswith("CTgraph"):
-        # The goal leaf alone gives a positive reward.
-        rewards = np.load(evaluation.file("rewards.npy"))
-        found["success"] = rounded((rewards > 0).any(axis=1).mean(axis=1).T)
+    else:
+        success = envs.success(evaluation.config.env_name, np.load(evaluation.file("rewards.npy")))
+        if success is not None:
+            found["success"] = rounded(success.mean(axis=1).T)
     return found
 
 

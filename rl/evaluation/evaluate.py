@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 
+from rl import envs
 from rl.algorithm import inner_loop
 from rl.evaluation import intervals
 from rl.policies.mlp import MLPPolicy
@@ -116,7 +117,7 @@ def by_class(tasks: Sequence[dict[str, Any]]) -> dict[str, list[int]]:
     """Where tasks are of several classes: class -> indices of its tasks; else nothing."""
     classes = {}
     for number, task in enumerate(tasks):
-        classes.setdefault(task.get("env_name"), []).append(number)
+        classes.setdefault(envs.task_class(task), []).append(number)
     return classes if len(classes) > 1 else {}
 
 

@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 from jaxtyping import Float, Int, Shaped
 
+from rl import envs
 from rl.config import UNGROUPED, Config, load_config
-from rl.envs.ctgraph import config as ctgraph_config
 from rl.errors import UserError
 from rl.files import load_arrays, read_json, read_text
 
@@ -35,18 +35,14 @@ class Folder:
     config: Config
 
     @cached_property
-    def environment(self):
-        """The environment's name; a CT-graph's ends with its depth, and its branching where that is not 2."""
-        if not self.config.env_config_path:
-            return self.config.env_name
-        graph = self.graph
-        branching = "" if graph.branching == 2 else f" branching {graph.branching}"
-        return f"{self.config.env_name} depth {graph.depth}{branching}"
+    def environment(self) -> str:
+        """The environment in words: its name, and what its configuration file makes of it."""
+        return envs.describe(self.config.env_name, self.environment_file)
 
-    @cached_property
-    def graph(self):
-        """The CT-graph's configuration, read from the folder's own copy."""
-        return ctgraph_config.read(self.path / Path(self.config.env_config_path).name)
+    @property
+    def environment_file(self) -> Path | None:
+        """The folder's copy of the environment's configuration file, where it has one."""
+        return self.path / Path(self.config.env_config_path).name if self.config.env_config_path else None
 
     @property
     def method(self) -> str:
@@ -138,14 +134,9 @@ class Evaluation(Folder):
         """The activations on the probe set, as `rl.evaluation.recordings.write` defines them."""
         return self._arrays("probe.npz", ["observations", "tasks"])
 
-    def label(self, number):
-        """A task in a word or two: leaf 0, goal 0.1 −0.3, …; its number where that would be long."""
-        words = []
-        for name, value in self.tasks[number].items():
-            values = value if isinstance(value, list) else [value]
-            words += [name, *(hundredths(entry) if isinstance(entry, float) else str(entry) for entry in values)]
-        text = " ".join(words).replace("-", "−")
-        return text if len(text) <= 16 else f"task {number}"
+    def label(self, number: int) -> str:
+        """A task in a few words; its number where they would be many."""
+        return envs.task_label(self.config.env_name, self.tasks[number]) or f"task {number}"
 
     def file(self, name: str) -> Path:
         """The path of one of its files.
@@ -215,11 +206,6 @@ def _config(path: Path, expected: str) -> Config:
     if not (path / "config.json").is_file():
         raise UserError(f"{path}: expected {expected}, found no config.json in it")
     return load_config(path / "config.json")[0]
-
-
-def hundredths(value):
-    """A number with two decimals, and no minus before 0.00."""
-    return f"{round(value, 2) + 0.0:.2f}"
 
 
 def same_environment(folders: Sequence[Folder]) -> str:

@@ -9,11 +9,11 @@ import numpy as np
 from jaxtyping import Float
 from matplotlib.figure import Figure
 
+from rl.drawing import label_columns
 from rl.errors import UserError
 from rl.evaluation import runs
 from rl.evaluation.similarity import Similarity, similarity
 from rl.plots import style
-from rl.plots.trajectories import label_columns
 
 KINDS = ("output", "modulators")
 NARROWEST = 0.01  # what the colours span at least: smaller differences are none

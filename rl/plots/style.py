@@ -17,13 +17,11 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from rl import drawing
+from rl.drawing import BLACK, BLUE, COLOURS, GREEN, GREY, VERMILION  # noqa: F401
 from rl.errors import UserError
 from rl.files import replacing
 
-# Okabe and Ito's palette, safe for colour-blind readers; black is kept for references.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-BLUE, VERMILION, GREEN = COLOURS[:3]
-GREY, BLACK = "#8C8C8C", "#000000"
 LINES = ("-", "--", ":", "-.")
 SEQUENTIAL, DIVERGING = "cividis", "PuOr"
 PANEL = (3.4, 2.4)  # inches; two panels fill the width of a page
@@ -58,8 +56,7 @@ def panels(
     rows: int, columns: int, width: float = PANEL[0], height: float = PANEL[1], **options: Any
 ) -> tuple[Figure, Shaped[np.ndarray, "{rows} {columns}"]]:
     """A figure of equal panels, with its axes."""
-    figure = Figure(figsize=(columns * width, rows * height), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+    return drawing.panels(rows, columns, width, height, **options)
 
 
 def colours() -> Iterator[str]:

@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
+from rl.run.build import Setup
 from scipy import stats
 
 from rl import streams
 from rl.config import Config
 from rl.evaluation.evaluate import by_class, mean_over_episodes, successes
-from rl.run.build import Setup
 from rl.sampling.episodes import Episodes
 from tests.support.in_process import InProcessSampler
 

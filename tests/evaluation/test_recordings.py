@@ -1,11 +1,11 @@
 import errno
 
 import pytest
+from rl.run.build import Setup
 
 from rl import streams
 from rl.config import parse_options
 from rl.evaluation import gates, recordings
-from rl.run.build import Setup
 from rl.sampling.rollout import meta_rollout
 from tests.support.helpers import files_limited
 
