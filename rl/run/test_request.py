@@ -69,7 +69,7 @@ def checked(options: argparse.Namespace, ranks: Ranks) -> Request:
     policy, intervention = setup.policy, asked_intervention(options, config.seed)
     resources.check(config, setup.env, policy, "--num-tasks", training=False, interventions=bool(intervention))
     if tasks is None:
-        tasks = setup.first_tasks("--num-tasks", config.test_batch_size, options.split, streams.EVALUATE)
+        tasks = setup.first_tasks("--num-tasks", config.test_batch_size, options.split or "test", streams.EVALUATE)
     else:
         for task in tasks:
             setup.check_task(task)
