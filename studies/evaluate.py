@@ -57,7 +57,7 @@ def evaluate(experiment: str, method: str, seed: int, runs_folder: Path, results
         "iterations": row.iterations,
         "seconds": {name: rounded(run.curve(f"time/{name}")[1].mean()) for name in ("sampling", "learning")},
         "curves": {
-            name: rounded(run.curve(tag)[1])
+            name: rounded(run.progress[tag])
             for name, tag in (
                 ("before_update", "running_returns/before_update"),
                 ("after_update", "running_returns/after_update"),
@@ -167,11 +167,11 @@ def alike(evaluation: runs.Evaluation) -> dict[str, dict[str, Any]]:
 
 
 def rounded(values: Any) -> Any:
-    """Numbers with five significant digits, for JSON; None of None."""
-    if values is None:
-        return None
+    """Numbers with five significant digits, for JSON; None of None and of NaN."""
     values = np.asarray(values, np.float64)
-    return [rounded(value) for value in values] if values.ndim else float(f"{float(values):.5g}")
+    if values.ndim:
+        return [rounded(value) for value in values]
+    return None if np.isnan(values) else float(f"{values:.5g}")
 
 
 def main(command_line: Sequence[str] | None = None) -> int:

@@ -110,7 +110,7 @@ def successes(episodes: Episodes) -> dict[str, Bool[np.ndarray, "K E"]] | None:
         return None
     success = episodes.infos["success"].astype(bool)
     last = episodes.mask.sum(axis=1).astype(np.int64) - 1
-    return {"any": success.any(axis=1), "final": np.take_along_axis(success, last[:, None], axis=1)[:, 0]}
+    return {"any": np.asarray(success.any(axis=1)), "final": np.take_along_axis(success, last[:, None], axis=1)[:, 0]}
 
 
 def by_class(tasks: Sequence[dict[str, Any]]) -> dict[str, list[int]]:

@@ -1,6 +1,7 @@
 """What gates do, in numbers, of the same N observations for all tasks. U counts the updates from 0 to the last."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from rl.sampling.rollout import AdaptationPlan, Rollouts
 SATURATED = 0.99  # |g| above this counts as saturated
 
 
-def shares(gates: Float[np.ndarray, "K U N H"]) -> dict[str, Float[np.ndarray, "..."] | float | None]:
+def shares(gates: Float[np.ndarray, "K U N H"]) -> dict[str, Any]:
     """Shares of a layer's gates, which lie in [−1, 1]. A gate counts as positive at 0, as sign(0) = +1.
 
     Returns:

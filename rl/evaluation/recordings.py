@@ -78,7 +78,7 @@ def write(
         return
     with contextlib.ExitStack() as files:
         activations = None
-        if num_episodes:
+        if num_episodes and probe is not None:
             file = files.enter_context(array_file(folder / "activations.npy", np.float32, size))
             activations = _Activations(policy, size, file, probe, distinct(tasks))
         for start in range(0, size[0], group_size):

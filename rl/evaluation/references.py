@@ -51,6 +51,6 @@ def read_reference(path: Path) -> Reference:
     unknown = sorted(set(options) - {field.name for field in dataclasses.fields(Config)})
     if unknown:
         raise UserError(f"{path}: options: unknown {', '.join(unknown)}")
-    named = (content[name] for name in ("environment", "method", "source"))
+    environment, method, source = (content[name] for name in ("environment", "method", "source"))
     curves = pd.DataFrame(values, index=content["iteration"], dtype=float)
-    return Reference(Path(path), *named, content.get("nm_gate"), options, curves)
+    return Reference(Path(path), environment, method, source, content.get("nm_gate"), options, curves)

@@ -89,7 +89,7 @@ class Run(Folder):
         """
         curves = self.progress.dropna(axis="columns", how="all")
         if tag not in curves:
-            raise UserError(f"{self.path}: has no curve {tag}; it has: {', '.join(sorted(curves)) or 'none'}")
+            raise UserError(f"{self.path}: has no curve {tag}; it has: {', '.join(sorted(map(str, curves))) or 'none'}")
         values = curves[tag].dropna()
         return values.index.to_numpy(), values.to_numpy()
 

@@ -4,7 +4,7 @@ CKA(X, Y) = ‖YᵀX‖²_F / (‖XᵀX‖_F ‖YᵀY‖_F) of column-centred X,
 computed from K = XXᵀ, L = YYᵀ as ⟨K, L⟩ / (‖K‖ ‖L‖). It is 1 for representations equal up to rotation and scale.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -62,7 +62,7 @@ def similarity(representations: Float[np.ndarray, "K N units"]) -> Similarity:
     return Similarity(matrix, mean, interval(matrix, rng), float(np.mean(null)), float(np.percentile(null, 95)))
 
 
-def null_means(kernels: Float[np.ndarray, "K N N"], rng: np.random.Generator) -> list[float | None]:
+def null_means(kernels: Float[np.ndarray, "K N N"], rng: np.random.Generator) -> list[float]:
     """The mean over pairs after permuting the rows of every representation, once for each permutation.
 
     Gram matrices have few large eigenvalues: with K = FFᵀ, F [N, r], ⟨K, L⟩ = ‖FᵀG‖² costs r² and not N².
@@ -73,7 +73,7 @@ def null_means(kernels: Float[np.ndarray, "K N N"], rng: np.random.Generator) ->
         kept = values > _NEGLIGIBLE * values[-1]
         factors.append(vectors[:, kept] * np.sqrt(values[kept]))
     starts = np.cumsum([0] + [factor.shape[1] for factor in factors[:-1]])
-    means = []
+    means: list[Any] = []
     for _ in range(PERMUTATIONS):
         joined = np.concatenate([factor[rng.permutation(len(factor))] for factor in factors], axis=1)
         squares = np.square(joined.T @ joined)

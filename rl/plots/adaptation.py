@@ -32,7 +32,9 @@ def adaptation(folders: Sequence[Path], output: Path, group_by: Sequence[str] = 
     found = [runs.read_evaluation(folder) for folder in folders]
     environment = runs.same_environment(found)
     groups = runs.grouped(found, group_by)
-    drawn = {RETURN: {label: [one.returns.mean(axis=2) for one in members] for label, members in groups.items()}}
+    drawn: dict[str, dict[str, Measured]] = {
+        RETURN: {label: [one.returns.mean(axis=2) for one in members] for label, members in groups.items()}
+    }
     if all("success_per_task" in evaluation.results for evaluation in found):
         drawn[SUCCESS] = {
             label: [np.array(one.results["success_per_task"], float).T for one in members]

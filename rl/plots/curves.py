@@ -191,7 +191,9 @@ def check(found: Sequence[runs.Run], references: Sequence[Reference], metrics: S
             known = ", ".join(dict.fromkeys(environments))
             raise UserError(f"{reference.path}: is of {reference.environment}, the runs of {known}")
         if not any(wanted.name in reference.curves for wanted in metrics):
-            raise UserError(f"{reference.path}: has only {', '.join(reference.curves)}; --metric names others")
+            raise UserError(
+                f"{reference.path}: has only {', '.join(map(str, reference.curves))}; --metric names others"
+            )
     if len({wanted.axis for wanted in metrics}) > 1:
         raise UserError("--metric: returns and success need a picture each")
     if x == "steps":
@@ -203,9 +205,9 @@ def check(found: Sequence[runs.Run], references: Sequence[Reference], metrics: S
 
 def table(one: Curve) -> pd.DataFrame:
     """The rows of the CSV file for a curve."""
-    labels = {"environment": one.environment, "group": one.group, "seeds": one.seeds.shape[1]}
-    frame = one.summary.rename_axis("iteration").reset_index().assign(**labels, metric=one.metric.name)
-    return frame.assign(steps=frame["steps"].round().astype("Int64"))
+    frame = one.summary.rename_axis("iteration").reset_index()
+    frame = frame.assign(environment=one.environment, group=one.group, metric=one.metric.name)
+    return frame.assign(seeds=one.seeds.shape[1], steps=frame["steps"].round().astype("Int64"))
 
 
 def reference_table(reference: Reference, name: str) -> pd.DataFrame:
@@ -280,11 +282,12 @@ def draw(
         panel.plot(places, one.summary["value"], color=colour, linestyle=kinds[one.metric], **named)
         panel.fill_between(places, one.summary["low_95"], one.summary["high_95"], color=colour, alpha=0.2, linewidth=0)
         shown[one.environment].append(one.seeds)
-    for reference, one in itertools.product(references, wanted):
-        if one.name in reference.curves:
-            values = reference.curves[one.name]
-            named = {"label": "published code"} if one == wanted[0] else {}
-            panels[reference.environment].plot(values, color=style.BLACK, linewidth=0.9, linestyle=kinds[one], **named)
+    for reference, metric in itertools.product(references, wanted):
+        if metric.name in reference.curves:
+            values = reference.curves[metric.name]
+            named = {"label": "published code"} if metric == wanted[0] else {}
+            panel, line = panels[reference.environment], kinds[metric]
+            panel.plot(values, color=style.BLACK, linewidth=0.9, linestyle=line, **named)
             shown[reference.environment].append(values)
     for environment, panel in panels.items():
         means = f" (means of {window})" if window > 1 else ""
@@ -293,6 +296,6 @@ def draw(
         style.whole_numbers(panel.xaxis)
         if x == "steps":
             panel.xaxis.set_major_formatter(EngFormatter(sep=""))
-    lines = [Line2D([], [], color=style.GREY, linestyle=line, label=one.label) for one, line in kinds.items()]
+    lines = [Line2D([], [], color=style.GREY, linestyle=line, label=metric.label) for metric, line in kinds.items()]
     style.legend_below(figure, *lines)
     return figure

@@ -83,7 +83,7 @@ def intervals(values: Float[np.ndarray, "K U N H"]) -> dict[str, Ends]:
         "flips_between_steps": (negative[:, 1:] != negative[:, :-1]).mean(axis=(2, 3)),
     }
     pairs = np.array([(negative != other).mean(axis=(2, 3)) for other in negative])  # [K, K, U]
-    between = [similarity.interval(matrix, np.random.default_rng(0)) for matrix in np.moveaxis(pairs, 2, 0)]
+    between: list[Any] = [similarity.interval(matrix, np.random.default_rng(0)) for matrix in np.moveaxis(pairs, 2, 0)]
     low, high = np.transpose(between)
     return {name: bootstrap(shares) for name, shares in by_task.items()} | {"flips_between_tasks": (low, high)}
 
@@ -97,7 +97,7 @@ def draw(evaluation: runs.Evaluation, layers: dict[str, Float[np.ndarray, "..."]
         layers: name -> its gates [K, U, N, H].
     """
     figure = Figure(figsize=(7.0, 5.0), layout="constrained")
-    top, bottom = figure.subfigures(2, 1)
+    (top,), (bottom,) = figure.subfigures(2, 1, squeeze=False)
     draw_shares(top, layers)
     top.legend(loc="outside upper center", ncols=len(layers), title=f"{evaluation.environment}, {evaluation.method}")
     below = bottom.subplots(1, len(layers), squeeze=False)[0]
@@ -118,7 +118,7 @@ def draw(evaluation: runs.Evaluation, layers: dict[str, Float[np.ndarray, "..."]
 
 def draw_shares(figure: SubFigure, layers: dict[str, Float[np.ndarray, "..."]]) -> None:
     """Three panels: bars of `SHARES` after the last update; sign changes between tasks, and by each update."""
-    shares, tasks, steps = figure.subplots(1, 3)
+    shares, tasks, steps = figure.subplots(1, 3, squeeze=False)[0]
     for place, ((layer, values), colour) in enumerate(zip(layers.items(), style.colours(), strict=False)):
         found, ends = numerics.shares(values), intervals(values)
         aside = (place - (len(layers) - 1) / 2) / len(layers)  # so that layers hide nothing of one another

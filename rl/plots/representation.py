@@ -126,7 +126,7 @@ def draw(evaluations: Sequence[runs.Evaluation], rows: Rows) -> Figure:
             panels[0].set_yticks(range(len(tasks)), [evaluation.label(task) for task in tasks], fontsize=6)
             panels[0].set_ylabel(f"{textwrap.fill(evaluation.method, 24)}\n{layer} {kind}", fontsize=7)
         bar = figure.colorbar(image, ax=np.concatenate(list(together.values())), aspect=12, label="linear CKA")
-        bar.formatter.set_useOffset(False)
+        bar.ax.ticklabel_format(axis="y", useOffset=False)
     label_columns(axes[0], updates, 24)
     figure.suptitle(evaluations[0].environment, fontsize=8)
     figure.supxlabel(textwrap.fill(LEGEND, round(20 * width)), fontsize=6)

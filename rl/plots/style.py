@@ -22,12 +22,12 @@ from rl.drawing import BLACK, BLUE, COLOURS, GREEN, GREY, VERMILION  # noqa: F40
 from rl.errors import UserError
 from rl.files import replacing
 
-LINES = ("-", "--", ":", "-.")
+LINES: tuple[Any, ...] = ("-", "--", ":", "-.")
 SEQUENTIAL, DIVERGING = "cividis", "PuOr"
 PANEL = (3.4, 2.4)  # inches; two panels fill the width of a page
 SUFFIXES = (".png", ".pdf", ".csv", ".json")  # of what plot.py writes
 
-_SETTINGS = {
+_SETTINGS: Any = {
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.labelsize": 8,
@@ -88,7 +88,8 @@ def legend_below(figure: Figure, *more: Artist) -> None:
     """
     lines = [line for panel in figure.axes for line in panel.get_legend_handles_labels()[0]]
     labelled = {str(line.get_label()): line for line in [*lines, *more]}
-    columns = figure.axes[0].get_gridspec().ncols
+    grid = figure.axes[0].get_gridspec()
+    columns = 1 if grid is None else grid.ncols
     figure.legend(labelled.values(), labelled, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=columns)
 
 

@@ -50,7 +50,7 @@ def last_evaluation(run: runs.Run) -> Iterator[str]:
 
 def unmoved(run: runs.Run) -> Iterator[str]:
     """A line if the policy did not move, or stood still for long, or hardly moved at all."""
-    accepted, divergences = run.curve("trpo/step_size")[1] > 0, run.curve("trpo/kl")[1]
+    accepted, divergences = run.curve("trpo/step_size")[1] > 0, run.progress["trpo/kl"]
     longest = max((len(list(row)) for moved, row in itertools.groupby(accepted) if not moved), default=0)
     if not accepted.any():
         yield f"the policy never moved: of {len(accepted)} outer steps none was accepted; {WHAT_MAY_HELP}"
