@@ -1,7 +1,7 @@
 """What the messages of an iteration cost, and what several machines would make of it.
 
-    torchrun --standalone --nproc-per-node 2 benchmarks/scaling.py     messages alone, measured
-    python benchmarks/scaling.py --model                               seconds an iteration on 1 to 64 machines
+    torchrun --standalone --nproc-per-node 2 -m benchmarks.scaling     messages alone, measured
+    python -m benchmarks.scaling --model                               seconds an iteration on 1 to 64 machines
 
 Measured is all that the ranks of a run send each other in an iteration, with nothing computed in between: summaries to
 rank 0; then to all ranks the rows of all blocks, for a gradient, ten curvature products and two steps of the line
@@ -12,12 +12,7 @@ search. The model takes the seconds of sampling and learning of one machine from
 import argparse
 import math
 import statistics
-import sys
 import time
-from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[0] = str(ROOT)
 
 from rl import start
 
@@ -92,7 +87,9 @@ def measure(name, setup, iterations):
             seconds.append(time.perf_counter() - started)
     received = 4 * (ranks.size - 1) * most * sum(lengths(setup.policy.num_params))
     if ranks.leads:
-        print(row(name, str(ranks.size), f"{received / 1e6:.1f}", f"{1e3 * statistics.median(seconds):.0f}"), flush=True)
+        print(
+            row(name, str(ranks.size), f"{received / 1e6:.1f}", f"{1e3 * statistics.median(seconds):.0f}"), flush=True
+        )
 
 
 def modelled(setup, name, machines):

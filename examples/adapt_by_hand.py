@@ -7,8 +7,6 @@ import dataclasses
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from rl import envs, streams
 from rl.algorithm import inner_loop
 from rl.config import load_config

@@ -10,18 +10,18 @@ from multiprocessing import active_children
 
 import numpy as np
 import pytest
+import rl.run.build
 import torch
+from rl.run.build import Setup
 
 import rl.plots.adaptation
-import rl.run.build
 import rl.test
-from rl.config import HERE, Config, load_config
+from rl.config import Config, load_config
 from rl.errors import UserError
 from rl.evaluation import report
 from rl.evaluation.evaluate import Evaluated, Summary
 from rl.ranks import Ranks
 from rl.run import request
-from rl.run.build import Setup
 from rl.run.folders import load_policy
 from rl.sampling.episodes import Episodes
 from tests.support.helpers import files_limited, only_run
@@ -403,4 +403,4 @@ def test_an_evaluation_goes_beside_its_run(tmp_path):
     assert request.beside(run, config) == tmp_path / "moved"
     # A config.json that lies alone has no run around it.
     for alone in (tmp_path / "config.json", tmp_path / "2DNavigation-v0" / "cavia" / "run" / "config.json"):
-        assert request.beside(alone, config) == HERE / "logs"
+        assert str(request.beside(alone, config)) == "logs"

@@ -87,7 +87,7 @@ class Console:
     def finish(self, folders: Folders) -> None:
         """Say where everything lies, how to evaluate the last policy, and what the logs say of the run."""
         policy = folders.policy(self.config.num_batches - 1)
-        evaluate = shlex.join(["python", start.path_of("test.py"), str(folders.logs / "config.json"), str(policy)])
+        evaluate = shlex.join([*start.command("test"), str(folders.logs / "config.json"), str(policy)])
         for line in (f"logs: {folders.logs}", f"policies: {folders.saves}", f"evaluate with: {evaluate}"):
             self.note(line)
         for line in run_summary(folders.logs):

@@ -5,8 +5,9 @@ import torch
 import rl.algorithm.batch
 from rl.algorithm import baseline, returns
 from rl.algorithm.batch import distinct_rows, prepare
-from rl.algorithm.chunks import Chunk, Options
+from rl.algorithm.chunks import Chunk
 from rl.algorithm.jacobian import flatten
+from rl.algorithm.options import Options
 from tests.support.helpers import FAST, made_up_episodes, random_params, small_policy
 
 

@@ -5,9 +5,10 @@ import itertools
 import pytest
 import torch
 
-from rl.algorithm.chunks import Budget, Chunk, Options
+from rl.algorithm.chunks import Budget, Chunk
 from rl.algorithm.context_jacobian import ContextJacobian
 from rl.algorithm.jacobian import GraphJacobian, flatten
+from rl.algorithm.options import Options
 from rl.policies import GATES, NONLINEARITIES
 from rl.policies.elementwise import Elementwise
 from tests.support.helpers import (

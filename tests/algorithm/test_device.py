@@ -13,9 +13,10 @@ import torch
 from rl import machine
 from rl.algorithm import chunks
 from rl.algorithm.batch import Batch, prepare
-from rl.algorithm.chunks import Chunk, Options
+from rl.algorithm.chunks import Chunk
 from rl.algorithm.jacobian import flatten
 from rl.algorithm.metalearner import MetaLearner
+from rl.algorithm.options import Options
 from rl.algorithm.trpo import TRPO
 from rl.config import Config
 from rl.errors import UserError

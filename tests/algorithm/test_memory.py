@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from rl.algorithm import trpo
-from rl.algorithm.chunks import Chunk, Options
+from rl.algorithm.chunks import Chunk
 from rl.algorithm.jacobian import GraphJacobian, flatten
 from rl.algorithm.metalearner import MetaLearner
+from rl.algorithm.options import Options
 from rl.policies import NONLINEARITIES
 from tests.support.helpers import FAST, LAYERS, made_up_episodes, random_params, small_policy
 
@@ -33,7 +34,18 @@ class Mallinfo2(ctypes.Structure):
 
     _fields_ = [
         (name, ctypes.c_size_t)
-        for name in "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost".split()
+        for name in [
+            "arena",
+            "ordblks",
+            "smblks",
+            "hblks",
+            "hblkhd",
+            "usmblks",
+            "fsmblks",
+            "uordblks",
+            "fordblks",
+            "keepcost",
+        ]
     ]
 
 

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from rl.algorithm import trpo
-from rl.algorithm.chunks import Chunk, Options
+from rl.algorithm.chunks import Chunk
 from rl.algorithm.jacobian import flatten
 from rl.algorithm.meta_objective import MetaObjective
 from rl.algorithm.metalearner import MetaLearner
+from rl.algorithm.options import Options
 from tests.support.helpers import FAST, WITH_TRUE_DERIVATIVES, Twin, made_up_episodes, random_params, small_policy
 
 OPTIONS = Options(fast_lr=0.3, **FAST)

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from rl.algorithm import baseline, trpo
-from rl.algorithm.chunks import Budget, Chunk, Options
+from rl.algorithm.chunks import Budget, Chunk
 from rl.algorithm.jacobian import flatten
 from rl.algorithm.metalearner import MetaLearner
+from rl.algorithm.options import Options
 from rl.config import Config
 from rl.run.setup import Setup
 from tests.support.devices import DEVICES
