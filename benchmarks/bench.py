@@ -5,7 +5,8 @@
 For each command of docs/experiments.md: seconds an iteration (median over the counted ones), split into sampling and
 learning; environment steps a second; the share of the learning time that its matrix multiplications alone would take at
 this machine's float32 rate, measured in the same run; for MuJoCo the share of what its physics alone would reach; and
-the peak memory of the process tree. With `--memory`, instead: the learner's memory after 1, 2 and 30 outer steps. These machines are shared: quote the ratios.
+the peak memory of the process tree. With `--memory`, instead: the
+learner's memory after 1, 2 and 30 outer steps. These machines are shared: quote the ratios.
 """
 
 import argparse

@@ -92,7 +92,7 @@ def test_a_leak_would_be_seen(monkeypatch):
 
 @pytest.mark.parametrize("adaptation", ["cavia", "maml"])
 def test_hooks_change_no_bit(adaptation, monkeypatch):
-    """Products by graph have the same bytes with the detached tensors, with such that keep their graphs, without hooks."""
+    """Products by graph have the same bytes with detached tensors, with such that keep graphs, without hooks."""
     policy = small_policy("normal", "soft", adaptation, nonlinearity="silu")
     params, direction = random_params(policy), flatten(random_params(policy, seed=9))
     before, after = (made_up_episodes(policy, seed=seed) for seed in (0, 1))
