@@ -69,6 +69,25 @@ def evaluation(evaluated: Evaluated) -> Metrics:
     return found | evaluated.gates | {"time/evaluation": evaluated.seconds}
 
 
+class SinkError(UserError):
+    """A sink cannot be opened."""
+
+    status = 1
+
+
+def check(config: Config) -> None:
+    """Find out, before anything is written, whether the sinks that a run asks for are installed.
+
+    Raises:
+        UserError: one is not.
+    """
+    if config.wandb:
+        try:
+            from wandb import init  # noqa: F401  (a mere folder `wandb` can be imported, too)
+        except ImportError:
+            raise UserError("--wandb: the package wandb is not installed; expected pip install wandb") from None
+
+
 class Sink(Protocol):
     """Where metrics go."""
 
@@ -88,11 +107,20 @@ def sinks(folder: Path, config: Config, iteration: int = 0) -> list[Sink]:
         folder: its log folder.
         iteration: the first one to come; what earlier attempts wrote of it and of later ones is dropped.
     """
-    found: list[Sink] = [Progress(folder, iteration), TensorBoard(folder, iteration)]
-    if not iteration:
-        found[1].describe(config)
-    if config.wandb:
-        found.append(WeightsAndBiases(folder, config))
+    found: list[Sink] = []
+    with contextlib.ExitStack() as opened:  # where one cannot be opened, the others are closed
+
+        def add(sink: Sink) -> None:
+            opened.callback(sink.close)
+            found.append(sink)
+
+        add(Progress(folder, iteration))
+        add(board := TensorBoard(folder, iteration))
+        if not iteration:
+            board.describe(config)
+        if config.wandb:
+            add(WeightsAndBiases(folder, config))
+        opened.pop_all()
     return found
 
 
@@ -196,15 +224,16 @@ class WeightsAndBiases:
     """
 
     def __init__(self, folder: Path, config: Config):
+        import wandb
+
         try:
-            import wandb
-        except ImportError:
-            raise UserError("--wandb: the package wandb is not installed; expected pip install wandb") from None
-        # A run that is resumed keeps its name, and with that its curves.
-        self.run = wandb.init(
-            project=config.wandb, id=folder.name.replace("=", "-"), name=folder.name, dir=folder, resume="allow",
-            config=vars(config),
-        )  # fmt: skip
+            # A run that is resumed keeps its name, and with that its curves.
+            self.run = wandb.init(
+                project=config.wandb, id=folder.name.replace("=", "-"), name=folder.name, dir=folder, resume="allow",
+                config=vars(config),
+            )  # fmt: skip
+        except wandb.Error as error:  # nobody is logged in, no such project, no network
+            raise SinkError(f"--wandb {config.wandb}: {' '.join(str(error).split())}") from None
 
     def write(self, iteration: int, metrics: Metrics) -> None:
         """As `Sink.write`."""

@@ -51,7 +51,7 @@ def estimate(config, env, policy, num_tasks_option, training, interventions):
     phases = (config.num_test_steps + 1) * (1 + interventions)
     tasks = max(trained, config.test_batch_size)
     group = min(config.tasks_per_group, tasks)
-    at_work = min(config.num_workers, machine.cores(), math.ceil(tasks / group))
+    at_work = min(max(1, config.num_workers), machine.cores(), math.ceil(tasks / group))
     theta = 4 * policy.num_params
     adapted = group if config.maml else 0
     return {

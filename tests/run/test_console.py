@@ -27,7 +27,7 @@ def phase(mean, rate=None):
 
 
 def step(kl):
-    return SimpleNamespace(kl=kl or 0.0, accepted=kl is not None)
+    return {"trpo/kl": kl or 0.0, "trpo/step_size": float(kl is not None)}
 
 
 def shown(stream, number=0, success=(None, None), kl=0.01, quiet=False, first=0):
