@@ -25,7 +25,8 @@ def run(folder, line, sabotage=nothing, *arguments):
     """
     folder.mkdir(exist_ok=True)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["rl.sampling.worker_pool"])
+    # Whatever main.py imports, and what PyTorch imports when it first differentiates, once for all runs.
+    context.set_forkserver_preload(["tests.support.sabotage", "sympy"])
     output = folder / "output"
     process = context.Process(target=_main, args=([*line, "--num-workers", "0", *into(folder)], output, sabotage, arguments))
     with processes.starting():
