@@ -12,7 +12,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from rl import envs, streams
 from rl.algorithm import inner_loop
 from rl.config import load_config
-from rl.run.build import Setup
+from rl.run.setup import Setup
 from rl.run.folders import copied, load_policy
 from rl.sampling.rollout import Actor, rollout, update_on
 

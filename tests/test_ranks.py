@@ -294,7 +294,8 @@ def test_an_exception_of_the_environment_ends_all(tmp_path):
 
 
 def test_a_port_in_use_is_one_line(tmp_path):
-    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(RankPrograms(tmp_path, []).store.port)}
+    taken = RankPrograms(tmp_path, [])
+    place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(taken.store.port)}
     variables = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}
     program = Program(tmp_path, command=[sys.executable, "main.py", *SHORT, *into(tmp_path)], **variables, **place)
     assert program.finish() == 1
@@ -389,7 +390,7 @@ def test_the_machine_is_shared_among_its_ranks(monkeypatch):
     ],
 )
 def test_bad_variables_of_torchrun_are_refused(variables, words):
-    with pytest.raises(UserError, match=f"^{words}, or no such variable$"):
+    with pytest.raises(UserError, match=f"^{words}"):
         Ranks(variables)
 
 
