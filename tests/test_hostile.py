@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from rl import main, plot, test
-from rl.run import interrupts, team
+from rl.run import interrupts
 from tests.support import tiny_runs
 from tests.support.helpers import ROOT, only_run
 
@@ -314,7 +314,7 @@ def test_memory_that_is_not_there(capsys):
     # In the middle of a run there is something that may help.
     with pytest.raises(RuntimeError) as caught:
         compute(None)
-    assert "a smaller --learner-memory, fewer --learner-threads or" in str(team.told(caught.value))
+    assert "a smaller --learner-memory, fewer --learner-threads or" in str(interrupts.as_run_error(caught.value))
 
 
 @pytest.mark.parametrize("option", ["--logdir", "--savedir"])

@@ -64,7 +64,7 @@ def record(folder):
     """
     logs, saves = run_of(folder)
     policies = {path.name: path.read_bytes() for path in saves.glob("policy-*.pt")}
-    assert policies and not list(folder.rglob("*.tmp"))
+    assert policies and not [*logs.glob("*.tmp"), *saves.glob("*.tmp")]
     table = pandas.read_csv(logs / "progress.csv", dtype=str, keep_default_na=False)
     return policies, {tag: list(table[tag]) for tag in table if not tag.startswith(ACCIDENTAL)}
 
