@@ -19,6 +19,7 @@ from tensorboardX.event_file_writer import EventsWriter
 
 from rl.main import main
 from rl.run.console import Console
+from rl.run.metrics import Progress
 from rl.run.training_run import MAX_FLIGHT_RECORDS, MAX_REJECTED_IN_A_ROW
 from rl.sampling.in_process import InProcessSampler
 from tests import conformance
@@ -119,18 +120,26 @@ def limit_files(size):
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
-def fill_events_at(count):
-    """The event file has room for one more byte from the `count`-th time on that it is flushed."""
-    flush, left = EventsWriter.flush, count
+def fill_logs_at(count, owner, name, path_of):
+    """A file of the logs has room for one more byte from the `count`-th time on that it is written to."""
+    write, left = getattr(owner, name), count
 
-    def limited(writer):
+    def limited(writer, *arguments):
         nonlocal left
         left -= 1
         if left == 0:
-            limit_files(os.path.getsize(writer._file_name) + 1)
-        return flush(writer)
+            limit_files(os.path.getsize(path_of(writer)) + 1)
+        return write(writer, *arguments)
 
-    EventsWriter.flush = limited
+    setattr(owner, name, limited)
+
+
+def path_of_progress(sink):
+    return sink.path
+
+
+def path_of_events(writer):
+    return writer._file_name
 
 
 def spoil_actions_of(task):
@@ -208,9 +217,12 @@ def test_a_full_disk_is_noticed_before_training(tmp_path):
     assert "iteration" not in output and not list(tmp_path.rglob("*.tmp"))
 
 
-def test_a_run_goes_on_once_there_is_room_again(tmp_path, undisturbed):
-    # Flushed before the first iteration and after each: the third of them fails, half written.
-    status, output = run(tmp_path, FEW, fill_events_at, 4)
+@pytest.mark.parametrize(
+    "owner, name, path_of", [(Progress, "write", path_of_progress), (EventsWriter, "flush", path_of_events)]
+)
+def test_a_run_is_resumed_once_there_is_room_again(tmp_path, undisturbed, owner, name, path_of):
+    # The third iteration's logs are half written.
+    status, output = run(tmp_path, FEW, fill_logs_at, 3, owner, name, path_of)
     assert_told(status, output, "File too large", str(tmp_path / "logs"))
     assert "iteration 1:" in output and "iteration 2:" not in output and "resume with: python main.py" in output
     assert not list(tmp_path.rglob("*.tmp"))
@@ -231,12 +243,12 @@ def remove_after(iteration, pattern):
     shown, Console.iteration = Console.iteration, removing
 
 
-@pytest.mark.parametrize("pattern", ["logs", "saves", "logs/*", "saves/*/*/*", "logs/*/*/*/events.*"])
+@pytest.mark.parametrize("pattern", ["logs", "saves", "logs/*", "saves/*/*/*", "logs/*/*/*/progress.csv"])
 def test_a_folder_that_is_deleted_is_noticed_at_the_next_write(tmp_path, pattern):
     status, output = run(tmp_path, FEW, remove_after, 1, pattern)
-    assert_told(status, output, pattern.split("/")[0], "gone" if "events" not in pattern else "No such file")
+    assert_told(status, output, pattern.split("/")[0], "gone" if "/*/*/" not in pattern or "saves" in pattern else "No such file")
     assert "iteration 1:" in output and "iteration 2:" not in output
-    assert ("resume with: " in output) == ("events" in pattern)
+    assert ("resume with: " in output) == ("logs/*/*/*/" in pattern)
     # Nothing of it is made anew.
     assert not list(tmp_path.glob(pattern))
 
@@ -287,7 +299,7 @@ def test_steps_that_are_not_finite_change_nothing_and_end_the_run_after_ten(tmp_
     figures = re.findall(r"task \d: inner loss (.*), surrogate (.*), gradient (.*), curvature product (.*)", told)
     finite = [np.isfinite([float(figure) for figure in task]).tolist() for task in figures]
     assert finite == [[True] * 4, [True] * 4, [True, False, False, False], [True] * 4]
-    assert "rejected_nonfinite=True" in told
+    assert "'trpo/gradient_norm': nan" in told
 
     # Resumed, it goes on counting: no fourth record, and the reason again.
     status, output = run(tmp_path, ["--resume", str(logs)], spoil_actions_of, 2)

@@ -143,29 +143,37 @@ class Progress:
         if len(rows) < iteration:
             raise UserError(f"{self.path}: expected the {iteration} iterations of the run so far, found {len(rows)}")
         write_text(self.path, _lines([self.columns, *rows]))
-        self.file = open(self.path, "a", encoding="utf-8", newline="")  # noqa: SIM115
 
     def write(self, iteration: int, metrics: Metrics) -> None:
         """As `Sink.write`."""
         row = {"iteration": iteration} | {name: float(value) for name, value in metrics.items()}
         if new := [name for name in row if name not in self.columns]:
             self._widen(new)
-        self.file.write(_lines([[row.get(name, "") for name in self.columns]]))
-        self.file.flush()
-        # Before the state says that the iteration is done: a power cut leaves no gap.
-        os.fsync(self.file.fileno())
+        # One that was deleted is not begun anew.
+        with naming(self.path), open(self.path, "r+", encoding="utf-8", newline="") as file:
+            file.seek(0, os.SEEK_END)
+            file.write(_lines([[row.get(name, "") for name in self.columns]]))
+            file.flush()
+            # Before the state says that the iteration is done: a power cut leaves no gap.
+            os.fsync(file.fileno())
 
     def close(self) -> None:
-        """As `Sink.close`."""
-        self.file.close()
+        """As `Sink.close`; nothing is pending."""
 
     def _widen(self, names: list[str]) -> None:
         """Add columns; earlier rows are empty there."""
-        self.file.close()
         rows = list(csv.reader(self.path.read_text(encoding="utf-8").splitlines()))[1:]
         self.columns += names
         write_text(self.path, _lines([self.columns, *([*row, *[""] * len(names)] for row in rows)]))
-        self.file = open(self.path, "a", encoding="utf-8", newline="")  # noqa: SIM115
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An error of writing says where."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def _lines(rows: Sequence[Sequence]) -> str:
@@ -180,7 +188,7 @@ class TensorBoard:
     def __init__(self, folder: Path, purge_step: int = 0):
         self.folder = folder
         number = len(list(folder.glob("events.out.tfevents.*")))  # keeps files apart that are begun within one second
-        with self._naming():
+        with naming(self.folder):
             self.writer = EventsWriter(str(folder.resolve() / "events"), f".{number}")
         if purge_step:
             # What TensorBoard read of this step and later ones is of an attempt that crashed.
@@ -196,26 +204,18 @@ class TensorBoard:
         # Built by hand: tensorboardX's own helper would replace the spaces of published tags.
         points = [Protobuf.Value(tag=tag, simple_value=float(value)) for tag, value in metrics.items()]
         self._event(Event(step=iteration, summary=Protobuf(value=points)))
-        with self._naming():
+        with naming(self.folder):
             self.writer.flush()
 
     def close(self) -> None:
         """As `Sink.close`."""
-        with self._naming():
+        with naming(self.folder):
             self.writer.close()
 
     def _event(self, event: Event) -> None:
         event.wall_time = time.time()
-        with self._naming():
+        with naming(self.folder):
             self.writer.write_event(event)
-
-    @contextlib.contextmanager
-    def _naming(self) -> Iterator[None]:
-        """An error of writing says where."""
-        try:
-            yield
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self.folder)) from None
 
 
 class WeightsAndBiases:
