@@ -1,6 +1,6 @@
 """How fast is an iteration, and how far from what the machine allows?
 
-    python benchmarks/bench.py [--cases [navigation ctgraph_d2 ...]] [--iterations 5] [--scaling]
+    python -m benchmarks.bench [--cases [navigation ctgraph_d2 ...]] [--iterations 5] [--scaling]
 
 For each command of docs/experiments.md: seconds an iteration (median over the counted ones), split into sampling and
 learning; environment steps a second; the share of the learning time that its matrix multiplications alone would take at
@@ -20,7 +20,6 @@ from multiprocessing import get_context
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[0] = str(ROOT)
 
 from rl import start
 

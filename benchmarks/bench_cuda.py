@@ -1,6 +1,6 @@
 """What a GPU does for the outer step, in one go: rows of Markdown for docs/gpu.md.
 
-    python benchmarks/bench_cuda.py [--cases [navigation ctgraph_d2 ...]] [--iterations 5]
+    python -m benchmarks.bench_cuda [--cases [navigation ctgraph_d2 ...]] [--iterations 5]
 
 First the golden figures of the published algorithm, in float64 on the GPU. Then the commands of docs/experiments.md,
 each with `--device cuda` and a worker for each core: seconds an iteration (median over the counted ones), split into
@@ -19,10 +19,6 @@ import copy
 import dataclasses
 import os
 import sys
-from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[0] = str(ROOT)
 
 # Prepares the process, before torch is imported.
 from benchmarks import bench
@@ -76,7 +72,7 @@ def golden(device):
     """Print how the device does on the golden figures; whether all are within their bounds."""
     rows = [
         (deviation / bound, f"{path.stem}, {name}: {deviation:.1e} of {bound:.0e}")
-        for path in sorted((ROOT / "tests/golden").glob("*.npz"))
+        for path in sorted((bench.ROOT / "tests/golden").glob("*.npz"))
         for name, deviation, bound in conformance.deviations(path, device)
     ]
     share, worst = max(rows)

@@ -1,7 +1,7 @@
 """What the messages of an iteration cost, and what several machines would make of it.
 
-    torchrun --standalone --nproc-per-node 2 benchmarks/scaling.py     messages alone, measured
-    python benchmarks/scaling.py --model                               seconds an iteration on 1 to 64 machines
+    torchrun --standalone --nproc-per-node 2 -m benchmarks.scaling     messages alone, measured
+    python -m benchmarks.scaling --model                               seconds an iteration on 1 to 64 machines
 
 Measured is all that the ranks of a run send each other in an iteration, with nothing computed in between: θ and tasks
 out, summaries back; then a gradient, ten curvature products and two steps of the line search. The model takes the
@@ -11,12 +11,7 @@ seconds of sampling and learning of one machine from docs/speed.md, and adds mes
 import argparse
 import math
 import statistics
-import sys
 import time
-from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[0] = str(ROOT)
 
 from rl import start
 

@@ -4,33 +4,33 @@ import argparse
 import dataclasses
 import os
 import sys
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NoReturn, no_type_check
 
 from rl import machine, streams
 from rl.algorithm.inner_objective import INNER_OBJECTIVES
 from rl.errors import UserError
 from rl.files import read_json
+from rl.policies.elementwise import GATES, NONLINEARITIES
 
-HERE = Path(__file__).resolve().parent
-NONLINEARITIES = ("relu", "tanh", "silu")
-GATES = ("hard", "soft", "ste")
 DEVICES = ("auto", "cpu", "cuda")
 
 
 def option(
-    default,
-    help,
-    choices=None,
-    at_least=None,
-    at_most=None,
-    above=None,
-    below=None,
-    flag=None,
-    neutral=False,
-    resumable=None,
-    ungrouped=None,
-):
+    default: Any,
+    help: str,
+    choices: Sequence[str] | None = None,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    flag: str | None = None,
+    neutral: bool = False,
+    resumable: bool | None = None,
+    ungrouped: bool | None = None,
+) -> Any:
     """A field of `Config` that is an option too.
 
     Args:
@@ -52,7 +52,7 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def default_workers():
+def default_workers() -> int:
     """One worker for each core: the learner waits while they sample. Processes of torchrun share a machine's cores."""
     try:
         local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -61,6 +61,7 @@ def default_workers():
     return max(1, machine.cores() // max(1, local_size))
 
 
+@no_type_check  # at run time: `check_option` does that, and names the option
 @dataclass(frozen=True)
 class Config:
     """Every option of a run. Immutable, and complete: with the same version of the code it is the run."""
@@ -79,7 +80,7 @@ class Config:
         "hard",
         "gate of the modulated layers: sign (hard; its modulators never learn), tanh (soft), or sign that learns by "
         "straight-through gradients (ste)",
-        choices=GATES,
+        choices=tuple(GATES),
     )
     nm_gate_bias: float = option(
         0.0,
@@ -92,7 +93,7 @@ class Config:
     match_params: bool = option(
         False, "widen the layers of a plain policy to as many parameters as with --neuromodulation and --nm-size"
     )
-    nonlinearity: str = option("relu", "nonlinearity of the hidden layers", choices=NONLINEARITIES)
+    nonlinearity: str = option("relu", "nonlinearity of the hidden layers", choices=tuple(NONLINEARITIES))
     test_freq: int = option(10, "iterations between evaluations on the test tasks", at_least=1)
     num_test_steps: int = option(5, "inner updates in an evaluation", at_least=1, at_most=streams.MAX_UPDATES)
     test_batch_size: int = option(40, "number of test tasks in an evaluation", at_least=1)
@@ -165,10 +166,10 @@ class Config:
     save_freq: int = option(
         1, "iterations between saved policies (the last one is always saved)", at_least=1, neutral=True
     )
-    logdir: str = option(str(HERE / "logs"), "folder for logs", neutral=True)
-    savedir: str = option(str(HERE / "saves"), "folder for policies", neutral=True)
+    logdir: str = option("logs", "folder for logs", neutral=True)
+    savedir: str = option("saves", "folder for policies", neutral=True)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             check_option(field, getattr(self, field.name))
         if Path(self.env_config_path).name == "config.json":
@@ -184,12 +185,12 @@ class Config:
             raise UserError(f"--expname: expected a name without slashes, got {self.expname!r}")
 
     @property
-    def method(self):
+    def method(self) -> str:
         """The folder name of the method: cavia, nm_cavia, maml or nm_maml."""
         return ("nm_" if self.neuromodulation else "") + ("maml" if self.maml else "cavia")
 
 
-def _names(fact):
+def _names(fact: str) -> frozenset[str]:
     return frozenset(field.name for field in dataclasses.fields(Config) if field.metadata[fact])
 
 
@@ -197,12 +198,12 @@ def _names(fact):
 NEUTRAL, RESUMABLE, UNGROUPED = _names("neutral"), _names("resumable"), _names("ungrouped")
 
 
-def flag_of(field):
+def flag_of(field: dataclasses.Field) -> str:
     """The name of a field on the command line."""
     return field.metadata["flag"] or "--" + field.name.replace("_", "-")
 
 
-def check_option(field, value, name=None):
+def check_option(field: dataclasses.Field, value: Any, name: str | None = None) -> None:
     """Hold a value against its field's type and range.
 
     Args:
@@ -235,17 +236,17 @@ def check_option(field, value, name=None):
 class Parser(argparse.ArgumentParser):
     """argparse whose complaints are one line."""
 
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         """One line and exit status 2."""
         raise UserError(f"{message} (--help lists all options)")
 
-    def exit(self, status=0, message=None):
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
         """The end of --help: what it printed is written while an error can still be reported."""
         sys.stdout.flush()
         super().exit(status, message)
 
 
-def make_parser():
+def make_parser() -> Parser:
     """The command line of main.py, made from the fields of `Config`. Parsed, it holds those that were named alone."""
     result = Parser(
         prog="main.py",
@@ -273,7 +274,7 @@ def make_parser():
     return result
 
 
-def parse_options(arguments=None):
+def parse_options(arguments: Sequence[str] | None = None) -> Config:
     """Parse a command line (default: the process's own) into a `Config`.
 
     Raises:
@@ -283,7 +284,7 @@ def parse_options(arguments=None):
     return Config(**given)
 
 
-def parse_given(arguments=None):
+def parse_given(arguments: Sequence[str] | None = None) -> tuple[dict[str, Any], str | None]:
     """Parse a command line.
 
     Returns:
@@ -293,7 +294,7 @@ def parse_given(arguments=None):
     return given, given.pop("resume", None)
 
 
-def without_effect(given, config, gpu=False):
+def without_effect(given: Collection[str], config: Config, gpu: bool = False) -> Iterator[str]:
     """What a command line gives in vain: a line each, naming the options.
 
     Args:
@@ -327,7 +328,7 @@ REQUIRED = (
 DESCRIPTION = ("input_size", "output_size", "versions", "git_commit", "processor", "gpu", "continued")
 
 
-def load_config(path):
+def load_config(path: Path) -> tuple[Config, dict[str, Any]]:
     """Read a run's config.json.
 
     Returns:

@@ -4,21 +4,16 @@ python main.py --env-name 2DNavigation-v0 --neuromodulation --nm-size 4 ...
 python main.py --resume logs/<env>/<method>/<run>
 """
 
-import _signal
 import os
 import sys
 
 if __name__ == "__main__":
-    # Until a run handles Ctrl-C, it ends the process without a word: imports take a while. No file of a user's can hide
-    # a built-in module.
-    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     if not __package__:  # run as `python main.py`: the package stands one folder up
         sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     from rl import start
 
-    start.program()
+    sys.exit(start.run("main"))
 
-# isort: split
 import contextlib
 import time
 from collections.abc import Iterator
@@ -29,7 +24,7 @@ from torch import Tensor
 from rl import streams
 from rl.algorithm.metalearner import MetaLearner
 from rl.evaluation.evaluate import Evaluated
-from rl.evaluation.recordings import gate_curves
+from rl.evaluation.gates import gate_curves
 from rl.ranks import Ranks
 from rl.run import agreement, resume
 from rl.run.interrupts import Interrupts, exit_status
@@ -101,7 +96,3 @@ def timed(times: dict[str, float], name: str) -> Iterator[None]:
     started = time.perf_counter()
     yield
     times[name] = time.perf_counter() - started
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -4,8 +4,8 @@ Rank 0 alone reads states, writes and prints.
 
     torchrun --standalone --nproc-per-node 2 main.py <the usual options>
 
-A process that torchrun did not start is rank 0 of 1, and nothing here costs it anything. Ranks exchange tensors and JSON
-over gloo, never pickles.
+A process that torchrun did not start is rank 0 of 1, and nothing here costs it anything. Ranks exchange tensors and
+JSON over gloo, never pickles.
 """
 
 import contextlib

@@ -3,21 +3,16 @@
 python test.py logs/<env>/<method>/<run>/config.json saves/<env>/<method>/<run>/policy-<n>.pt
 """
 
-import _signal
 import os
 import sys
 
 if __name__ == "__main__":
-    # Until a run handles Ctrl-C, it ends the process without a word: imports take a while. No file of a user's can hide
-    # a built-in module.
-    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     if not __package__:  # run as `python test.py`: the package stands one folder up
         sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     from rl import start
 
-    start.program()
+    sys.exit(start.run("test"))
 
-# isort: split
 import argparse
 import functools
 import json
@@ -241,7 +236,3 @@ def draw(
         else:
             print(f"picture:     {path}")
     return status
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -3,6 +3,12 @@ import re
 import signal
 
 import pytest
+from jaxtyping import install_import_hook
+
+import tests.support.annotations
+
+# Before anything of the package is imported. The programs that tests start, and workers, do without.
+install_import_hook("rl", f"{tests.support.annotations.__name__}.checked")
 
 from rl import start
 

@@ -6,7 +6,6 @@ import pytest
 from rl import machine, policies
 from rl.config import (
     GATES,
-    HERE,
     NEUTRAL,
     NONLINEARITIES,
     RESUMABLE,
@@ -58,8 +57,8 @@ DEFAULTS = {
     "--expname": "",
     "--device": "auto",
     "--save-freq": 1,
-    "--logdir": str(HERE / "logs"),
-    "--savedir": str(HERE / "saves"),
+    "--logdir": "logs",
+    "--savedir": "saves",
 }
 OTHERS = {str: "other", int: 3, float: 0.25}
 CHOSEN = {"--inner-objective": "ratio", "--nm-gate": "soft", "--nonlinearity": "tanh", "--device": "cpu"}

@@ -246,7 +246,12 @@ def remove_after(iteration, pattern):
 @pytest.mark.parametrize("pattern", ["logs", "saves", "logs/*", "saves/*/*/*", "logs/*/*/*/progress.csv"])
 def test_a_folder_that_is_deleted_is_noticed_at_the_next_write(tmp_path, pattern):
     status, output = run(tmp_path, FEW, remove_after, 1, pattern)
-    assert_told(status, output, pattern.split("/")[0], "gone" if "/*/*/" not in pattern or "saves" in pattern else "No such file")
+    assert_told(
+        status,
+        output,
+        pattern.split("/")[0],
+        "gone" if "/*/*/" not in pattern or "saves" in pattern else "No such file",
+    )
     assert "iteration 1:" in output and "iteration 2:" not in output
     assert ("resume with: " in output) == ("logs/*/*/*/" in pattern)
     # Nothing of it is made anew.

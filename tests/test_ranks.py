@@ -1,6 +1,5 @@
 """Several processes compute a run together: the same bytes, and one end for all."""
 
-import itertools
 import json
 import os
 import re
@@ -190,7 +189,9 @@ class Two(Ranks):
         return [payload, json.dumps(["there", facts | self.theirs]).encode()]
 
 
-@pytest.mark.parametrize("name", ["numpy", "code of SHA-256", "tests.support.user_environments of SHA-256", "processor"])
+@pytest.mark.parametrize(
+    "name", ["numpy", "code of SHA-256", "tests.support.user_environments of SHA-256", "processor"]
+)
 def test_other_code_packages_and_environments_are_named(tmp_path, name):
     config = Config(env_name="tests.support.user_environments:Seek-v0")
     facts = agreement.facts(config)
@@ -319,7 +320,9 @@ def test_an_error_of_the_network_is_one_line(error, reason):
     assert str(caught.value) == f"rank 1 of 2 has lost the others: {reason}" and caught.value.status == 1
 
 
-@pytest.mark.parametrize("count, unit, size", [(8, 1, 1), (8, 1, 3), (3, 1, 3), (7, 2, 2), (7, 5, 2), (1, 4, 4), (6, 4, 3)])
+@pytest.mark.parametrize(
+    "count, unit, size", [(8, 1, 1), (8, 1, 3), (3, 1, 3), (7, 2, 2), (7, 5, 2), (1, 4, 4), (6, 4, 3)]
+)
 def test_shares_are_all_there_is_in_order_and_in_whole_units(count, unit, size):
     ranks = [Ranks({"RANK": str(rank), "WORLD_SIZE": str(size)}) for rank in range(size)]
     shares = [rank.share(count, unit) for rank in ranks]
@@ -332,7 +335,7 @@ def test_shares_are_all_there_is_in_order_and_in_whole_units(count, unit, size):
 
 def test_rows_are_added_one_by_one_whoever_has_them():
     rows = torch.randn(5, 1000, generator=torch.Generator().manual_seed(0))
-    expected = ((((rows[0] + rows[1]) + rows[2]) + rows[3]) + rows[4])
+    expected = (((rows[0] + rows[1]) + rows[2]) + rows[3]) + rows[4]
     assert torch.equal(Ranks({}).ordered_sum(rows), expected)
 
     class Three(Ranks):

@@ -1,7 +1,9 @@
 """Imports run downward only: CONTRIBUTING's table says who may import whom, and every file is held against it."""
 
 import ast
+import fnmatch
 import re
+import tomllib
 
 import pytest
 
@@ -86,3 +88,60 @@ def test_tests_share_code_through_support_alone():
     """A test module imports no other one; what several need stands in tests/support/."""
     for path in (ROOT / "tests").rglob("test_*.py"):
         assert not [name for name in imports(path) if re.search(r"^tests\..*\btest_", name)], path
+
+
+def unchecked():
+    """The modules that pyproject.toml leaves out of the check of types."""
+    overrides = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["mypy"]["overrides"]
+    return [pattern for override in overrides if override.get("ignore_errors") for pattern in override["module"]]
+
+
+def dotted(path):
+    """The module's name."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def without_annotation(tree):
+    """What lacks an annotation, of public functions and of public classes' public methods: parameters and results."""
+    for parent in ast.walk(tree):
+        if not isinstance(parent, ast.Module | ast.ClassDef) or getattr(parent, "name", "").startswith("_"):
+            continue
+        for function in parent.body:
+            if not isinstance(function, ast.FunctionDef) or re.match(r"_(?!_init__|_call__)", function.name):
+                continue
+            arguments = function.args
+            named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
+            static = "staticmethod" in {node.id for node in function.decorator_list if isinstance(node, ast.Name)}
+            if isinstance(parent, ast.ClassDef) and not static:
+                named = named[1:]  # self
+            if function.returns is None or not all(name.annotation for name in named if name):
+                yield function.name
+
+
+CHECKED = [
+    path
+    for path in MODULES
+    if not any(fnmatch.fnmatch(f"{dotted(path)}.", f"{name.removesuffix('.*')}.*") for name in unchecked())
+]
+
+
+@pytest.mark.parametrize("path", CHECKED, ids=dotted)
+def test_every_public_function_is_annotated(path):
+    assert not list(without_annotation(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def test_the_check_sees_what_lacks_an_annotation():
+    source = """
+def whole(a: int, *b: int, c: int = 0, **d: int) -> None: ...
+def result(a: int): ...
+def keyword(*, a) -> int: ...
+def _private(a): ...
+class Public:
+    def __init__(self, a) -> None: ...
+    def method(self) -> int: ...
+    @staticmethod
+    def static(a) -> int: ...
+class _Private:
+    def method(self): ...
+"""
+    assert list(without_annotation(ast.parse(source))) == ["result", "keyword", "__init__", "static"]

@@ -14,7 +14,7 @@ import torch
 
 import rl.plots.adaptation
 import rl.test
-from rl.config import HERE, Config, load_config
+from rl.config import Config, load_config
 from rl.errors import UserError
 from rl.evaluation import report
 from rl.evaluation.evaluate import Evaluated, Summary
@@ -451,4 +451,4 @@ def test_an_evaluation_goes_beside_its_run(tmp_path):
     assert test_request.beside(run, config) == tmp_path / "moved"
     # A config.json that lies alone has no run around it.
     for alone in (tmp_path / "config.json", tmp_path / "2DNavigation-v0" / "cavia" / "run" / "config.json"):
-        assert test_request.beside(alone, config) == HERE / "logs"
+        assert str(test_request.beside(alone, config)) == "logs"

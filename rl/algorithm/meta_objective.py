@@ -1,9 +1,9 @@
 """The meta-objective of one iteration: sums over tasks, whoever computes them.
 
-The tasks are dealt to ranks in *blocks*, runs of consecutive tasks that are the same for any number of ranks. A block is
-computed in *chunks*, whose derivatives are kept for all curvature products, by a pool of threads with one torch thread
-each. A block's chunks are added in their order, and so are the blocks, so every byte is independent of the number of
-threads and of ranks.
+The tasks are dealt to ranks in *blocks*, runs of consecutive tasks that are the same for any number of ranks. A block
+is computed in *chunks*, whose derivatives are kept for all curvature products, by a pool of threads with one torch
+thread each. A block's chunks are added in their order, and so are the blocks, so every byte is independent of the
+number of threads and of ranks.
 """
 
 import math
@@ -16,8 +16,9 @@ from torch import Tensor
 
 from rl import machine
 from rl.algorithm.batch import distinct_rows
-from rl.algorithm.chunks import Budget, Chunk, Options
+from rl.algorithm.chunks import Budget, Chunk
 from rl.algorithm.jacobian import Vector
+from rl.algorithm.options import Options
 from rl.policies import MLPPolicy
 
 ROWS = 2048  # network rows of a chunk, at most

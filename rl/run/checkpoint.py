@@ -1,4 +1,4 @@
-"""What a run keeps of θ: its state, from which it goes on, its policies, and flight records of steps that went wrong."""
+"""What a run keeps of θ: the state that it resumes from, its policies, flight records of steps that went wrong."""
 
 import dataclasses
 import json

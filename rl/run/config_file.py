@@ -56,8 +56,8 @@ def copy_of_env_file(folder: Path, config: Config, advice: str = "") -> str:
 
 
 def extend(folders: Folders, config: Config, iteration: int) -> None:
-    """Note in both config.json of a resumed run how long it is now to be and, where that has changed, what it is computed
-    with; all else stays as it was written.
+    """Note in both config.json of a resumed run how long it is now to be and, where that has changed, what it is
+    computed with; all else stays as it was written.
 
     Args:
         folders: claimed.

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TextIO
+from typing import Any
 
 from tqdm import tqdm
 
@@ -25,7 +25,7 @@ class Console:
         iteration: the first one to come.
     """
 
-    def __init__(self, config: Config, iteration: int = 0, stream: TextIO | None = None):
+    def __init__(self, config: Config, iteration: int = 0, stream: Any = None):
         self.config, self.first = config, iteration
         self.stream = stream or sys.stdout
         self.started = time.perf_counter()
@@ -87,7 +87,7 @@ class Console:
     def finish(self, folders: Folders) -> None:
         """Say where everything lies, how to evaluate the last policy, and what the logs say of the run."""
         policy = folders.policy(self.config.num_batches - 1)
-        evaluate = shlex.join(["python", start.path_of("test.py"), str(folders.logs / "config.json"), str(policy)])
+        evaluate = shlex.join([*start.command("test"), str(folders.logs / "config.json"), str(policy)])
         for line in (f"logs: {folders.logs}", f"policies: {folders.saves}", f"evaluate with: {evaluate}"):
             self.note(line)
         for line in run_summary(folders.logs):

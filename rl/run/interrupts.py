@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
-from typing import TextIO
+from typing import Any
 
 import torch
 
@@ -114,7 +114,9 @@ def exit_status(program: str, run: Callable[[Interrupts], int], alone: bool = Tr
     except (UserError, WorkerError) as error:
         line, status = str(error), getattr(error, "status", 1)
     except OSError as error:
-        line, status = f"{error.filename}: {error.strerror}" if error.filename else str(error), 1
+        # An error names its file, but not a stream, in which the line is still pending.
+        name = error.filename or (None if settle(sys.stdout) else "standard output")
+        line, status = f"{name}: {error.strerror}" if name else str(error), 1
     except MemoryError as error:
         line, status = f"not enough memory: {error}".rstrip(": "), 1
     except Interrupted as interrupted:
@@ -140,11 +142,15 @@ def complain(line: str) -> None:
     settle(sys.stderr)
 
 
-def settle(stream: TextIO) -> None:
-    """Write what is pending. Where that cannot be done it is dropped, lest Python try again at its end."""
+def settle(stream: Any) -> bool:
+    """Write what is pending; returns whether that was possible. If not, it is dropped, lest Python try again at its
+    end.
+    """
     try:
         stream.flush()
+        return True
     except OSError:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
+        return False

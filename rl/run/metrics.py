@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from tensorboardX import summary as summaries
 from tensorboardX.event_file_writer import EventsWriter
@@ -88,6 +88,7 @@ def check(config: Config) -> None:
             raise UserError("--wandb: the package wandb is not installed; expected pip install wandb") from None
 
 
+@runtime_checkable
 class Sink(Protocol):
     """Where metrics go."""
 
@@ -219,9 +220,7 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A run of Weights & Biases (`--wandb PROJECT`), where its package is installed; its own settings are variables such
-    as WANDB_MODE.
-    """
+    """A run of Weights & Biases (`--wandb PROJECT`); its own settings are variables such as WANDB_MODE."""
 
     def __init__(self, folder: Path, config: Config):
         import wandb

@@ -5,20 +5,28 @@ import math
 import numpy as np
 
 from rl import machine
+from rl.config import Config
+from rl.envs.base import TaskVectorEnv
 from rl.errors import UserError
+from rl.policies import MLPPolicy
 from rl.sampling import processes
 
 PROCESS = 10e6  # bytes of a worker's own that hold nothing yet
 TASK, EPISODE = 200, 300  # bytes of a task's parameters; of an episode's environment and random streams
 
 
-def check(config, env, policy, num_tasks_option="--test-batch-size", training=True, interventions=0, num_processes=1):
+def check(
+    config: Config,
+    env: TaskVectorEnv,
+    policy: MLPPolicy,
+    num_tasks_option: str = "--test-batch-size",
+    training: bool = True,
+    interventions: int = 0,
+    num_processes: int = 1,
+) -> None:
     """Find out whether memory and open files suffice, before anything is made.
 
     Args:
-        config: `Config`.
-        env: a `TaskVectorEnv` of its environment.
-        policy: `MLPPolicy`.
         num_tasks_option: the name under which the number of evaluated tasks was typed.
         training: whether there is training too.
         interventions: how often every evaluated phase is sampled once more.
@@ -39,7 +47,14 @@ def check(config, env, policy, num_tasks_option="--test-batch-size", training=Tr
         )
 
 
-def estimate(config, env, policy, num_tasks_option, training, interventions):
+def estimate(
+    config: Config,
+    env: TaskVectorEnv,
+    policy: MLPPolicy,
+    num_tasks_option: str,
+    training: bool,
+    interventions: int,
+) -> dict[str, float]:
     """Bytes that are in use at once, at the least: the options that decide them -> bytes. What is left out (the
     learner's activations, libraries, a third copy) makes a run need more, never less. Arguments as for `check`.
     """
@@ -51,7 +66,7 @@ def estimate(config, env, policy, num_tasks_option, training, interventions):
     phases = (config.num_test_steps + 1) * (1 + interventions)
     tasks = max(trained, config.test_batch_size)
     group = min(config.tasks_per_group, tasks)
-    at_work = min(max(1, config.num_workers), machine.cores(), math.ceil(tasks / group))
+    at_work = min(max(config.num_workers, 1), machine.cores(), math.ceil(tasks / group))
     theta = 4 * policy.num_params
     adapted = group if config.maml else 0
     return {

@@ -81,14 +81,15 @@ def resumed(folder: Path, given: dict[str, Any]) -> tuple[Config, Folders]:
 
 
 def savedir_of(folder: Path, saved: Config) -> str:
-    """The folder of all policies: where the run put them, if the same config.json lies there, too; else the default.
+    """The folder of all policies: where the run put them, if the same config.json lies there, too; else `saves` beside
+    the folder of all logs.
 
     A config.json that was changed, or is somebody else's, is not followed to any other folder.
     """
     there = Path(saved.savedir, *folder.resolve().parts[-3:], "config.json")
     if there.is_file() and first_written(there) == first_written(folder / "config.json"):
         return saved.savedir
-    return Config().savedir
+    return str(logdir_of(folder).parent / Config.savedir)
 
 
 def first_written(path: Path) -> dict[str, Any]:
@@ -127,19 +128,19 @@ def load(config: Config, folders: Folders, policy: MLPPolicy) -> State:
     ]
     if changed:
         raise UserError(
-            f"{folders.logs}: what decides the run's result was changed: {'; '.join(changed)}; change it back, or begin "
-            "a new run"
+            f"{folders.logs}: what decides the run's result was changed: {'; '.join(changed)}; change it back, or "
+            "begin a new run"
         )
     return state
 
 
 def command(config: Config, folders: Folders, ranks: Ranks) -> str:
     """The command line that resumes a run, for as many ranks where they are all on this machine."""
-    words = ["python", start.path_of("main.py")]
+    launcher: list[str] = []
     if ranks.size > 1 and ranks.size == ranks.local_size:
-        words[:1] = ["torchrun", "--standalone", "--nproc-per-node", str(ranks.size)]
-    words += ["--resume", str(folders.logs)]
-    if Path(config.savedir).resolve() != Path(Config().savedir).resolve():
+        launcher = ["torchrun", "--standalone", "--nproc-per-node", str(ranks.size)]
+    words = [*start.command("main", *launcher), "--resume", str(folders.logs)]
+    if Path(config.savedir).resolve() != Path(Config.savedir).resolve():
         words += ["--savedir", config.savedir]
     return shlex.join(words)
 

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rl import envs, streams
-from rl.config import HERE, Config, check_option, load_config
+from rl.config import Config, check_option, load_config
 from rl.errors import UserError
 from rl.evaluation import recordings
 from rl.evaluation.runs import read_tasks
@@ -69,7 +69,7 @@ def checked(options: argparse.Namespace, ranks: Ranks) -> Request:
     policy, intervention = setup.policy, asked_intervention(options, config.seed)
     resources.check(config, setup.env, policy, "--num-tasks", training=False, interventions=bool(intervention))
     if tasks is None:
-        tasks = setup.first_tasks("--num-tasks", config.test_batch_size, options.split, streams.EVALUATE)
+        tasks = setup.first_tasks("--num-tasks", config.test_batch_size, options.split or "test", streams.EVALUATE)
     else:
         for task in tasks:
             setup.check_task(task)
@@ -156,7 +156,7 @@ def overridden(config: Config, options: argparse.Namespace, env_config_path: str
         check_option(Config.__dataclass_fields__[OVERRIDING[name]], value, "--" + name.replace("_", "-"))
     changes = {OVERRIDING[name]: value for name, value in typed.items()}
     if options.protocol == "metaworld":
-        if config.env_name not in envs.META_WORLD:
+        if "metaworld" not in envs.protocols(config.env_name):
             raise UserError(f"--protocol metaworld: expected a run on Meta-World, this one is on {config.env_name}")
         changes |= {"fast_batch_size": METAWORLD["adaptation episodes"], "horizon": METAWORLD["horizon"]}
         changes.setdefault("num_test_steps", 1)
@@ -171,7 +171,7 @@ def beside(path: Path, config: Config) -> Path:
     group = path.resolve().parents[1:3]
     if [folder.name for folder in reversed(group)] == list(group_of(config).parts):
         return path.resolve().parents[3]
-    return Path(HERE / "logs")
+    return Path(Config.logdir)
 
 
 def recorded_episodes(text: str, available: int) -> int:

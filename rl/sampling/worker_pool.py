@@ -3,8 +3,8 @@
 The result of a job is a pure function of its arguments, so results do not depend on the number of workers, and the jobs
 of a worker that died are simply computed again.
 
-Why not `concurrent.futures` or loky: both give up a whole pool when one of its processes dies or hangs, and neither ends
-a process that stands still in the middle of a message; here one worker is replaced, and the others go on.
+Why not `concurrent.futures` or loky: both give up a whole pool when one of its processes dies or hangs, and neither
+ends a process that stands still in the middle of a message; here one worker is replaced, and the others go on.
 """
 
 import contextlib

@@ -11,12 +11,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import rl.envs
-from rl import start
 from rl import test as evaluation_program
 from rl.config import RESUMABLE, Config, load_config, parse_options
 from rl.errors import UserError
@@ -257,9 +255,8 @@ def test_paths_in_a_config_are_not_followed(tmp_path, monkeypatch):
     config, folders = chosen(tmp_path / "here", logs)
     assert config.env_config_path == str(logs / "ctgraph_d2.json")
     assert str(trap) not in f"{config} {folders.logs} {folders.saves}"
-    # Without a word about it on the command line, the saves are looked for in the default place.
-    with pytest.raises(UserError, match="say where with --savedir"):
-        resume.choose(["--resume", str(logs)])
+    # Without --savedir the policies are looked for beside the logs.
+    assert resume.choose(["--resume", str(logs)])[1].saves == run_of(tmp_path / "here")[1]
     changed(logs / "config.json", env_config_path="../../../secret.json")
     with pytest.raises(UserError, match="copy of the environment's file is missing"):
         chosen(tmp_path / "here", logs)
@@ -346,10 +343,7 @@ def test_two_copies_of_a_log_folder_may_not_share_the_policies_folder(tmp_path):
         pass
 
 
-def test_commands_name_programs_as_the_user_typed_them(monkeypatch):
-    for typed, expected in (("rl/main.py", "rl/test.py"), ("main.py", "test.py"), ("/usr/bin/pytest", "test.py")):
-        monkeypatch.setattr("sys.argv", [typed])
-        assert start.path_of("test.py") == expected
+def test_the_command_that_resumes_names_the_program_as_the_user_typed_it(monkeypatch):
     monkeypatch.setattr("sys.argv", ["rl/main.py"])
     folders = Folders("rl/logs/run", "rl/saves/run")
     assert resume.command(Config(), folders, Ranks({})) == "python rl/main.py --resume rl/logs/run"

@@ -28,7 +28,9 @@ def run(folder, line, sabotage=nothing, *arguments):
     # Whatever main.py imports, and what PyTorch imports when it first differentiates, once for all runs.
     context.set_forkserver_preload(["tests.support.sabotage", "sympy"])
     output = folder / "output"
-    process = context.Process(target=_main, args=([*line, "--num-workers", "0", *into(folder)], output, sabotage, arguments))
+    process = context.Process(
+        target=_main, args=([*line, "--num-workers", "0", *into(folder)], output, sabotage, arguments)
+    )
     with processes.starting():
         process.start()
     process.join(PATIENCE)
