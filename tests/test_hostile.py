@@ -158,7 +158,8 @@ def test_a_run_whose_terminal_is_closed_can_be_resumed(tmp_path):
             process.stderr.close()
             process.stdout.close()
             os.killpg(process.pid, signal.SIGHUP)
-            assert process.wait(PATIENCE) == 129
+            # Whichever it meets first, the signal or a line that nobody reads.
+            assert process.wait(PATIENCE) in (129, 1)
         finally:
             process.kill()
     assert (only_run(tmp_path / "saves") / "state.pt").is_file()

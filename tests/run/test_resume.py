@@ -345,7 +345,7 @@ def test_two_copies_of_a_log_folder_may_not_share_the_policies_folder(tmp_path):
 
 def test_the_command_that_resumes_names_the_program_as_the_user_typed_it(monkeypatch):
     monkeypatch.setattr("sys.argv", ["rl/main.py"])
-    folders = Folders("rl/logs/run", "rl/saves/run")
+    folders = Folders(Path("rl/logs/run"), Path("rl/saves/run"))
     assert resume.command(Config(), folders, Ranks({})) == "python rl/main.py --resume rl/logs/run"
 
 
