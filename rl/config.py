@@ -13,9 +13,8 @@ from rl import machine, streams
 from rl.algorithm.inner_objective import INNER_OBJECTIVES
 from rl.errors import UserError
 from rl.files import read_json
+from rl.policies.elementwise import GATES, NONLINEARITIES
 
-NONLINEARITIES = ("relu", "tanh", "silu")
-GATES = ("hard", "soft", "ste")
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -81,7 +80,7 @@ class Config:
         "hard",
         "gate of the modulated layers: sign (hard; its modulators never learn), tanh (soft), or sign that learns by "
         "straight-through gradients (ste)",
-        choices=GATES,
+        choices=tuple(GATES),
     )
     nm_gate_bias: float = option(
         0.0,
@@ -94,7 +93,7 @@ class Config:
     match_params: bool = option(
         False, "widen the layers of a plain policy to as many parameters as with --neuromodulation and --nm-size"
     )
-    nonlinearity: str = option("relu", "nonlinearity of the hidden layers", choices=NONLINEARITIES)
+    nonlinearity: str = option("relu", "nonlinearity of the hidden layers", choices=tuple(NONLINEARITIES))
     test_freq: int = option(10, "iterations between evaluations on the test tasks", at_least=1)
     num_test_steps: int = option(5, "inner updates in an evaluation", at_least=1, at_most=streams.MAX_UPDATES)
     test_batch_size: int = option(40, "number of test tasks in an evaluation", at_least=1)

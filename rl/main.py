@@ -24,7 +24,7 @@ from torch import Tensor
 from rl import streams
 from rl.algorithm.metalearner import MetaLearner
 from rl.evaluation.evaluate import Evaluated
-from rl.evaluation.recordings import gate_curves
+from rl.evaluation.gates import gate_curves
 from rl.ranks import Ranks
 from rl.run import agreement, resume
 from rl.run.interrupts import Interrupts, exit_status

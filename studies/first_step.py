@@ -6,22 +6,17 @@ Half-Cheetah, direction, with half of the hidden units and a quarter of the task
 """
 
 import dataclasses
-import sys
-from pathlib import Path
-
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
-sys.path[:0] = [str(ROOT), str(HERE)]
+from typing import Any
 
 import table
 import torch
-from evaluate import rounded, write_keys
-
-from rl import streams
+from evaluate import ROOT, rounded, write_keys
 from rl.algorithm.blocks import ordered_sum
 from rl.algorithm.jacobians import flatten
-from rl.config import parse_options
 from rl.run.build import Setup
+
+from rl import streams
+from rl.config import Config, parse_options
 from rl.run.provenance import git_commit
 
 EXPERIMENT = "half_cheetah_dir"
@@ -34,9 +29,9 @@ SIZES = {"hidden_size": 100, "nm_size": 16, "meta_batch_size": 10}
 TARGET = ROOT / "results/first_step.json"
 
 
-def measure(config):
-    """The first outer step of a `Config`: whether it is taken, its divergence, and by how much it improves the
-    surrogate on its own episodes and on as many of the next iteration's, sampled with θ as it was before.
+def measure(config: Config) -> tuple[dict[str, Any], int]:
+    """The first outer step: whether it is accepted, its divergence, and by how much it improves the surrogate on its
+    own episodes and on as many of the next iteration's, sampled with θ as it was before; and the size of θ.
     """
     experiment = Setup(config)
     params, learner = experiment.initial_params(), experiment.learner()
@@ -60,7 +55,7 @@ def measure(config):
     }, experiment.policy.num_params
 
 
-def main():
+def main() -> None:
     """Measure all methods and seeds, and write them."""
     torch.set_num_threads(1)
     rows = table.read()

@@ -24,16 +24,15 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 
-from rl.algorithm import baseline, returns, trpo
+from rl.algorithm import baseline, reference, returns
 from rl.algorithm.chunks import Chunk, Options
-from rl.algorithm.jacobians import flatten, unflatten
+from rl.algorithm.jacobian import flatten, unflatten
 from rl.algorithm.metalearner import MetaLearner
 from rl.config import Parser
 from rl.errors import UserError
 from rl.policies import Architecture, make_policy
-from rl.run import build
+from rl.run import device as devices
 from rl.sampling.episodes import Episodes
-from tests.support.helpers import Twin
 
 EXACT, EARLY_STEP, STEP = 1e-9, 1e-6, 1e-4
 AMPLIFIED = {"normal-maml": 1e-1}  # the bounds of whole steps that are limited by rounding
@@ -188,31 +187,11 @@ def step_figures(policy, params, before, after, options, device):
 
 
 def literal_step_figures(policy, params, before, after, options):
-    """The same from the losses written out task by task, and products by differentiating the divergence twice."""
-    old = flatten(params).requires_grad_()
-    chunk = Chunk(policy, before, after, options, torch.float64, "cpu")  # whose advantages are taken
-    twin = Twin(policy, before, after, chunk, old.detach())
-    surrogate, divergence = twin(old)
-    (gradient,) = torch.autograd.grad(surrogate, old, retain_graph=True)
-    (slope,) = torch.autograd.grad(divergence, old, create_graph=True)
-
-    def product(vector):
-        (curved,) = torch.autograd.grad(slope @ vector, old, retain_graph=True)
-        return curved + options.cg_damping * vector
-
-    def evaluate(fraction):
-        return tuple(value.item() for value in twin(old.detach() - fraction * full_step))
-
-    x = trpo.conjugate_gradient(product, gradient, options.cg_iters).x
-    full_step = trpo.step_length(x, product(x), options.max_kl) * x
-    loss = surrogate.item()
-    found = trpo.line_search(evaluate, loss, options.max_kl, options.ls_max_steps, options.ls_backtrack_ratio)
-    stepped = unflatten(policy, old.detach() - found.fraction * full_step)
-    return {
-        "step_improve": found.loss - loss,
-        "step_kl": found.kl,
-        "step_step_size": found.fraction,
-    } | {f"after_step/{name}": value for name, value in stepped.items()}
+    """The same from the reference, whose products differentiate the divergence twice."""
+    stepped, figures = reference.step(policy, params, before, after, options)
+    return {f"step_{name}": value for name, value in figures.items()} | {
+        f"after_step/{name}": value for name, value in stepped.items()
+    }
 
 
 def replay(path):
@@ -271,7 +250,7 @@ def parse(command_line=None):
 if __name__ == "__main__":
     try:
         options = parse()
-        sys.exit(replay(options.replay) if options.replay else main(options.files, build.device(options.device)))
+        sys.exit(replay(options.replay) if options.replay else main(options.files, devices.chosen(options.device)))
     except UserError as error:
         print(f"conformance: {error}", file=sys.stderr)
         sys.exit(2)

@@ -59,12 +59,12 @@ def test_the_mean_action_of_a_normal_policy_is_that_of_its_distribution():
 def test_tasks_are_drawn_and_refused():
     agent = rl.load(KEPT)
     assert agent.sample_tasks(3, seed=1) == agent.sample_tasks(3, seed=1) != agent.sample_tasks(3, seed=2)
-    with pytest.raises(UserError, match="gaol.*goal"):
+    with pytest.raises(UserError, match=r"gaol.*goal"):
         agent.adapt({"gaol": [0.0, 0.0]})
 
 
 def test_what_cannot_be_loaded_is_one_line(tmp_path, tiny):
-    with pytest.raises(UserError, match="config.json"):
+    with pytest.raises(UserError, match=r"config\.json"):
         rl.load(tmp_path)
     config = tiny.run("navigation") / "config.json"
     (tmp_path / "config.json").write_bytes(config.read_bytes().replace(b"saves", b"nowhere"))

@@ -5,14 +5,14 @@ import re
 
 import numpy as np
 import pytest
+from rl.run.logger import Logger
+from rl.run.state import Counters
 
 from rl import plot
 from rl import test as evaluation_program
 from rl.algorithm.metalearner import StepReport
 from rl.config import make_parser
 from rl.evaluation.evaluate import Evaluated, Summary
-from rl.run.logger import Logger
-from rl.run.state import Counters
 from rl.sampling.episodes import Episodes
 from tests.support.documents import PAGES, training_command
 from tests.support.helpers import ROOT

@@ -17,13 +17,13 @@ import numpy as np
 import pytest
 import torch
 from gymnasium.spaces import Box
+from rl.run.state import DAMAGED_STATE, OLDER_STATE, STATE, Counters, State, load_state, save_state
 from tensorboardX.event_file_writer import EventsWriter
 
 from rl.errors import UserError
 from rl.main import main
 from rl.run.console import Console
 from rl.run.folders import load_policy
-from rl.run.state import DAMAGED_STATE, OLDER_STATE, STATE, Counters, State, load_state, save_state
 from rl.run.training_run import MAX_FLIGHT_RECORDS, MAX_REJECTED_IN_A_ROW
 from tests import conformance
 from tests.support.helpers import random_params, small_policy

@@ -13,9 +13,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from rl.algorithm.blocks import Blocks, ordered_sum, tasks_per_block
+from rl.run.build import Setup
+from rl.run.state import load_state
 
 from rl import machine
-from rl.algorithm.blocks import Blocks, ordered_sum, tasks_per_block
 from rl.algorithm.chunks import Options
 from rl.config import Config, default_workers, parse_options
 from rl.errors import UserError
@@ -23,8 +25,6 @@ from rl.evaluation.evaluate import Summary
 from rl.main import main
 from rl.ranks import RankLost, Ranks, part
 from rl.run import agreement
-from rl.run.build import Setup
-from rl.run.state import load_state
 from rl.sampling.episodes import Episodes
 from rl.test import main as evaluate
 from tests.support.helpers import PATIENCE, ROOT, becomes, made_up_episodes, only_run, random_params, small_policy

@@ -10,10 +10,11 @@ from multiprocessing import active_children
 
 import numpy as np
 import pytest
+import rl.run.build
 import torch
+from rl.run.build import Setup
 
 import rl.plots.adaptation
-import rl.run.build
 import rl.test
 from rl.config import Config, load_config
 from rl.errors import UserError
@@ -21,7 +22,6 @@ from rl.evaluation import report
 from rl.evaluation.evaluate import Evaluated, Summary
 from rl.ranks import Ranks
 from rl.run import request
-from rl.run.build import Setup
 from rl.run.folders import load_policy
 from rl.sampling.episodes import Episodes
 from tests.support.helpers import files_limited, only_run

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-
 from rl.run.state import STATE, Counters, State, load_state, save_state
+
 from tests.support import event_files
 from tests.support.helpers import PATIENCE, ROOT, alive, becomes, random_params, small_policy
 

@@ -12,19 +12,9 @@ from rl.algorithm.batch import Batch, prepare
 from rl.algorithm.context_jacobian import ContextJacobian
 from rl.algorithm.inner_objective import INNER_OBJECTIVES
 from rl.algorithm.jacobian import GraphJacobian, Jacobian, Vector, at_outputs, hessian_product, unflatten
+from rl.algorithm.options import Options
 from rl.policies import MLPPolicy
 from rl.policies.heads import Distribution
-
-
-class Options(NamedTuple):
-    """What the meta-objective depends on, named as on the command line (`gae_lambda` is `--tau`)."""
-
-    gamma: float = 0.95
-    gae_lambda: float = 1.0
-    fast_lr: float = 1.0
-    first_order: bool = False
-    inner_objective: str = "score"
-    fvp_subsample: float = 1.0
 
 
 class Budget:

@@ -7,7 +7,7 @@ policies that adapt a context, is `rl.algorithm.context_jacobian.ContextJacobian
 """
 
 from collections.abc import Callable, Sequence
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -22,6 +22,7 @@ from rl.policies.heads import Distribution
 Vector = Float[Tensor, " P"]
 
 
+@runtime_checkable
 class Jacobian(Protocol):
     """Products with J and its transpose.
 

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from rl import machine
 from rl.algorithm.batch import distinct_rows
-from rl.algorithm.chunks import Budget, Chunk, Options
+from rl.algorithm.chunks import Budget, Chunk
 from rl.algorithm.jacobian import Vector
+from rl.algorithm.options import Options
 from rl.policies import MLPPolicy
 
 ROWS = 2048  # network rows of a chunk, at most

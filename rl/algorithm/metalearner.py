@@ -4,9 +4,9 @@ from typing import Any
 
 from torch import Tensor
 
-from rl.algorithm.chunks import Options
 from rl.algorithm.jacobian import flatten, unflatten
 from rl.algorithm.meta_objective import Compute, MetaObjective, OrderedSum, ordered_sum
+from rl.algorithm.options import Options
 from rl.algorithm.outer_step import OuterStep
 from rl.policies import MLPPolicy
 

@@ -4,12 +4,13 @@ To add one, write a class of the protocol `OuterStep`; `rl/algorithm/trpo.py` is
 tasks, ranks or chunks: all figures of an `OuterObjective` are means over all tasks.
 """
 
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
 
 
+@runtime_checkable
 class OuterObjective(Protocol):
     """The surrogate loss of the post-update episodes as a function of θ, through the inner update; π_old is fixed.
 
@@ -33,6 +34,7 @@ class OuterObjective(Protocol):
         ...
 
 
+@runtime_checkable
 class OuterStep(Protocol):
     """A rule that moves θ.
 

@@ -30,10 +30,12 @@ class Elementwise(NamedTuple):
     Attributes:
         value: function x -> f(x); where x belongs to a graph, differentiable twice by automatic differentiation.
         derivatives: the same derivatives by hand, or None.
+        label: a gate's name for people, in legends and reports.
     """
 
     value: Callable
     derivatives: Derivatives | None = None
+    label: str = ""
 
     @property
     def flat(self):
@@ -78,12 +80,14 @@ def _tanh_second_over_first(x, y):
 
 GATES = {
     # Scales its unit and may flip it.
-    "soft": Elementwise(torch.tanh, Derivatives(_tanh_first, _tanh_second_over_first)),
+    "soft": Elementwise(torch.tanh, Derivatives(_tanh_first, _tanh_second_over_first), label="soft"),
     # May flip its unit. As its derivative is zero, the modulators keep the weights that they were drawn with.
-    "hard": Elementwise(sign, Derivatives(first=None, second_over_first=None)),
+    "hard": Elementwise(sign, Derivatives(first=None, second_over_first=None), label="hard"),
     # May flip its unit, and learns to.
     "ste": Elementwise(
-        straight_through, Derivatives(first=lambda x, y: (x.abs() <= 1).to(x.dtype), second_over_first=None)
+        straight_through,
+        Derivatives(first=lambda x, y: (x.abs() <= 1).to(x.dtype), second_over_first=None),
+        label="straight-through",
     ),
 }
 

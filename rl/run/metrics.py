@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from tensorboardX import summary as summaries
 from tensorboardX.event_file_writer import EventsWriter
@@ -69,6 +69,7 @@ def evaluation(evaluated: Evaluated) -> Metrics:
     return found | evaluated.gates | {"time/evaluation": evaluated.seconds}
 
 
+@runtime_checkable
 class Sink(Protocol):
     """Where metrics go."""
 

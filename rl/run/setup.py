@@ -7,7 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from rl import envs, machine, streams
-from rl.algorithm import chunks, meta_objective, metalearner, trpo
+from rl.algorithm import meta_objective, metalearner, trpo
+from rl.algorithm.options import Options
 from rl.config import Config
 from rl.envs.base import TaskVectorEnv
 from rl.errors import UserError
@@ -56,7 +57,7 @@ class Setup:
             )
         self.spec = WorkerSpec(config.env_name, env_options, self.policy.architecture)
         self.tasks_per_block = config.tasks_per_block or self._tasks_per_block()
-        self.options = chunks.Options(
+        self.options = Options(
             gamma=config.gamma,
             gae_lambda=config.tau,
             fast_lr=config.fast_lr,

@@ -69,7 +69,7 @@ def checked(options: argparse.Namespace, ranks: Ranks) -> Request:
     policy, intervention = setup.policy, asked_intervention(options, config.seed)
     resources.check(config, setup.env, policy, "--num-tasks", training=False, interventions=bool(intervention))
     if tasks is None:
-        tasks = setup.first_tasks("--num-tasks", config.test_batch_size, options.split, streams.EVALUATE)
+        tasks = setup.first_tasks("--num-tasks", config.test_batch_size, options.split or "test", streams.EVALUATE)
     else:
         for task in tasks:
             setup.check_task(task)
@@ -156,7 +156,7 @@ def overridden(config: Config, options: argparse.Namespace, env_config_path: str
         check_option(Config.__dataclass_fields__[OVERRIDING[name]], value, "--" + name.replace("_", "-"))
     changes = {OVERRIDING[name]: value for name, value in typed.items()}
     if options.protocol == "metaworld":
-        if config.env_name not in envs.META_WORLD:
+        if "metaworld" not in envs.protocols(config.env_name):
             raise UserError(f"--protocol metaworld: expected a run on Meta-World, this one is on {config.env_name}")
         changes |= {"fast_batch_size": METAWORLD["adaptation episodes"], "horizon": METAWORLD["horizon"]}
         changes.setdefault("num_test_steps", 1)

@@ -3,7 +3,7 @@
 import math
 import traceback
 from collections.abc import Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -44,6 +44,7 @@ class Job(NamedTuple):
         return math.ceil(len(self.tasks) / self.group_size)
 
 
+@runtime_checkable
 class Sampler(Protocol):
     """Samples and adapts on tasks.
 

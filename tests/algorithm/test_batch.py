@@ -1,12 +1,12 @@
 import numpy as np
 import pytest
 import torch
+from rl.algorithm.jacobians import flatten
 
 import rl.algorithm.batch
 from rl.algorithm import baseline, returns
 from rl.algorithm.batch import distinct_rows, prepare
 from rl.algorithm.chunks import Chunk, Options
-from rl.algorithm.jacobians import flatten
 from tests.support.helpers import FAST, made_up_episodes, random_params, small_policy
 
 

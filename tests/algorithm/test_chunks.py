@@ -4,9 +4,9 @@ import itertools
 
 import pytest
 import torch
+from rl.algorithm.jacobians import ContextJacobian, GraphJacobian, flatten
 
 from rl.algorithm.chunks import Budget, Chunk, Options
-from rl.algorithm.jacobians import ContextJacobian, GraphJacobian, flatten
 from rl.policies import GATES, NONLINEARITIES
 from rl.policies.elementwise import Elementwise
 from tests.support.helpers import (

@@ -9,11 +9,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from rl.algorithm.jacobians import flatten
 
 from rl import machine
 from rl.algorithm.batch import Batch
 from rl.algorithm.chunks import Chunk, Options
-from rl.algorithm.jacobians import flatten
 from rl.algorithm.metalearner import MetaLearner
 from rl.config import Config
 from rl.errors import UserError

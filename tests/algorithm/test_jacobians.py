@@ -1,8 +1,8 @@
 import pytest
 import torch
+from rl.algorithm.jacobians import ContextJacobian, GraphJacobian, at_outputs, flatten, hessian_product, unflatten
 
 from rl.algorithm.batch import prepare
-from rl.algorithm.jacobians import ContextJacobian, GraphJacobian, at_outputs, flatten, hessian_product, unflatten
 from rl.policies import Categorical, Normal
 from tests.support.helpers import WITH_TRUE_DERIVATIVES, made_up_episodes, random_params, small_policy
 

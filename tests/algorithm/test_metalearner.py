@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from rl.algorithm.jacobians import flatten
 
 from rl.algorithm import trpo
 from rl.algorithm.chunks import Chunk, Options
-from rl.algorithm.jacobians import flatten
 from rl.algorithm.metalearner import MetaLearner
 from tests.support.helpers import FAST, WITH_TRUE_DERIVATIVES, Twin, made_up_episodes, random_params, small_policy
 

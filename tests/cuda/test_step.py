@@ -5,13 +5,13 @@ import operator
 
 import pytest
 import torch
+from rl.algorithm.jacobians import flatten
+from rl.run.build import Setup
 
 from rl.algorithm import baseline
 from rl.algorithm.chunks import Budget, Chunk, Options
-from rl.algorithm.jacobians import flatten
 from rl.algorithm.metalearner import MetaLearner
 from rl.config import Config
-from rl.run.build import Setup
 from tests.support.devices import DEVICES
 from tests.support.helpers import COMBINATIONS, FAST, made_up_episodes, random_params, small_policy
 

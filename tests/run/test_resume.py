@@ -14,6 +14,10 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from rl.run.build import Setup
+from rl.run.logger import Logger
+from rl.run.state import STATE, Counters, State, load_state, save_state
+from rl.run.state import _digest as digest_of
 
 import rl.envs
 import rl.run.folders
@@ -23,12 +27,8 @@ from rl.errors import UserError
 from rl.files import write_json
 from rl.ranks import Ranks
 from rl.run import provenance, request, resume
-from rl.run.build import Setup
 from rl.run.folders import Folders, deciding, extend_config, write_config
-from rl.run.logger import Logger
 from rl.run.provenance import processor, versions
-from rl.run.state import STATE, Counters, State, load_state, save_state
-from rl.run.state import _digest as digest_of
 from tests.support.sabotage import FEW, run
 from tests.torture import GRAPH, SHORT, into, kill_parent, record, run_of, undisturbed
 

@@ -9,7 +9,7 @@ import rl.envs
 from rl import streams
 from rl.algorithm.batch import prepare
 from rl.algorithm.inner_loop import Adapted, unadapted
-from rl.envs.navigation import Navigation
+from rl.envs.navigation.environment import Navigation
 from rl.evaluation.evaluate import replay
 from rl.policies import Architecture, make_policy
 from rl.sampling.episodes import Episodes

@@ -3,8 +3,9 @@
 import multiprocessing
 import sys
 
-from rl.main import main
 from rl.run.build import Setup
+
+from rl.main import main
 from rl.sampling import processes
 from tests.support.helpers import PATIENCE
 from tests.support.in_process import InProcessSampler
