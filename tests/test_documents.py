@@ -13,7 +13,7 @@ from rl.config import make_parser
 from rl.evaluation.evaluate import Evaluated, Summary
 from rl.run import metrics
 from rl.sampling.episodes import Episodes
-from tests.support.documents import PAGES, training_command
+from tests.support.documents import PAGES, code_blocks, training_command
 from tests.support.helpers import ROOT
 
 # Options of ruff, tests.conformance, benchmarks.bench and snakemake; of torchrun; of Slurm.
@@ -167,6 +167,14 @@ def test_every_curve_of_the_gates_is_defined(tiny):
     tags = columns(tiny.run("navigation")) - columns(tiny.run("plain"))
     section = PAGES["docs/figures.md"].partition("\n## gates\n")[2].partition("\n## ")[0]
     assert {tag.rpartition("/")[2] for tag in tags} == defined(section)
+
+
+def test_the_library_page_runs(monkeypatch):
+    """Its first block of Python, from the repository's root."""
+    monkeypatch.chdir(ROOT)
+    names = {}
+    exec(code_blocks("python", "docs/library.md")[0], names)
+    assert names["adapted"].returns.shape == (3, 20) and names["action"].shape == (2,)
 
 
 def test_the_demo_is_the_command_of_2d_navigation():
