@@ -151,8 +151,8 @@ class Adaptation:
             action = distribution.log_probs.argmax(-1) if noise is None else distribution.sample(noise)
             return int(action)
         size = (1, 1, policy.architecture.action_size)
-        noise = np.zeros(size, np.float32) if rng is None else rng.standard_normal(size, np.float32)
-        return distribution.sample(torch.from_numpy(noise))[0, 0].numpy()
+        drawn = np.zeros(size, np.float32) if rng is None else rng.standard_normal(size, np.float32)
+        return distribution.sample(torch.from_numpy(drawn))[0, 0].numpy()
 
     def activations(
         self, observation: Float[np.ndarray, " O"], updates: int = -1
