@@ -16,9 +16,9 @@ from rl.sampling.episodes import Episodes
 from tests.support.documents import PAGES, code_blocks, training_command
 from tests.support.helpers import ROOT
 
-# Options of ruff, tests.conformance, benchmarks.bench and snakemake; of torchrun; of Slurm.
+# Options of ruff, tests.conformance, benchmarks/ and snakemake; of torchrun; of Slurm.
 OTHERS = {
-    *("--check", "--replay", "--scaling", "--snakefile", "--executor", "--jobs", "--config"),
+    *("--check", "--replay", "--scaling", "--model", "--snakefile", "--executor", "--jobs", "--config"),
     *("--standalone", "--nnodes", "--nproc-per-node", "--max-restarts"),
     *("--rdzv-backend", "--rdzv-endpoint", "--rdzv-id"),
     *("--nodes", "--ntasks-per-node", "--cpus-per-task", "--time"),
