@@ -140,7 +140,7 @@ class Config:
         neutral=True,
     )
     tasks_per_group: int = option(
-        5, "tasks that the policy acts on at once; changes speed, and results in the last digits", at_least=1
+        2, "tasks that the policy acts on at once; changes speed, and results in the last digits", at_least=1
     )
     tasks_per_block: int = option(
         0,
