@@ -89,9 +89,10 @@ def sinks(folder: Path, config: Config, iteration: int = 0) -> list[Sink]:
         folder: its log folder.
         iteration: the first one to come; what earlier attempts wrote of it and of later ones is dropped.
     """
-    found: list[Sink] = [Progress(folder, iteration), TensorBoard(folder, iteration)]
+    tensorboard = TensorBoard(folder, iteration)
+    found: list[Sink] = [Progress(folder, iteration), tensorboard]
     if not iteration:
-        found[1].describe(config)
+        tensorboard.describe(config)
     if config.wandb:
         found.append(WeightsAndBiases(folder, config))
     return found
