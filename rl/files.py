@@ -10,17 +10,12 @@ import warnings
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 import numpy as np
 
 from rl import machine
 from rl.errors import UserError
-
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from rl.policies import MLPPolicy
 
 LARGEST_TEXT = 100_000_000  # bytes of any JSON file here
 
@@ -221,25 +216,3 @@ def _check_archive(path: Path) -> None:
         unpacked = sum(entry.file_size for entry in archive.infolist())
         if unpacked > machine.memory() or archive.testzip() is not None:
             raise zipfile.BadZipFile
-
-
-def check_shapes(path: Path, params: "Mapping[str, Tensor]", policy: "MLPPolicy") -> None:
-    """Hold a state dict, read from a path, against the policy's shapes.
-
-    Raises:
-        UserError: names the first differences.
-    """
-    expected = policy.shapes
-    found = {name: tuple(value.shape) for name, value in params.items()}
-    differences = [
-        f"{name}: expected {_shape(expected.get(name))}, found {_shape(found.get(name))}"
-        for name in dict.fromkeys([*expected, *found])
-        if expected.get(name) != found.get(name)
-    ]
-    if differences:
-        more = f" (and {len(differences) - 4} more)" if len(differences) > 4 else ""
-        raise UserError(f"{path}: does not fit the configuration: {'; '.join(differences[:4])}{more}")
-
-
-def _shape(shape: tuple[int, ...] | None) -> str:
-    return "nothing" if shape is None else "×".join(map(str, shape)) or "a number"

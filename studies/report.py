@@ -112,18 +112,30 @@ def first_steps(methods: Methods, folder: Path = RESULTS) -> list[str]:
 
 
 def front(rows: Sequence[Experiment], methods: Methods, folder: Path = RESULTS) -> list[str]:
-    """The table of README: one line for each experiment, with what the paper proposes for it, minus the baseline."""
-    cells = []
+    """The table of README: one line for each experiment that was run, with what the paper proposes for it, minus the
+    baseline; bold where Student's paired test is significant with Holm's correction over the whole table.
+    """
+    kept = {row.name: load(row, folder) for row in rows}
+    differences = {
+        (row.name, when): difference(
+            kept[row.name].get(row.proposed, {}), kept[row.name].get(row.baseline, {}), updates
+        )
+        for row in rows
+        for when, updates in AFTER.items()
+    }
+    significant = verdicts(differences)
+    cells, missing = [], []
     for row in rows:
-        found = load(row, folder)
-        pairs = [
-            difference(found.get(row.proposed, {}), found.get(row.baseline, {}), updates) for updates in AFTER.values()
-        ]
-        seeds = len(pairs[0].values)
+        pairs = [(row.name, when) for when in AFTER]
+        seeds = len(differences[pairs[0]].values)
+        if not seeds:
+            missing.append(row.title)
+            continue
+        shown = [f"**{differences[pair]}**" if significant.get(pair) else str(differences[pair]) for pair in pairs]
         title = f"{methods[row.proposed].title}, minus {methods[row.baseline].title}"
-        iterations = f"{row.iterations} of {row.paper_iterations}"
-        cells.append([row.title, title, *(map(str, [*pairs, seeds, iterations]) if seeds else ["not run", "", "", ""])])
-    return grid(["experiment", "difference in return", *AFTER, "seeds", "iterations, of the paper's"], cells)
+        cells.append([row.title, title, *shown, str(seeds), f"{row.iterations} of {row.paper_iterations}"])
+    lines = grid(["experiment", "difference in return", *AFTER, "seeds", "iterations, of the paper's"], cells)
+    return [*lines, f"Not run at the paper's length: {'; '.join(missing)}.", ""] if missing else lines
 
 
 def write(results: Path = RESULTS) -> None:

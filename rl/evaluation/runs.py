@@ -134,7 +134,7 @@ class Evaluation(Folder):
         """The activations on the probe set, as `rl.evaluation.recordings.write` defines them."""
         return self._arrays("probe.npz", ["observations", "tasks"])
 
-    def label(self, number: int) -> str:
+    def label(self, number: int | np.integer) -> str:
         """A task in a few words; its number where they would be many."""
         return envs.task_label(self.config.env_name, self.tasks[number]) or f"task {number}"
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rl.errors import UserError
-from rl.files import check_shapes, load_tensors, replacing, save_arrays, save_tensors
+from rl.files import load_tensors, replacing, save_arrays, save_tensors
 from rl.policies import MLPPolicy
 from rl.sampling.episodes import Episodes
 from rl.sampling.rollout import StreamName
@@ -125,6 +125,28 @@ def checked_params(path: Path, content: Any, policy: MLPPolicy) -> dict[str, Ten
         if not params[name].isfinite().all():
             raise UserError(f"{path}: {name}: expected finite numbers, found others")
     return params
+
+
+def check_shapes(path: Path, params: Mapping[str, Tensor], policy: MLPPolicy) -> None:
+    """Hold a state dict, read from a path, against the policy's shapes.
+
+    Raises:
+        UserError: names the first differences.
+    """
+    expected = policy.shapes
+    found = {name: tuple(value.shape) for name, value in params.items()}
+    differences = [
+        f"{name}: expected {_shape(expected.get(name))}, found {_shape(found.get(name))}"
+        for name in dict.fromkeys([*expected, *found])
+        if expected.get(name) != found.get(name)
+    ]
+    if differences:
+        more = f" (and {len(differences) - 4} more)" if len(differences) > 4 else ""
+        raise UserError(f"{path}: does not fit the configuration: {'; '.join(differences[:4])}{more}")
+
+
+def _shape(shape: tuple[int, ...] | None) -> str:
+    return "nothing" if shape is None else "×".join(map(str, shape)) or "a number"
 
 
 def save_flight_record(

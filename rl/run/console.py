@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from types import TracebackType
-from typing import TextIO
+from typing import Any
 
 from tqdm import tqdm
 
@@ -25,7 +25,7 @@ class Console:
         iteration: the first one to come.
     """
 
-    def __init__(self, config: Config, iteration: int = 0, stream: TextIO | None = None):
+    def __init__(self, config: Config, iteration: int = 0, stream: Any = None):
         self.config, self.first = config, iteration
         self.stream = stream or sys.stdout
         self.started = time.perf_counter()

@@ -7,7 +7,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
-from typing import TextIO
+from typing import Any
 
 import torch
 
@@ -142,7 +142,7 @@ def complain(line: str) -> None:
     settle(sys.stderr)
 
 
-def settle(stream: TextIO) -> bool:
+def settle(stream: Any) -> bool:
     """Write what is pending; returns whether that was possible. If not, it is dropped, lest Python try again at its
     end.
     """
