@@ -27,11 +27,12 @@ from benchmarks import bench
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from rl.algorithm.jacobians import flatten
+from rl.algorithm.jacobian import flatten
 from rl.algorithm.metalearner import MetaLearner
+from rl.algorithm.trpo import TRPO
 from rl.config import Parser, parse_options
 from rl.errors import UserError
-from rl.run import build
+from rl.run import device as devices
 from tests import conformance
 
 COLUMNS = (
@@ -51,9 +52,9 @@ def main(command_line=None):
     parser.add_argument("--sizes", default="", help="options of main.py that make the cases smaller")
     parser.add_argument("--warm-up", type=int, help="iterations before the counted ones, instead of each case's own")
     options = parser.parse_args(command_line)
-    device = build.device(options.device)
+    device = devices.chosen(options.device)
     if device.type == "cuda":
-        build.use_gpu(device, tf32=False)
+        devices.use_gpu(device, tf32=False)
     torch.set_num_threads(1)
     print(f"{name_of(device)}, torch {torch.__version__}\n", flush=True)
     agrees = golden(device)
@@ -107,22 +108,23 @@ def report(title, name, extra, options):
     print("| " + " | ".join(cells) + " |", flush=True)
 
 
-def examine(experiment, learner, params, phases):
+def examine(setup, learner, params, rollouts):
     """Figures of one step: the GPU's memory, operators and kernels, and the same step on the CPU."""
     memory = torch.cuda.max_memory_allocated() if torch.cuda.is_initialized() else 0
     with bench.in_this_thread(learner):
-        operators, kernels = calls(lambda: learner.step(params, *phases.episodes))
-    here = copy.copy(experiment)
-    here.config = dataclasses.replace(experiment.config, device="cpu")
+        operators, kernels = calls(lambda: learner.step(params, *rollouts.episodes))
+    here = copy.copy(setup)
+    here.config = dataclasses.replace(setup.config, device="cpu")
     started = bench.now()
-    here.learner().step(params, *phases.episodes)
+    here.learner().step(params, *rollouts.episodes)
     seconds = bench.now() - started
 
     def change(device, dtype):
         """θ's change [P] by a short step."""
-        options = experiment.learner_options._replace(cg_iters=3)
+        outer_step = TRPO(setup.outer_options._replace(cg_iters=3))
         old = {name: value.double() for name, value in params.items()}
-        new, _ = MetaLearner(experiment.policy, options, dtype=dtype, device=device).step(old, *phases.episodes)
+        short = MetaLearner(setup.policy, setup.options, outer_step, dtype=dtype, device=device)
+        new, _ = short.step(old, *rollouts.episodes)
         return flatten(new) - flatten(old)
 
     single = change("cpu", torch.float32)
@@ -131,7 +133,7 @@ def examine(experiment, learner, params, phases):
         "operators": operators,
         "kernels": kernels,
         "on the CPU": seconds,
-        "from the CPU": distance(change(build.device(experiment.config.device), torch.float32), single),
+        "from the CPU": distance(change(devices.chosen(setup.config.device), torch.float32), single),
         "rounding": distance(single, change("cpu", torch.float64)),
     }
 

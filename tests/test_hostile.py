@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from rl import main, plot, test
-from rl.run import interrupts, team
+from rl.run import interrupts
 from tests.support import tiny_runs
 from tests.support.helpers import ROOT, only_run
 
@@ -158,7 +158,8 @@ def test_a_run_whose_terminal_is_closed_can_be_resumed(tmp_path):
             process.stderr.close()
             process.stdout.close()
             os.killpg(process.pid, signal.SIGHUP)
-            assert process.wait(PATIENCE) == 129
+            # Whichever it meets first, the signal or a line that nobody reads.
+            assert process.wait(PATIENCE) in (129, 1)
         finally:
             process.kill()
     assert (only_run(tmp_path / "saves") / "state.pt").is_file()
@@ -314,7 +315,7 @@ def test_memory_that_is_not_there(capsys):
     # In the middle of a run there is something that may help.
     with pytest.raises(RuntimeError) as caught:
         compute(None)
-    assert "a smaller --learner-memory, fewer --learner-threads or" in str(team.told(caught.value))
+    assert "a smaller --learner-memory, fewer --learner-threads or" in str(interrupts.as_run_error(caught.value))
 
 
 @pytest.mark.parametrize("option", ["--logdir", "--savedir"])

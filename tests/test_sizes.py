@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from gymnasium.spaces import Box
-from rl.run.build import Setup
 
 from rl import machine, main, test
 from rl.config import Config, parse_given
 from rl.run import resources
+from rl.run.setup import Setup
 from tests.support.documents import commands
 from tests.support.helpers import ROOT
 

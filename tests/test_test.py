@@ -10,9 +10,7 @@ from multiprocessing import active_children
 
 import numpy as np
 import pytest
-import rl.run.build
 import torch
-from rl.run.build import Setup
 
 import rl.plots.adaptation
 import rl.test
@@ -21,8 +19,9 @@ from rl.errors import UserError
 from rl.evaluation import report
 from rl.evaluation.evaluate import Evaluated, Summary
 from rl.ranks import Ranks
-from rl.run import request
-from rl.run.folders import load_policy
+from rl.run import test_request
+from rl.run.checkpoint import load_policy
+from rl.run.setup import Setup
 from rl.sampling.episodes import Episodes
 from tests.support.helpers import files_limited, only_run
 
@@ -252,6 +251,55 @@ def test_without_context_the_policy_acts_as_before_adaptation(tiny, folder):
     np.testing.assert_allclose(*left, rtol=0, atol=1e-4)
 
 
+GOALS = [{"goal": [0.25, -0.5]}, {"goal": [0.0, 0.125]}]
+
+
+def test_tasks_that_are_written_down_are_evaluated(tiny, tmp_path):
+    (tmp_path / "mine.json").write_text(json.dumps(GOALS))
+    folder = tiny.evaluation("navigation", "--tasks", str(tmp_path / "mine.json"))
+    assert json.loads((folder / "tasks.json").read_text()) == GOALS
+    assert rewards(folder).shape == (2, STEPS, EPISODES, PHASES)
+    found = results(folder)
+    assert (found["num_tasks"], found["split"]) == (2, str(tmp_path / "mine.json"))
+    # The first reward of an episode says how far the goal is: from where the first action leads.
+    episodes = np.load(folder / "episodes.npz")
+    for task, goal in enumerate(GOALS):
+        distances = np.linalg.norm(episodes["observations"][task, 1, :, 0] - goal["goal"], axis=-1)
+        np.testing.assert_allclose(rewards(folder)[task, 0, :, 0], -distances, rtol=1e-5)
+    # What an evaluation wrote is such a file, and gives the same tasks the same streams.
+    again = tiny.evaluation("navigation", "--tasks", str(folder / "tasks.json"))
+    np.testing.assert_array_equal(rewards(again), rewards(folder))
+
+
+@pytest.mark.parametrize(
+    "name, content, options, words",
+    [
+        ("navigation", '[{"leaf": 1}]', [], ["task {'leaf': 1}", "goal"]),
+        ("graph", '[{"leaf": 4}]', [], ["task {'leaf': 4}"]),
+        ("graph", '[{"goal": [0.1, 0.2]}]', [], ["task {'goal': [0.1, 0.2]}"]),
+        ("navigation", '[{"goal": [0.1]}]', [], ["task {'goal': [0.1]}"]),
+        ("navigation", '[{"goal": "there"}]', [], ["task {'goal': 'there'}"]),
+        ("navigation", '{"goal": [0.1, 0.2]}', [], ["tasks.json", "a list of tasks"]),
+        ("navigation", "[]", [], ["tasks.json", "a list of tasks"]),
+        ("navigation", "[3]", [], ["tasks.json", "a list of tasks"]),
+        ("navigation", "[{", [], ["tasks.json", "a list of tasks"]),
+        ("navigation", None, [], ["tasks.json", "a list of tasks"]),
+        ("navigation", json.dumps(GOALS), ["--num-tasks", "2"], ["--tasks", "--num-tasks"]),
+        ("navigation", json.dumps(GOALS), ["--split", "train"], ["--tasks", "--split"]),
+    ],
+)  # fmt: skip
+def test_tasks_that_cannot_be(tiny, tmp_path, capsys, name, content, options, words):
+    tiny.run(name)
+    if content is not None:
+        (tmp_path / "tasks.json").write_text(content)
+    capsys.readouterr()
+    line = ["--tasks", str(tmp_path / "tasks.json"), *options, "--logdir", str(tmp_path / "logs")]
+    assert tiny.evaluate(name, *line) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith("test.py: ") and all(word in error for word in words), error
+    assert not (tmp_path / "logs").exists()
+
+
 def test_checks_do_not_depend_on_the_number_of_workers(tiny):
     one = tiny.evaluation("navigation", "--modulation", "swapped")
     two = tiny.evaluation("navigation", "--modulation", "swapped", "--num-workers", "2")
@@ -261,11 +309,11 @@ def test_checks_do_not_depend_on_the_number_of_workers(tiny):
 def test_tasks_are_swapped_in_the_smallest_groups_that_have_two_different_ones():
     one, two = {"goal": 1}, {"goal": 2}
     config = Config(tasks_per_group=2, tasks_per_block=4)
-    assert request.swappable(config, [one, two, two, one]) is config
+    assert test_request.swappable(config, [one, two, two, one]) is config
     # In threes: (1, 1, 2), (1, 2).
-    assert request.swappable(config, [one, one, two, one, two]).tasks_per_group == 3
+    assert test_request.swappable(config, [one, one, two, one, two]).tasks_per_group == 3
     # In threes: (1, 1, 2), (1).
-    assert request.swappable(config, [one, one, two, one]).tasks_per_group == 4
+    assert test_request.swappable(config, [one, one, two, one]).tasks_per_group == 4
 
 
 def test_a_group_without_two_different_tasks_makes_groups_larger(tiny, capsys):
@@ -274,7 +322,7 @@ def test_a_group_without_two_different_tasks_makes_groups_larger(tiny, capsys):
     policy = only_run(tiny.folder / "navigation" / "saves") / "policy-1.pt"
     capsys.readouterr()
     options = rl.test.parse([str(config), str(policy), "--context", "swapped", "--num-tasks", "4"])
-    assert request.checked(options, Ranks({})).experiment.config.tasks_per_group == 4
+    assert test_request.checked(options, Ranks({})).setup.config.tasks_per_group == 4
     assert capsys.readouterr().out == "swapped:     tasks in groups of 4; in one of 3 none differ\n"
 
 
@@ -291,7 +339,7 @@ def test_a_group_without_two_different_tasks_makes_groups_larger(tiny, capsys):
         ("navigation", ["--num-test-steps", "0"], "--num-test-steps: expected at least 1, got 0"),
         ("navigation", ["--num-test-steps", "999"], "--num-test-steps: expected at most "),
         ("navigation", ["--num-tasks", "0"], "--num-tasks: expected at least 1, got 0"),
-        ("navigation", ["--num-workers", "0"], "--num-workers: expected at least 1, got 0"),
+        ("navigation", ["--num-workers", "-1"], "--num-workers: expected at least 0, got -1"),
         ("navigation", ["--seed", "-1"], "--seed: expected at least 0, got -1"),
         ("navigation", ["--video", "-1"], "--video: expected 1 to 6 episodes, one a task, got -1"),
         (
@@ -391,7 +439,7 @@ def test_tasks_that_cannot_be_drawn_are_told_of_before_anything_is_written(tiny,
 
     tiny.run("navigation")
     capsys.readouterr()
-    monkeypatch.setattr(rl.run.build.Setup, "sample_tasks", too_few)
+    monkeypatch.setattr(Setup, "sample_tasks", too_few)
     assert tiny.evaluate("navigation", "--logdir", str(tmp_path / "none"), "--num-tasks", "7") == 2
     assert capsys.readouterr().err == "test.py: --num-tasks 7: too few\n"
     assert not (tmp_path / "none").exists()
@@ -400,7 +448,7 @@ def test_tasks_that_cannot_be_drawn_are_told_of_before_anything_is_written(tiny,
 def test_an_evaluation_goes_beside_its_run(tmp_path):
     config = Config(neuromodulation=True)
     run = tmp_path / "moved" / "2DNavigation-v0" / "nm_cavia" / "run" / "config.json"
-    assert request.beside(run, config) == tmp_path / "moved"
+    assert test_request.beside(run, config) == tmp_path / "moved"
     # A config.json that lies alone has no run around it.
     for alone in (tmp_path / "config.json", tmp_path / "2DNavigation-v0" / "cavia" / "run" / "config.json"):
-        assert str(request.beside(alone, config)) == "logs"
+        assert str(test_request.beside(alone, config)) == "logs"

@@ -46,7 +46,7 @@ class ContextJacobian:
         self.learning_rate = learning_rate
         self.size = theta.numel()
         params = unflatten(policy, theta.detach())
-        context = policy.initial_context(before.weights.shape[0], theta)
+        context = theta.new_zeros(before.weights.shape[0], policy.architecture.num_context_params)
         inner = Linearization(policy, params, context, before.observations, second_order=True)
         losses, self.inner_leaves, self.inner_gradient = at_outputs(
             inner.distribution, lambda distribution: objective(distribution, before)

@@ -19,25 +19,43 @@ pass ā = dh_da h̄, z̄ = dh_dz h̄, and its own tangent (Pearlmutter 1994, the
 Axes: K tasks, N rows (distinct observations) of each, H units.
 """
 
+from collections.abc import Iterable, Iterator
+from typing import Any
+
 import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rl.policies import MLPPolicy
+
+Params = dict[str, Tensor]  # as θ
+Rows = Float[Tensor, "K _ _"]  # N of them, or one where all are alike
+# Of each layer (dx, da, dm, dz, dφ), then the tangents of the last hidden layer and of θ: None for zero.
+Flow = tuple[list[tuple[Tensor | None, ...]], Rows | None, Params | None]
 
 
 class Linearization:
     """The network linearized on the observations of K tasks.
 
     Args:
-        policy: `MLPPolicy` with a context, its weights shared by all tasks, and `differentiated_by_hand`.
+        policy: with a context, its weights shared by all tasks, and `differentiated_by_hand`.
         params: θ.
-        context: φ [K, C].
-        observations: [K, N, O]
-        second_order: whether `backward_tangent` will be asked for.
+        context: φ.
+        second_order: whether `backward_tangent` will be called.
 
     Attributes:
         distribution: the policy's output there, outside of any graph.
     """
 
-    def __init__(self, policy, params, context, observations, second_order=False):
-        record = {}
+    def __init__(
+        self,
+        policy: MLPPolicy,
+        params: Params,
+        context: Float[Tensor, "K C"],
+        observations: Float[Tensor, "K N O"],
+        second_order: bool = False,
+    ):
+        record: dict[str, Tensor] = {}
         with torch.no_grad():
             self.distribution = policy(params, context, observations, record)
             self.layers = []
@@ -48,55 +66,48 @@ class Linearization:
                 inputs = record[f"{name}.output"]
             self.output = _Affine(params, policy.head.output_name(policy.output_name), inputs, None, second_order)
 
-    def forward_tangent(self, tangent, d_context):
-        """The tangent of the network's output.
+    def forward_tangent(self, tangent: Params | None, d_context: Float[Tensor, "K C"] | None) -> tuple[Rows, Flow]:
+        """The tangent of the network's output, and the flow that `backward_tangent` needs.
 
         Args:
-            tangent: dθ, a dict as θ, or None for zero.
-            d_context: dφ [K, C], or None for zero.
-
-        Returns:
-            (d outputs [K, N, A], the flow that `backward_tangent` needs)
+            tangent: dθ, or None for zero.
+            d_context: dφ, or None for zero.
         """
-        d_inputs, flow = None, []
+        d_inputs: Tensor | None = None
+        flow: list[tuple[Tensor | None, ...]] = []
         for layer in self.layers:
             d_outputs, inside = layer.forward_tangent(tangent, d_inputs, d_context)
             flow.append((d_inputs, *inside))
             d_inputs, d_context = d_outputs, None
         return self.output.tangent(tangent, d_inputs, None), (flow, d_inputs, tangent)
 
-    def backward(self, cotangent, gradient):
-        """Propagate ∂ℓ/∂outputs to θ and φ. Of a second-order linearization this can be done once.
+    def backward(self, cotangent: Float[Tensor, "K N A"], gradient: Params | None) -> Float[Tensor, "K C"]:
+        """∂ℓ/∂φ from ∂ℓ/∂outputs. Of a second-order linearization this can be done once.
 
         Args:
-            cotangent: [K, N, A]
-            gradient: dict as θ, to which the derivatives are added; None where only φ's are wanted.
-
-        Returns:
-            ∂ℓ/∂φ [K, C]
+            gradient: gets ∂ℓ/∂θ added; None where only φ's is wanted.
         """
         for layer in [self.output, *reversed(self.layers)]:
             cotangent = layer.backward(cotangent, gradient)
         return cotangent
 
-    def backward_tangent(self, d_cotangent, flow, gradient):
-        """The tangent of `backward`.
+    def backward_tangent(
+        self, d_cotangent: Float[Tensor, "K N A"], flow: Flow, gradient: Params | None
+    ) -> Float[Tensor, "K C"]:
+        """d(∂ℓ/∂φ), the tangent of `backward`.
 
         Args:
-            d_cotangent: d(∂ℓ/∂outputs) [K, N, A].
+            d_cotangent: d(∂ℓ/∂outputs).
             flow: from `forward_tangent`.
-            gradient: dict as θ, to which d(∂ℓ/∂θ) is added; None where only φ's is wanted.
-
-        Returns:
-            d(∂ℓ/∂φ) [K, C]
+            gradient: gets d(∂ℓ/∂θ) added; None where only φ's is wanted.
         """
         flows, d_hidden, tangent = flow
         d_cotangent = self.output.backward_tangent(d_cotangent, tangent, d_hidden, None, gradient)
-        for layer, flow in zip(reversed(self.layers), reversed(flows), strict=True):
-            d_cotangent = layer.backward_tangent(d_cotangent, tangent, flow, gradient)
+        for layer, inside in zip(reversed(self.layers), reversed(flows), strict=True):
+            d_cotangent = layer.backward_tangent(d_cotangent, tangent, inside, gradient)
         return d_cotangent
 
-    def nbytes(self):
+    def nbytes(self) -> int:
         """Bytes kept."""
         kept = {}
         for layer in [self.output, *self.layers]:
@@ -108,16 +119,17 @@ class Linearization:
 class _Affine:
     """W [x, φ] + b; its derivatives are named as its parameters. For second order it keeps `backward`'s cotangent."""
 
-    def __init__(self, params, name, inputs, context, second_order):
+    def __init__(self, params: Params, name: str, inputs: Rows, context: Tensor | None, second_order: bool):
         self.name = name
         self.second_order = second_order
-        self.cotangent = self.sums = None
+        self.cotangent: Tensor | None = None
+        self.sums: Tensor | None = None
         self.inputs = inputs
         self.context = context
         self.split = inputs.shape[-1]
         self.weight = params[f"{name}.weight"].detach()
 
-    def tangent(self, tangent, d_inputs, d_context):
+    def tangent(self, tangent: Params | None, d_inputs: Rows | None, d_context: Tensor | None) -> Rows | None:
         """[K, N, out], or [K, 1, out] where only the context has a tangent; None where nothing has."""
         result = common = None
         if tangent is not None:
@@ -138,7 +150,7 @@ class _Affine:
         result = result.view(*self.inputs.shape[:2], -1)
         return result if common is None else result.add_(common[:, None, :])
 
-    def backward(self, cotangent, gradient, onto=None):
+    def backward(self, cotangent: Rows, gradient: Params | None, onto: Tensor | None = None) -> Tensor:
         """x̄ [K, N, in], added to `onto` if given; for the layer that reads the context φ̄ [K, C]."""
         sums = cotangent.sum(1) if gradient is not None or self.context is not None else None
         if self.second_order:
@@ -148,7 +160,15 @@ class _Affine:
             gradient[f"{self.name}.bias"].add_(sums.sum(0))
         return self._pull(cotangent, sums, onto)
 
-    def backward_tangent(self, d_cotangent, tangent, d_inputs, d_context, gradient, onto=None):
+    def backward_tangent(
+        self,
+        d_cotangent: Rows,
+        tangent: Params | None,
+        d_inputs: Rows | None,
+        d_context: Tensor | None,
+        gradient: Params | None,
+        onto: Tensor | None = None,
+    ) -> Tensor:
         """dx̄ = c̄ dW + dc̄ W, added to `onto` if given, or dφ̄; adds dW̄ = dc̄ᵀ x + c̄ᵀ dx."""
         d_sums = d_cotangent.sum(1) if gradient is not None or self.context is not None else None
         if gradient is not None:
@@ -164,7 +184,9 @@ class _Affine:
                 result.addmm_(self.sums, d_weight[:, self.split :])
         return result
 
-    def _accumulate(self, gradient, cotangent, sums, inputs, context):
+    def _accumulate(
+        self, gradient: Params, cotangent: Rows, sums: Tensor | None, inputs: Rows | None, context: Tensor | None
+    ) -> None:
         """Add cotangentᵀ [x, φ] to the gradient of W, where sums [K, out] are the cotangent's over rows; x or φ None
         stands for zero."""
         weight = gradient[f"{self.name}.weight"]
@@ -173,7 +195,7 @@ class _Affine:
         if context is not None:
             weight[:, self.split :].addmm_(sums.mT, context)
 
-    def _pull(self, cotangent, sums, onto):
+    def _pull(self, cotangent: Rows, sums: Tensor | None, onto: Tensor | None) -> Tensor:
         """cotangent · W, for the inputs or, where there is one, for the context, whose rows are all alike."""
         if self.context is None:
             factors, shape = (_rows(cotangent), self.weight), (*cotangent.shape[:2], -1)
@@ -184,7 +206,7 @@ class _Affine:
         onto.view(-1, onto.shape[-1]).addmm_(*factors)
         return onto
 
-    def kept(self):
+    def kept(self) -> list[Tensor]:
         """The tensors that it keeps."""
         return [self.inputs] if self.cotangent is None else [self.inputs, self.cotangent]
 
@@ -192,7 +214,16 @@ class _Affine:
 class _Layer:
     """A hidden layer h = f(a ∘ g(z)): plain (g = 1), or modulated by a gate that is flat (g constant) or learns."""
 
-    def __init__(self, policy, params, name, inputs, record, context, second_order):
+    def __init__(
+        self,
+        policy: MLPPolicy,
+        params: Params,
+        name: str,
+        inputs: Rows,
+        record: dict[str, Tensor],
+        context: Tensor | None,
+        second_order: bool,
+    ):
         gate, f = policy.gate, policy.nonlinearity.derivatives
         u, h, g = (record.get(f"{name}.{part}") for part in ("input", "output", "gates"))
         df_du = f.first(u, h)
@@ -221,7 +252,9 @@ class _Layer:
                     self.d2h_daz += d2f_duu * g * du_dz
                     self.d2h_dzz = _plus(self.d2h_dzz, d2f_duu * du_dz.square())
 
-    def forward_tangent(self, tangent, d_x, d_context):
+    def forward_tangent(
+        self, tangent: Params | None, d_x: Rows | None, d_context: Tensor | None
+    ) -> tuple[Rows, tuple[Tensor | None, ...]]:
         """(dh, (da, dm, dz, dφ))"""
         d_a = self.to_a.tangent(tangent, d_x, d_context)
         d_h = self.dh_da * d_a
@@ -231,7 +264,7 @@ class _Layer:
         d_z = self.to_z.tangent(tangent, d_m, None)
         return d_h.addcmul_(self.dh_dz, d_z), (d_a, d_m, d_z, d_context)
 
-    def backward(self, h_bar, gradient):
+    def backward(self, h_bar: Rows, gradient: Params | None) -> Tensor:
         """x̄ or φ̄ from h̄."""
         result = self.to_a.backward(self.dh_da * h_bar, gradient)
         if self.learns:
@@ -243,7 +276,9 @@ class _Layer:
                     derivative.mul_(h_bar)
         return result
 
-    def backward_tangent(self, d_h_bar, tangent, flow, gradient):
+    def backward_tangent(
+        self, d_h_bar: Rows, tangent: Params | None, flow: tuple[Tensor | None, ...], gradient: Params | None
+    ) -> Tensor:
         """dx̄ or dφ̄ from dh̄; by now the second derivatives hold the factor h̄."""
         d_x, d_a, d_m, d_z, d_context = flow
         d_a_bar = self.dh_da * d_h_bar
@@ -261,17 +296,17 @@ class _Layer:
             result = self.to_n.backward_tangent(d_n_bar, tangent, d_x, d_context, gradient, onto=result)
         return result
 
-    def kept(self):
+    def kept(self) -> list[Tensor]:
         """The tensors that it keeps."""
         return [value for value in _tensors(vars(self).values()) if value.dim() == 3]
 
 
-def _plus(left, right):
+def _plus(left: Tensor | None, right: Tensor) -> Tensor:
     """left + right, None standing for zero."""
     return right if left is None else left + right
 
 
-def _tensors(values):
+def _tensors(values: Iterable[Any]) -> Iterator[Tensor]:
     for value in values:
         if isinstance(value, torch.Tensor):
             yield value
@@ -281,6 +316,6 @@ def _tensors(values):
             yield from value.kept()
 
 
-def _rows(values):
-    """[K, N, X] -> [K·N, X]"""
+def _rows(values: Float[Tensor, "K N X"]) -> Float[Tensor, "K*N X"]:
+    """All tasks' rows in one matrix."""
     return values.flatten(0, 1)

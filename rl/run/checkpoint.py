@@ -81,6 +81,8 @@ def load_state(folder: Path, policy: MLPPolicy) -> State:
     path = folder / STATE
     content = load_tensors(path, "a run's state")
     try:
+        if not isinstance(content, dict):
+            raise TypeError(f"expected a dict, found a {type(content).__name__}")
         facts = json.loads(content["facts"])
         counters, iteration = Counters(**facts["counters"]), facts["iteration"]
         if not all(type(number) is int and number >= 0 for number in (iteration, *vars(counters).values())):

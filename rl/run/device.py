@@ -32,7 +32,7 @@ def chosen(name: str, number: int = 0) -> torch.device:
     return torch.device(name, number) if name == "cuda" else torch.device(name)
 
 
-def use_gpu(place: torch.device, tf32: bool) -> int:
+def use_gpu(place: torch.device, tf32: bool) -> float:
     """Have this process compute on a GPU, the same bytes each time, and round as asked for.
 
     Sums over repeated observations are then sorted, where they would be added up in any order. cuBLAS gets a fixed

@@ -69,6 +69,25 @@ def evaluation(evaluated: Evaluated) -> Metrics:
     return found | evaluated.gates | {"time/evaluation": evaluated.seconds}
 
 
+class SinkError(UserError):
+    """A sink cannot be opened."""
+
+    status = 1
+
+
+def check(config: Config) -> None:
+    """Find out, before anything is written, whether the sinks that a run asks for are installed.
+
+    Raises:
+        UserError: one is not.
+    """
+    if config.wandb:
+        try:
+            from wandb import init  # noqa: F401  (a mere folder `wandb` can be imported, too)
+        except ImportError:
+            raise UserError("--wandb: the package wandb is not installed; expected pip install wandb") from None
+
+
 @runtime_checkable
 class Sink(Protocol):
     """Where metrics go."""
@@ -89,12 +108,20 @@ def sinks(folder: Path, config: Config, iteration: int = 0) -> list[Sink]:
         folder: its log folder.
         iteration: the first one to come; what earlier attempts wrote of it and of later ones is dropped.
     """
-    tensorboard = TensorBoard(folder, iteration)
-    found: list[Sink] = [Progress(folder, iteration), tensorboard]
-    if not iteration:
-        tensorboard.describe(config)
-    if config.wandb:
-        found.append(WeightsAndBiases(folder, config))
+    found: list[Sink] = []
+    with contextlib.ExitStack() as opened:  # where one cannot be opened, the others are closed
+
+        def add(sink: Sink) -> None:
+            opened.callback(sink.close)
+            found.append(sink)
+
+        add(Progress(folder, iteration))
+        add(board := TensorBoard(folder, iteration))
+        if not iteration:
+            board.describe(config)
+        if config.wandb:
+            add(WeightsAndBiases(folder, config))
+        opened.pop_all()
     return found
 
 
@@ -117,29 +144,37 @@ class Progress:
         if len(rows) < iteration:
             raise UserError(f"{self.path}: expected the {iteration} iterations of the run so far, found {len(rows)}")
         write_text(self.path, _lines([self.columns, *rows]))
-        self.file = open(self.path, "a", encoding="utf-8", newline="")  # noqa: SIM115
 
     def write(self, iteration: int, metrics: Metrics) -> None:
         """As `Sink.write`."""
         row = {"iteration": iteration} | {name: float(value) for name, value in metrics.items()}
         if new := [name for name in row if name not in self.columns]:
             self._widen(new)
-        self.file.write(_lines([[row.get(name, "") for name in self.columns]]))
-        self.file.flush()
-        # Before the state says that the iteration is done: a power cut leaves no gap.
-        os.fsync(self.file.fileno())
+        # One that was deleted is not begun anew.
+        with naming(self.path), open(self.path, "r+", encoding="utf-8", newline="") as file:
+            file.seek(0, os.SEEK_END)
+            file.write(_lines([[row.get(name, "") for name in self.columns]]))
+            file.flush()
+            # Before the state says that the iteration is done: a power cut leaves no gap.
+            os.fsync(file.fileno())
 
     def close(self) -> None:
-        """As `Sink.close`."""
-        self.file.close()
+        """As `Sink.close`; nothing is pending."""
 
     def _widen(self, names: list[str]) -> None:
         """Add columns; earlier rows are empty there."""
-        self.file.close()
         rows = list(csv.reader(self.path.read_text(encoding="utf-8").splitlines()))[1:]
         self.columns += names
         write_text(self.path, _lines([self.columns, *([*row, *[""] * len(names)] for row in rows)]))
-        self.file = open(self.path, "a", encoding="utf-8", newline="")  # noqa: SIM115
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An error of writing says where."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def _lines(rows: Sequence[Sequence]) -> str:
@@ -154,7 +189,7 @@ class TensorBoard:
     def __init__(self, folder: Path, purge_step: int = 0):
         self.folder = folder
         number = len(list(folder.glob("events.out.tfevents.*")))  # keeps files apart that are begun within one second
-        with self._naming():
+        with naming(self.folder):
             self.writer = EventsWriter(str(folder.resolve() / "events"), f".{number}")
         if purge_step:
             # What TensorBoard read of this step and later ones is of an attempt that crashed.
@@ -170,41 +205,34 @@ class TensorBoard:
         # Built by hand: tensorboardX's own helper would replace the spaces of published tags.
         points = [Protobuf.Value(tag=tag, simple_value=float(value)) for tag, value in metrics.items()]
         self._event(Event(step=iteration, summary=Protobuf(value=points)))
-        with self._naming():
+        with naming(self.folder):
             self.writer.flush()
 
     def close(self) -> None:
         """As `Sink.close`."""
-        with self._naming():
+        with naming(self.folder):
             self.writer.close()
 
     def _event(self, event: Event) -> None:
         event.wall_time = time.time()
-        with self._naming():
+        with naming(self.folder):
             self.writer.write_event(event)
-
-    @contextlib.contextmanager
-    def _naming(self) -> Iterator[None]:
-        """An error of writing says where."""
-        try:
-            yield
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self.folder)) from None
 
 
 class WeightsAndBiases:
     """A run of Weights & Biases (`--wandb PROJECT`); its own settings are variables such as WANDB_MODE."""
 
     def __init__(self, folder: Path, config: Config):
+        import wandb
+
         try:
-            import wandb
-        except ImportError:
-            raise UserError("--wandb: the package wandb is not installed; expected pip install wandb") from None
-        # A run that is resumed keeps its name, and with that its curves.
-        self.run = wandb.init(
-            project=config.wandb, id=folder.name.replace("=", "-"), name=folder.name, dir=folder, resume="allow",
-            config=vars(config),
-        )  # fmt: skip
+            # A run that is resumed keeps its name, and with that its curves.
+            self.run = wandb.init(
+                project=config.wandb, id=folder.name.replace("=", "-"), name=folder.name, dir=folder, resume="allow",
+                config=vars(config),
+            )  # fmt: skip
+        except wandb.Error as error:  # nobody is logged in, no such project, no network
+            raise SinkError(f"--wandb {config.wandb}: {' '.join(str(error).split())}") from None
 
     def write(self, iteration: int, metrics: Metrics) -> None:
         """As `Sink.write`."""

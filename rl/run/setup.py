@@ -14,7 +14,7 @@ from rl.envs.base import TaskVectorEnv
 from rl.errors import UserError
 from rl.policies import Architecture, make_policy, match_params
 from rl.ranks import Ranks
-from rl.run import device, resources
+from rl.run import device, metrics, resources
 from rl.run.shares import Shares
 from rl.sampling.in_process import InProcessSampler
 from rl.sampling.jobs import Sampler, WorkerSpec
@@ -101,7 +101,7 @@ class Setup:
         return metalearner.MetaLearner(self.policy, self.options, outer_step, ranks.ordered_sum, **compute)
 
     def check(self) -> None:
-        """Find out, before anything is written, whether memory, tasks and ranks will do for training.
+        """Find out, before anything is written, whether memory, tasks, ranks and sinks will do for training.
 
         Raises:
             UserError: naming the option.
@@ -109,6 +109,8 @@ class Setup:
         config = self.config
         resources.check(self.largest_share(), self.env, self.policy, num_processes=self.ranks.local_size)
         self._check_blocks()
+        if self.ranks.leads:
+            metrics.check(config)
         self.first_tasks("--meta-batch-size", config.meta_batch_size, "train", streams.TRAIN)
         self.first_tasks("--test-batch-size", config.test_batch_size, "test", streams.EVALUATE)
 

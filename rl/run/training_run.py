@@ -109,6 +109,7 @@ class TrainingRun:
         options = config_file.result_options(config)
         if self.resumed:
             state = dataclasses.replace(resume.load(config, folders, policy), options=options)
+            self.sinks = metrics.sinks(folders.logs, config, state.iteration)
             config_file.extend(folders, config, state.iteration)
         else:
             # The state comes first and the logs last: a run whose config.json lies there can be resumed.
@@ -116,8 +117,8 @@ class TrainingRun:
             checkpoint.save_state(folders.saves, state)
             for folder in (folders.saves, folders.logs):
                 config_file.write(folder, config, policy)
+            self.sinks = metrics.sinks(folders.logs, config)
         self.restarts_before = state.counters.worker_restarts
-        self.sinks = metrics.sinks(folders.logs, config, state.iteration)
         checkpoint.save_state(folders.saves, state)
         return state
 

@@ -1,12 +1,13 @@
 import numpy as np
 import pytest
 import torch
-from rl.algorithm.jacobians import flatten
 
 import rl.algorithm.batch
 from rl.algorithm import baseline, returns
 from rl.algorithm.batch import distinct_rows, prepare
-from rl.algorithm.chunks import Chunk, Options
+from rl.algorithm.chunks import Chunk
+from rl.algorithm.jacobian import flatten
+from rl.algorithm.options import Options
 from tests.support.helpers import FAST, made_up_episodes, random_params, small_policy
 
 
@@ -104,10 +105,9 @@ def test_distinct_observations_give_the_same_figures(monkeypatch, head, adaptati
     direction = flatten(random_params(policy, seed=5))
 
     def figures():
-        chunk = Chunk(policy, before, after, Options(fast_lr=0.3, **FAST), torch.float64, "cpu")
-        loss, gradient, inner_losses = chunk.linearize(vector)
-        product = chunk.product(direction)
-        return chunk.before.index is None, (loss, gradient, inner_losses, product, *chunk.evaluate(vector + 0.01))
+        chunk = Chunk(policy, vector, before, after, Options(fast_lr=0.3, **FAST), products=2, dtype=torch.float64)
+        at_old = (chunk.loss, chunk.gradient, chunk.inner_losses, chunk.kl_hessian_product(direction))
+        return chunk.before.index is None, (*at_old, *chunk.evaluate(vector + 0.01))
 
     without_repeats, gathered = figures()
     monkeypatch.setattr(rl.algorithm.batch, "_WORTHWHILE", 0)

@@ -1,5 +1,4 @@
 import io
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -7,6 +6,7 @@ import pytest
 from rl.config import Config
 from rl.evaluation.evaluate import Evaluated, Summary
 from rl.run import console
+from rl.run.folders import Folders
 from rl.run.summary import summary
 from tests.support.helpers import only_run
 
@@ -27,7 +27,7 @@ def phase(mean, rate=None):
 
 
 def step(kl):
-    return SimpleNamespace(kl=kl or 0.0, accepted=kl is not None)
+    return {"trpo/kl": kl or 0.0, "trpo/step_size": float(kl is not None)}
 
 
 def shown(stream, number=0, success=(None, None), kl=0.01, quiet=False, first=0):
@@ -71,8 +71,7 @@ def test_the_end_of_a_run(tiny):
     pipe = io.StringIO()
     logs = tiny.run("navigation")
     saves = only_run(tiny.folder / "navigation" / "saves")
-    folders = SimpleNamespace(logs=logs, saves=saves, policy=lambda iteration: saves / f"policy-{iteration}.pt")
-    console.Console(Config(num_batches=2), stream=pipe).finish(folders)
+    console.Console(Config(num_batches=2), stream=pipe).finish(Folders(logs, saves))
     lines = pipe.getvalue().splitlines()
     assert lines[:2] == [f"logs: {logs}", f"policies: {saves}"]
     assert lines[2].startswith("evaluate with: python test.py ") and "policy-1.pt" in lines[2]
