@@ -146,13 +146,12 @@ class Adaptation:
         with torch.no_grad():
             seen = torch.as_tensor(np.asarray(observation, np.float32)).reshape(1, 1, -1)
             distribution = policy(params, context, seen)
-        if policy.head.discrete:
-            noise = None if rng is None else torch.tensor([[rng.random(dtype=np.float32)]])
-            action = distribution.log_probs.argmax(-1) if noise is None else distribution.sample(noise)
-            return int(action)
-        size = (1, 1, policy.architecture.action_size)
-        drawn = np.zeros(size, np.float32) if rng is None else rng.standard_normal(size, np.float32)
-        return distribution.sample(torch.from_numpy(drawn))[0, 0].numpy()
+        discrete, size = policy.head.discrete, (1, 1, policy.head.size)
+        action = distribution.mode
+        if rng is not None:
+            noise = rng.random(size[:2], np.float32) if discrete else rng.standard_normal(size, np.float32)
+            action = distribution.sample(torch.from_numpy(noise))
+        return int(action) if discrete else action[0, 0].numpy()
 
     def activations(
         self, observation: Float[np.ndarray, " O"], updates: int = -1

@@ -21,7 +21,7 @@ DEVICES = ("auto", "cpu", "cuda")
 def option(
     default: Any,
     help: str,
-    choices: Sequence[str] | None = None,
+    choices: Collection[str] | None = None,
     at_least: float | None = None,
     at_most: float | None = None,
     above: float | None = None,
@@ -36,7 +36,7 @@ def option(
     Args:
         default: its default; its type is the option's type (None stands for an optional string).
         help: what it does, for people.
-        choices: the values allowed.
+        choices: the values allowed; of a table, its names, those included that are added to it later.
         at_least, at_most, above, below: the range allowed.
         flag: its name on the command line where that is not the field's name with dashes.
         neutral: whether it says how and where a run is computed and what is kept of it, but changes no result.
@@ -80,7 +80,7 @@ class Config:
         "hard",
         "gate of the modulated layers: sign (hard; its modulators never learn), tanh (soft), or sign that learns by "
         "straight-through gradients (ste)",
-        choices=tuple(GATES),
+        choices=GATES,
     )
     nm_gate_bias: float = option(
         0.0,
@@ -93,7 +93,7 @@ class Config:
     match_params: bool = option(
         False, "widen the layers of a plain policy to as many parameters as with --neuromodulation and --nm-size"
     )
-    nonlinearity: str = option("relu", "nonlinearity of the hidden layers", choices=tuple(NONLINEARITIES))
+    nonlinearity: str = option("relu", "nonlinearity of the hidden layers", choices=NONLINEARITIES)
     test_freq: int = option(10, "iterations between evaluations on the test tasks", at_least=1)
     num_test_steps: int = option(5, "inner updates in an evaluation", at_least=1, at_most=streams.MAX_UPDATES)
     test_batch_size: int = option(40, "number of test tasks in an evaluation", at_least=1)
@@ -104,7 +104,7 @@ class Config:
         "score",
         "what the inner update descends: REINFORCE as published (score), or likelihood ratios, whose second derivative "
         "credits what is sampled (ratio; ProMP)",
-        choices=tuple(INNER_OBJECTIVES),
+        choices=INNER_OBJECTIVES,
     )
     num_batches: int = option(500, "number of meta-training iterations", at_least=1, resumable=True)
     meta_batch_size: int = option(20, "K, tasks of an iteration", at_least=1)
@@ -215,13 +215,12 @@ def check_option(field: dataclasses.Field, value: Any, name: str | None = None) 
         UserError: naming the option, the value and what was expected.
     """
     rules, name = field.metadata, name or flag_of(field)
-    if isinstance(value, bool) is not (field.type is bool) or not isinstance(
-        value, (int, float) if field.type is float else field.type
-    ):
-        raise UserError(f"{name}: expected {field.type.__name__}, got {value!r}")
+    kind: Any = field.type
+    if isinstance(value, bool) is not (kind is bool) or not isinstance(value, (int, float) if kind is float else kind):
+        raise UserError(f"{name}: expected {kind.__name__}, got {value!r}")
     if rules["choices"] is not None and value not in rules["choices"]:
         raise UserError(f"{name}: expected one of {', '.join(rules['choices'])}, got {value!r}")
-    if field.type is float and not abs(value) <= sys.float_info.max:
+    if kind is float and not abs(value) <= sys.float_info.max:
         raise UserError(f"{name}: expected a finite number, got {value!r}")
     if rules["at_least"] is not None and value < rules["at_least"]:
         raise UserError(f"{name}: expected at least {rules['at_least']}, got {value}")
@@ -255,15 +254,16 @@ def make_parser() -> Parser:
         argument_default=argparse.SUPPRESS,
     )
     for field in dataclasses.fields(Config):
+        kind: Any = field.type
         help = field.metadata["help"]
-        if field.type is bool:
+        if kind is bool:
             result.add_argument(flag_of(field), dest=field.name, action="store_true", help=help)
         else:
             result.add_argument(
                 flag_of(field),
                 dest=field.name,
-                type=field.type,
-                metavar="|".join(field.metadata["choices"] or ()) or field.type.__name__.upper(),
+                type=kind,
+                metavar="|".join(field.metadata["choices"] or ()) or kind.__name__.upper(),
                 help=help if field.default == "" else f"{help} (default: {field.default})".replace("%", "%%"),
             )
     result.add_argument(

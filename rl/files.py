@@ -91,7 +91,7 @@ def array_file(path: Path, dtype: Any, shape: tuple[int, ...]) -> Iterator[IO[by
 def save_array(path: Path, values: np.ndarray) -> None:
     """Write an array to an npy file, whole or not at all."""
     with array_file(path, values.dtype, values.shape) as file:
-        file.write(np.ascontiguousarray(values))
+        file.write(np.ascontiguousarray(values).data)
 
 
 def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:

@@ -66,6 +66,7 @@ def train(setup: Setup, shares: Shares, learner: MetaLearner, training_run: Trai
             # The workers sample with θ, update φ (with MAML a copy of θ) task by task, and sample with that.
             stream = setup.stream(iteration, streams.TRAIN)
             rollouts = shares.sample(params, tasks, setup.train_plan(), stream, setup.tasks_per_block)
+        assert rollouts is not None  # `Setup.check`: every rank has a share
         with timed(times, "learning"):
             # Through the update: θ that lowers the surrogate loss of the episodes after it.
             params, step = learner.step(params, *rollouts.episodes)
@@ -77,7 +78,8 @@ def train(setup: Setup, shares: Shares, learner: MetaLearner, training_run: Trai
 
 def evaluate_on_test_tasks(setup: Setup, shares: Shares, params: dict[str, Tensor], iteration: int) -> Evaluated:
     """Adapt to test tasks, and see what the gates do on the first group of them."""
-    config, plan, times = setup.config, setup.test_plan(), {}
+    config, plan = setup.config, setup.test_plan()
+    times: dict[str, float] = {}
     tasks = setup.sample_tasks(config.test_batch_size, "test", iteration, streams.EVALUATE)
     with timed(times, "evaluation"):
         stream = setup.stream(iteration, streams.EVALUATE)

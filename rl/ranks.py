@@ -19,6 +19,7 @@ import socket
 import sys
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
+from typing import Any
 
 import numpy as np
 import torch
@@ -115,8 +116,8 @@ class Ranks:
         found = self._all_bytes(b"" if arrays is None else _packed(arrays), only_to_rank_0=True)
         return [_unpacked(content) for content in found if content]
 
-    def broadcast(self, arrays: Mapping[str, np.ndarray] | None) -> dict[str, np.ndarray]:
-        """Rank 0's arrays, at all ranks."""
+    def broadcast(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Rank 0's arrays, at all ranks; those of others do not matter."""
         if self.size == 1:
             return dict(arrays)
         return _unpacked(self._all_bytes(_packed(arrays) if self.leads else b"")[0])
@@ -179,7 +180,7 @@ class Ranks:
             raise RankLost(f"rank {self.rank} of {self.size} {what}: {reason or type(error).__name__}") from None
 
 
-def _packed(arrays: Mapping[str, np.ndarray]) -> bytes:
+def _packed(arrays: Mapping[str, Any]) -> bytes:
     buffer = io.BytesIO()
     np.savez(buffer, **arrays)
     return buffer.getvalue()

@@ -19,8 +19,9 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -103,7 +104,7 @@ def test(options: argparse.Namespace) -> int:
             rollouts = shares.rollouts(own)
             seconds = time.perf_counter() - started
         ranks.leave()
-        if not ranks.leads:
+        if folder is None or rollouts is None:  # not rank 0
             return 0
         counted = counting(rollouts, options.protocol)
         evaluated, measured = (
@@ -218,7 +219,9 @@ def draw(
     # Imported here alone: bad input is answered without waiting for the libraries for pictures.
     from rl.plots.adaptation import adaptation
 
-    pictures = {"adaptation.png": lambda place: adaptation([folder], place / "adaptation")}
+    pictures: dict[str, Callable[[Path], Any]] = {
+        "adaptation.png": lambda place: adaptation([folder], place / "adaptation")
+    }
     for number in video.chosen(tasks, num_films):
         pictures[f"video-task{number}.mp4"] = functools.partial(
             video.record, spec=spec, tasks=tasks, episodes=episodes, stream=stream, number=number

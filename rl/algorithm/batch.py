@@ -2,28 +2,19 @@
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int, Num, Shaped
+from jaxtyping import Float, Float64, Int, Num
 from torch import Tensor
 
 from rl.algorithm import baseline, returns
+from rl.algorithm.trajectories import Trajectories
 from rl.policies.heads import Distribution
 
 # Observations are deduplicated where that leaves at most this share of the rows: gathering costs little then.
 _WORTHWHILE = 0.5
-
-
-@runtime_checkable
-class Episodes(Protocol):
-    """What is needed of an `rl.sampling.episodes.Episodes`."""
-
-    observations: Float[np.ndarray, "K T E O"]
-    actions: Shaped[np.ndarray, "K T E *A"]
-    rewards: Float[np.ndarray, "K T E"]
-    mask: Float[np.ndarray, "K T E"]
 
 
 class Batch(NamedTuple):
@@ -125,8 +116,8 @@ def distinct_rows(
 
 
 def prepare(
-    fitted_on: Episodes,
-    used_for: Sequence[Episodes],
+    fitted_on: Trajectories,
+    used_for: Sequence[Trajectories],
     gamma: float,
     gae_lambda: float,
     dtype: torch.dtype = torch.float32,
@@ -163,7 +154,7 @@ def prepare(
     return batches, retries
 
 
-def _sent(episodes: Episodes, device: torch.device | str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+def _sent(episodes: Trajectories, device: torch.device | str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """(some arrays of the episodes on the device, as they are: float32 is half of what float64 would be to send; the
     same in float64)
     """
@@ -173,7 +164,7 @@ def _sent(episodes: Episodes, device: torch.device | str) -> tuple[dict[str, Ten
 
 
 def _batch(
-    episodes: Episodes,
+    episodes: Trajectories,
     observations: Float[Tensor, "K T E O"],
     advantages: Float[Tensor, "K T E"],
     weights: Float[Tensor, "K T E"],

@@ -13,6 +13,7 @@ from rl.algorithm.context_jacobian import ContextJacobian
 from rl.algorithm.inner_objective import INNER_OBJECTIVES
 from rl.algorithm.jacobian import GraphJacobian, Jacobian, Vector, at_outputs, hessian_product, unflatten
 from rl.algorithm.options import Options
+from rl.algorithm.trajectories import Trajectories
 from rl.policies import MLPPolicy
 from rl.policies.heads import Distribution
 
@@ -56,7 +57,7 @@ class Chunk:
 
     Args:
         theta: θ_old.
-        before, after: `Episodes` of the same tasks before and after the inner update.
+        before, after: of the same tasks before and after the inner update.
         products: as of `rl.algorithm.outer_step.OuterStep`.
         budget: of what may be kept for curvature products; beyond it, each product computes it again.
         dtype, device: of all tensors.
@@ -71,8 +72,8 @@ class Chunk:
         self,
         policy: MLPPolicy,
         theta: Vector,
-        before,
-        after,
+        before: Trajectories,
+        after: Trajectories,
         options: Options,
         products: int = 0,
         budget: Budget | None = None,

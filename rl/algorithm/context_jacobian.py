@@ -46,7 +46,7 @@ class ContextJacobian:
         self.learning_rate = learning_rate
         self.size = theta.numel()
         params = unflatten(policy, theta.detach())
-        context = policy.initial_context(before.weights.shape[0], theta)
+        context = theta.new_zeros(before.weights.shape[0], policy.architecture.num_context_params)
         inner = Linearization(policy, params, context, before.observations, second_order=True)
         losses, self.inner_leaves, self.inner_gradient = at_outputs(
             inner.distribution, lambda distribution: objective(distribution, before)
@@ -59,7 +59,7 @@ class ContextJacobian:
         self.inner = None if first_order else inner
         self.matrix = None
         if self.inner is not None and context.shape[0] == 1 and context.shape[1] < products:
-            self.matrix = self._context_matrix(theta)
+            self.matrix = self._context_matrix(inner, theta)
             self.inner = None
         self.nbytes = sum(part.nbytes() for part in (self.inner, self.outer) if part is not None)
 
@@ -77,7 +77,7 @@ class ContextJacobian:
         if self.matrix is not None:
             result.add_(context[0] @ self.matrix)
         elif self.inner is not None:
-            self._context_vjp(context, gradient)
+            self._context_vjp(self.inner, context, gradient)
         return result
 
     def _context_jvp(self, vector: Vector, tangent: dict[str, Tensor]) -> Float[Tensor, "K C"] | None:
@@ -90,19 +90,19 @@ class ContextJacobian:
         d_gradient = hessian_product(self.inner_gradient, self.inner_leaves, self._tangents(d_outputs, tangent))
         return -self.learning_rate * self.inner.backward_tangent(d_gradient[0], flow, None)
 
-    def _context_vjp(self, cotangent: Float[Tensor, "K C"], gradient: dict[str, Tensor]) -> None:
+    def _context_vjp(self, inner: Linearization, cotangent: Float[Tensor, "K C"], gradient: dict[str, Tensor]) -> None:
         """Add Dᵀs to a dict as θ."""
-        d_outputs, flow = self.inner.forward_tangent(None, -self.learning_rate * cotangent)
+        d_outputs, flow = inner.forward_tangent(None, -self.learning_rate * cotangent)
         d_gradient = hessian_product(self.inner_gradient, self.inner_leaves, self._tangents(d_outputs, None))
-        self.inner.backward_tangent(d_gradient[0], flow, gradient)
+        inner.backward_tangent(d_gradient[0], flow, gradient)
         self._add_sigma(gradient, d_gradient)
 
-    def _context_matrix(self, theta: Vector) -> Float[Tensor, "C P"]:
+    def _context_matrix(self, inner: Linearization, theta: Vector) -> Float[Tensor, "C P"]:
         """D of a single task, as a matrix."""
         size = self.policy.architecture.num_context_params
         rows = theta.new_zeros(size, self.size)
         for row, direction in zip(rows, torch.eye(size, dtype=theta.dtype, device=theta.device), strict=True):
-            self._context_vjp(direction[None], unflatten(self.policy, row))
+            self._context_vjp(inner, direction[None], unflatten(self.policy, row))
         return rows
 
     def _tangents(self, d_outputs: Tensor, tangent: dict[str, Tensor] | None) -> Tangents:

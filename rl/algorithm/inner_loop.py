@@ -65,9 +65,11 @@ def inner_step(
     """
     if adapted.context is not None:
         if create_graph:
-            losses, gradient = _context_gradient(policy, adapted, batch, objective, create_graph=True)
+            losses, gradient = _context_gradient(
+                policy, adapted.params, adapted.context, batch, objective, create_graph=True
+            )
         else:
-            losses, gradient = _in_parts(policy, adapted, batch, objective)
+            losses, gradient = _in_parts(policy, adapted.params, adapted.context, batch, objective)
         return Adapted(adapted.params, adapted.context - learning_rate * gradient), losses
 
     num_tasks = batch.weights.shape[0]
@@ -90,18 +92,27 @@ def inner_step(
 
 
 def _context_gradient(
-    policy: MLPPolicy, adapted: Adapted, batch: Batch, objective: InnerObjective, create_graph: bool = False
+    policy: MLPPolicy,
+    params: dict[str, Tensor],
+    context: Float[Tensor, "K C"],
+    batch: Batch,
+    objective: InnerObjective,
+    create_graph: bool = False,
 ) -> tuple[Float[Tensor, " K"], Float[Tensor, "K C"]]:
     """(losses, detached; ∇φ L)"""
     with torch.enable_grad():
-        context = _leaf(adapted.context)
-        losses = inner_losses(policy, Adapted(adapted.params, context), batch, objective)
+        context = _leaf(context)
+        losses = inner_losses(policy, Adapted(params, context), batch, objective)
         (gradient,) = torch.autograd.grad(losses.sum(), context, create_graph=create_graph)
     return losses.detach(), gradient
 
 
 def _in_parts(
-    policy: MLPPolicy, adapted: Adapted, batch: Batch, objective: InnerObjective
+    policy: MLPPolicy,
+    params: dict[str, Tensor],
+    context: Float[Tensor, "K C"],
+    batch: Batch,
+    objective: InnerObjective,
 ) -> tuple[Float[Tensor, " K"], Float[Tensor, "K C"]]:
     """As `_context_gradient` without a graph, one part of the tasks or of a task's rows at a time."""
     num_tasks, num_rows = batch.observations.shape[:2]
@@ -112,8 +123,8 @@ def _in_parts(
     found = []
     for start in range(0, num_tasks, together):
         tasks = slice(start, start + together)
-        part, begin = batch.tasks(tasks), Adapted(adapted.params, adapted.context[tasks])
-        pieces = [_context_gradient(policy, begin, piece, objective) for piece in part.cut(cuts)]
+        part, begin = batch.tasks(tasks), context[tasks]
+        pieces = [_context_gradient(policy, params, begin, piece, objective) for piece in part.cut(cuts)]
         found.append([sum(same) for same in zip(*pieces, strict=True)])
     losses, gradients = (torch.cat(same) for same in zip(*found, strict=True))
     return losses, gradients

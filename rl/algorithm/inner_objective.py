@@ -18,8 +18,15 @@ from rl.policies.heads import Distribution
 class Steps(Protocol):
     """What an objective knows of K tasks' steps; `weights`·x is the mean over episodes of the mean over valid steps."""
 
-    advantages: Float[Tensor, "K N"]
-    weights: Float[Tensor, "K N"]
+    @property
+    def advantages(self) -> Float[Tensor, "K N"]:
+        """Normalised, zero where masked."""
+        ...
+
+    @property
+    def weights(self) -> Float[Tensor, "K N"]:
+        """As above."""
+        ...
 
     def log_prob(self, distribution: Distribution) -> Float[Tensor, "K N"]:
         """log π of every step's action."""

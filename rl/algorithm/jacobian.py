@@ -78,12 +78,13 @@ class GraphJacobian:
             adapted, self.inner_losses = inner_loop.inner_step(
                 policy, start, before, learning_rate, objective, create_graph=not first_order
             )
-            self.outputs = policy(adapted.params, adapted.context, after.observations)
+            distribution = policy(adapted.params, adapted.context, after.observations)
+            self.outputs = tuple(distribution)
             # A dummy cotangent w makes the reverse-mode product Jᵀw a function of w whose own reverse mode is J v: both
             # directions then run on kept graphs, and nothing of the primal computation is ever repeated.
             self.cotangents = [torch.zeros_like(output).requires_grad_() for output in self.outputs]
             (self.pullback,) = torch.autograd.grad(self.outputs, self.theta, self.cotangents, create_graph=True)
-        self.distribution = self.outputs.detach()
+        self.distribution = distribution.detach()
         self.nbytes = sum(kept.values())
 
     def jvp(self, vector: Vector) -> Sequence[Tensor]:

@@ -19,6 +19,7 @@ from rl.algorithm.batch import distinct_rows
 from rl.algorithm.chunks import Budget, Chunk
 from rl.algorithm.jacobian import Vector
 from rl.algorithm.options import Options
+from rl.algorithm.trajectories import Trajectories
 from rl.policies import MLPPolicy
 
 ROWS = 2048  # network rows of a chunk, at most
@@ -91,8 +92,8 @@ class Compute:
         """The results of a function, in order."""
         return list(self.pool.map(function, items))
 
-    def cuts(self, episodes) -> tuple[list[slice], list[int]]:
-        """Cut the tasks of `Episodes` into chunks: (the tasks of each, how many chunks each block has)."""
+    def cuts(self, episodes: Trajectories) -> tuple[list[slice], list[int]]:
+        """Cut the tasks of episodes into chunks: (the tasks of each, how many chunks each block has)."""
         num_tasks = episodes.mask.shape[0]
         cuts, counts = [], []
         for start in range(0, num_tasks, self.block or num_tasks):
@@ -103,7 +104,7 @@ class Compute:
             counts.append(len(of_block))
         return cuts, counts
 
-    def _chunk_size(self, episodes) -> int:
+    def _chunk_size(self, episodes: Trajectories) -> int:
         """Tasks of a block's chunks: few enough for their activations to stay in the cache (or in a GPU's memory), and
         enough work for their overhead not to matter; a function of the block's episodes alone.
         """
@@ -120,7 +121,7 @@ class MetaObjective:
 
     Args:
         theta: θ_old, which sampled.
-        before, after: `Episodes` of this rank's tasks before and after the inner update.
+        before, after: of this rank's tasks before and after the inner update.
         products: as of `OuterStep`.
         total: from the rows of this rank's blocks to the sum over the blocks of all ranks, in order.
 
@@ -135,8 +136,8 @@ class MetaObjective:
         compute: Compute,
         options: Options,
         theta: Vector,
-        before,
-        after,
+        before: Trajectories,
+        after: Trajectories,
         products: int = 0,
         total: OrderedSum = ordered_sum,
     ):
@@ -145,8 +146,8 @@ class MetaObjective:
         budget = Budget(compute.memory)
 
         def load(cut: slice) -> Chunk:
-            parts = (episodes.tasks(cut.start, cut.stop) for episodes in (before, after))
-            return Chunk(compute.policy, theta, *parts, options, products, budget, compute.dtype, compute.device)
+            own, adapted = (episodes.tasks(cut.start, cut.stop) for episodes in (before, after))
+            return Chunk(compute.policy, theta, own, adapted, options, products, budget, compute.dtype, compute.device)
 
         def row(chunk: Chunk) -> Tensor:
             counts = theta.new_tensor([chunk.num_tasks, chunk.ridge_retries])

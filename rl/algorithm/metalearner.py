@@ -8,6 +8,7 @@ from rl.algorithm.jacobian import flatten, unflatten
 from rl.algorithm.meta_objective import Compute, MetaObjective, OrderedSum, ordered_sum
 from rl.algorithm.options import Options
 from rl.algorithm.outer_step import OuterStep
+from rl.algorithm.trajectories import Trajectories
 from rl.policies import MLPPolicy
 
 
@@ -25,18 +26,25 @@ class MetaLearner:
     """
 
     def __init__(
-        self, policy: MLPPolicy, options: Options, outer_step: OuterStep, total: OrderedSum = ordered_sum, **compute
+        self,
+        policy: MLPPolicy,
+        options: Options,
+        outer_step: OuterStep,
+        total: OrderedSum = ordered_sum,
+        **compute: Any,
     ):
         self.policy, self.options, self.outer_step, self.total = policy, options, outer_step, total
         self.compute = Compute(policy, **compute)
         self.state: Any = None
 
-    def step(self, params: dict[str, Tensor], before, after) -> tuple[dict[str, Tensor], dict[str, float]]:
+    def step(
+        self, params: dict[str, Tensor], before: Trajectories, after: Trajectories
+    ) -> tuple[dict[str, Tensor], dict[str, float]]:
         """One outer step.
 
         Args:
             params: θ.
-            before, after: `Episodes` of this rank's tasks before and after the inner update.
+            before, after: of this rank's tasks before and after the inner update.
 
         Returns:
             (new θ, metrics under TensorBoard's tags); θ itself where no step was acceptable.

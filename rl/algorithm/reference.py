@@ -15,6 +15,7 @@ from torch import Tensor
 
 from rl.algorithm import baseline, returns, trpo
 from rl.algorithm.options import Options
+from rl.algorithm.trajectories import Trajectories
 from rl.policies import MLPPolicy
 from rl.policies.heads import Distribution
 
@@ -38,7 +39,9 @@ class Batch(NamedTuple):
 Objective = Callable[[Distribution, Any], Float[Tensor, " 1"]]
 
 
-def batches(before, after, k: int, options: Options, dtype: torch.dtype) -> tuple[Batch, Batch]:
+def batches(
+    before: Trajectories, after: Trajectories, k: int, options: Options, dtype: torch.dtype
+) -> tuple[Batch, Batch]:
     """Task k's episodes before and after the inner update, with advantages from one baseline.
 
     Âₜ = Σᵢ (γλ)ⁱ δₜ₊ᵢ,  δₜ = rₜ + γ V(sₜ₊₁) − V(sₜ)        (GAE, arXiv 1506.02438, equation 16)
@@ -64,7 +67,7 @@ def batches(before, after, k: int, options: Options, dtype: torch.dtype) -> tupl
     return result[0], result[1]
 
 
-def reinforce(distribution: Distribution, batch) -> Float[Tensor, " 1"]:
+def reinforce(distribution: Distribution, batch: Batch) -> Float[Tensor, " 1"]:
     """L = −mean over episodes of the mean over valid steps of Â log π(a|s)        (REINFORCE)."""
     return -(batch.weights * batch.advantages * batch.log_prob(distribution)).sum(-1)
 
@@ -98,7 +101,13 @@ class Objectives:
     """
 
     def __init__(
-        self, policy: MLPPolicy, old: Vector, before, after, options: Options, objective: Objective = reinforce
+        self,
+        policy: MLPPolicy,
+        old: Vector,
+        before: Trajectories,
+        after: Trajectories,
+        options: Options,
+        objective: Objective = reinforce,
     ):
         self.policy, self.options, self.objective = policy, options, objective
         self.tasks = [batches(before, after, k, options, old.dtype) for k in range(len(before.mask))]
@@ -154,8 +163,8 @@ def conjugate_gradient(product: Callable[[Vector], Vector], b: Vector, iteration
 def step(
     policy: MLPPolicy,
     params: Params,
-    before,
-    after,
+    before: Trajectories,
+    after: Trajectories,
     options: Options,
     outer: trpo.Options,
     objective: Objective = reinforce,

@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rl.algorithm.outer_step import OuterObjective
+
 Vector = Float[Tensor, " P"]
 
 
@@ -40,7 +42,7 @@ class TRPO:
     def init(self, theta: Vector) -> None:
         """None: there is no state."""
 
-    def step(self, theta: Vector, state: None, objective) -> tuple[Vector, None, dict[str, float]]:
+    def step(self, theta: Vector, state: None, objective: OuterObjective) -> tuple[Vector, None, dict[str, float]]:
         """As `OuterStep.step` (equation 14 and appendix C of the paper).
 
             s = H⁻¹ g by conjugate gradient,  H = ∇² KL at θ_old + damping,  β = √(2δ / sᵀ H s),

@@ -38,10 +38,11 @@ def of_environment(name: str) -> dict[str, str]:
         return {}
     try:
         adapter.look_here()
-        content = Path(importlib.util.find_spec(module).origin).read_bytes()
+        spec = importlib.util.find_spec(module)
+        found = digest(Path(spec.origin).read_bytes()) if spec and spec.origin else "none"
     except (ImportError, AttributeError, TypeError, ValueError, OSError):
-        return {f"{module} of SHA-256": "none"}
-    return {f"{module} of SHA-256": digest(content)}
+        found = "none"
+    return {f"{module} of SHA-256": found}
 
 
 def digest(content: bytes) -> str:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from rl.errors import UserError
 from rl.files import load_tensors, replacing, save_arrays, save_tensors
 from rl.policies import MLPPolicy
+from rl.sampling.episodes import Episodes
 from rl.sampling.rollout import StreamName
 
 STATE = "state.pt"
@@ -151,7 +152,12 @@ def _shape(shape: tuple[int, ...] | None) -> str:
 
 
 def save_flight_record(
-    path: Path, policy: MLPPolicy, options: Mapping[str, Any], params: dict[str, Tensor], episodes, stream: StreamName
+    path: Path,
+    policy: MLPPolicy,
+    options: Mapping[str, Any],
+    params: dict[str, Tensor],
+    episodes: Sequence[Episodes],
+    stream: StreamName,
 ) -> None:
     """Save all that an outer step saw, without pickles: `python -m tests.conformance --replay FILE` repeats it.
 

@@ -117,8 +117,8 @@ def evaluation_line(summaries: Sequence[Summary]) -> str:
 
 def success_rates(summaries: Sequence[Summary]) -> tuple[float, ...] | None:
     """The success rate (any step) after each number of updates; None where the environment knows no success."""
-    found = [summary.success for summary in summaries]
-    return tuple(success["any"].mean() for success in found) if found[0] else None
+    found = [summary.success for summary in summaries if summary.success]
+    return tuple(success["any"].mean() for success in found) if found else None
 
 
 def duration(seconds: float) -> str:

@@ -29,7 +29,7 @@ def chosen(name: str, number: int = 0) -> torch.device:
             f"--device cuda: this machine has {torch.cuda.device_count()} GPUs, one for each process, and this is its "
             f"process {number + 1}; expected fewer processes (--nproc-per-node), or --device cpu"
         )
-    return torch.device(name, number if name == "cuda" else None)
+    return torch.device(name, number) if name == "cuda" else torch.device(name)
 
 
 def use_gpu(place: torch.device, tf32: bool) -> float:
@@ -50,7 +50,7 @@ def use_gpu(place: torch.device, tf32: bool) -> float:
     """
     os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
     torch.use_deterministic_algorithms(True)
-    torch.utils.deterministic.fill_uninitialized_memory = False
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]  # its class has it
     torch.backends.cuda.matmul.allow_tf32 = tf32
     try:
         torch.cuda.set_device(place)

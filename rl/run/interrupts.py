@@ -42,7 +42,7 @@ class Interrupts:
 
     def __enter__(self) -> "Interrupts":
         self._shielded = False
-        self._received = None
+        self._received: int | None = None
         # nohup has the closing of a terminal ignored.
         wanted = [number for number in SIGNALS if (number, signal.getsignal(number)) != (signal.SIGHUP, signal.SIG_IGN)]
         self._before = {number: signal.signal(number, self._handle) for number in wanted}

@@ -1,6 +1,7 @@
 """Memory and open files: what a run or an evaluation needs at the least, held against what the machine has."""
 
 import math
+from typing import Any
 
 import numpy as np
 
@@ -39,7 +40,7 @@ def check(
     needs = estimate(config, env, policy, num_tasks_option, training, interventions)
     total, available = sum(needs.values()), machine.memory() / num_processes
     if total > available:
-        most = max(needs, key=needs.get)
+        most = max(needs, key=needs.__getitem__)
         raise UserError(
             f"{most}: at least {machine.told(total)} of memory would be needed, {machine.told(needs[most])} of it "
             f"for these; this machine has {machine.told(available)}"
@@ -58,7 +59,7 @@ def estimate(
     """Bytes that are in use at once, at the least: the options that decide them -> bytes. What is left out (the
     learner's activations, libraries, a third copy) makes a run need more, never less. Arguments as for `check`.
     """
-    space = env.single_action_space
+    space: Any = env.single_action_space  # gymnasium says nothing of its shape
     entries = math.prod(env.single_observation_space.shape)
     step = 4 * entries + space.dtype.itemsize * math.prod(space.shape) + np.dtype(float).itemsize + 4
     episode = env.horizon * step

@@ -17,7 +17,7 @@ from rl.ranks import Ranks
 from rl.run import device, metrics, resources
 from rl.run.shares import Shares
 from rl.sampling.in_process import InProcessSampler
-from rl.sampling.jobs import WorkerSpec
+from rl.sampling.jobs import Sampler, WorkerSpec
 from rl.sampling.rollout import AdaptationPlan, StreamName, Tasks
 from rl.sampling.worker_pool import WorkerPool
 
@@ -76,6 +76,7 @@ class Setup:
     def sampler(self) -> Shares:
         """Start the workers of this rank."""
         config = self.config
+        sampler: Sampler
         if config.num_workers == 0:
             sampler = InProcessSampler(self.spec, config.tasks_per_group)
         else:
@@ -205,10 +206,11 @@ class Setup:
 
 def architecture(config: Config, env: TaskVectorEnv) -> Architecture:
     """The policy's `Architecture`: the action space decides the head, the options decide the rest."""
-    discrete = hasattr(env.single_action_space, "n")
+    actions: Any = env.single_action_space  # gymnasium says nothing of its shape
+    discrete = hasattr(actions, "n")
     chosen = Architecture(
         observation_size=env.single_observation_space.shape[0],
-        action_size=int(env.single_action_space.n) if discrete else env.single_action_space.shape[0],
+        action_size=int(actions.n) if discrete else actions.shape[0],
         discrete=discrete,
         num_context_params=0 if config.maml else config.num_context_params,
         hidden_sizes=(config.hidden_size,) * config.num_layers,

@@ -44,7 +44,7 @@ class Shares:
         """At rank 0 a `Summary` of all tasks after each number of updates; nothing elsewhere."""
         own = None if rollouts is None else tuple(map(Summary.of, rollouts.episodes))
         if self.ranks.size == 1:
-            return own
+            return own or ()
         found = self.ranks.gather(None if own is None else _flat([_summary_arrays(summary) for summary in own]))
         parts = [[_summary(arrays) for arrays in _nested(content)] for content in found]
         return tuple(Summary.concatenate(same) for same in zip(*parts, strict=True))
@@ -86,7 +86,7 @@ def _summary_arrays(summary: Summary) -> Arrays:
 
 
 def _summary(arrays: Arrays) -> Summary:
-    return Summary(*(arrays.pop(name) for name in ("returns", "num_steps", "actions")), arrays)
+    return Summary(arrays.pop("returns"), arrays.pop("num_steps"), arrays.pop("actions"), arrays)
 
 
 def _rollout_arrays(rollouts: Rollouts) -> Arrays:
@@ -103,7 +103,10 @@ def _rollouts(arrays: Arrays) -> Rollouts:
     facts, *every = _nested(arrays)
     episodes = tuple(
         Episodes(
-            *(part[name] for name in ("observations", "actions", "rewards", "mask")),
+            part["observations"],
+            part["actions"],
+            part["rewards"],
+            part["mask"],
             {name.removeprefix("info."): values for name, values in part.items() if name.startswith("info.")},
         )
         for part in every

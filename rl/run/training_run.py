@@ -19,6 +19,7 @@ from rl.run.console import Console
 from rl.run.folders import Folders
 from rl.run.interrupts import Interrupts, RunError, as_run_error, complain
 from rl.run.setup import Setup
+from rl.run.shares import Shares
 from rl.run.summary import MANY_UNACCEPTED, unaccepted
 from rl.sampling.rollout import Rollouts
 
@@ -41,15 +42,18 @@ class TrainingRun:
 
     def __init__(self, setup: Setup, folders: Folders | None, interrupts: Interrupts):
         self.setup, self.interrupts, self.leads = setup, interrupts, setup.ranks.leads
-        self.folders, self.resumed = folders, folders is not None
+        self.resumed = folders is not None
+        if folders is not None:
+            self.folders = folders
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> "TrainingRun":
         config, ranks = self.setup.config, self.setup.ranks
         with self._stack as stack:
-            arrays = None
+            arrays: dict[str, np.ndarray] = {}
             if self.leads:
-                self.folders = self.folders or Folders.make(config)
+                if not self.resumed:
+                    self.folders = Folders.make(config)
                 stack.enter_context(self.folders.claimed())
                 with self.interrupts.shield():
                     self.state = self._begin()
@@ -70,7 +74,7 @@ class TrainingRun:
         rollouts: Rollouts,
         times: Mapping[str, float],
         evaluated: Evaluated | None,
-        shares,
+        shares: Shares,
     ) -> None:
         """Log an iteration and save what it reached.
 
@@ -80,7 +84,6 @@ class TrainingRun:
             rollouts: of this rank.
             times: {"sampling", "learning"} -> seconds.
             evaluated: of an iteration that had an evaluation.
-            shares: the `Shares` of all ranks.
 
         Raises:
             RunError: too many outer steps in a row met numbers that are not finite.

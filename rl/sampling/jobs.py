@@ -117,7 +117,8 @@ class JobRunner:
 
     def _described(self, error: BaseException, stream: StreamName) -> str:
         """What, where, and the traceback unless it is a `UserError`."""
-        place, cause = f"tasks from {stream.first_task}", error
+        cause: BaseException | None = error
+        place = f"tasks from {stream.first_task}"
         if isinstance(error, EpisodeError):
             place, cause = error.place, error.__cause__
         place = f"({place}, iteration {stream.iteration})"

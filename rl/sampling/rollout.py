@@ -217,7 +217,8 @@ class _Recorder:
     """The arrays [T, N, ...] that become `Episodes`."""
 
     def __init__(self, env: TaskVectorEnv):
-        steps, action_space = (env.horizon, env.num_envs), env.single_action_space
+        steps = (env.horizon, env.num_envs)
+        action_space: Any = env.single_action_space  # gymnasium says nothing of its shape
         self.observations = np.zeros((*steps, env.single_observation_space.shape[0]), np.float32)
         self.actions = np.zeros((*steps, *action_space.shape), action_space.dtype)
         self.rewards = np.zeros(steps)
@@ -238,8 +239,13 @@ class _Recorder:
         self.observations *= self.mask[..., None]
         trailing = (1,) * (self.actions.ndim - 2)
         self.actions *= self.mask.reshape(self.mask.shape + trailing).astype(self.actions.dtype)
-        arrays = (by_task(array, shape) for array in (self.observations, self.actions, self.rewards, self.mask))
-        return Episodes(*arrays, {name: by_task(values, shape) for name, values in self.infos.items()})
+        return Episodes(
+            by_task(self.observations, shape),
+            by_task(self.actions, shape),
+            by_task(self.rewards, shape),
+            by_task(self.mask, shape),
+            {name: by_task(values, shape) for name, values in self.infos.items()},
+        )
 
 
 class GroupPolicy:
@@ -277,7 +283,7 @@ def _episode_errors_named(place: Callable[[int, int | None], str], step: int | N
     try:
         yield
     except EpisodeError as error:
-        raise EpisodeError(error.index, place(error.index, step)) from error.__cause__
+        raise EpisodeError(error.index, place(int(error.index), step)) from error.__cause__
 
 
 def _check_finite(what: str, values: np.ndarray, place: Callable[[int, int | None], str], step: int) -> None:

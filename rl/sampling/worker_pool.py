@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Iterator
 from multiprocessing import connection
-from multiprocessing.context import BaseContext
+from multiprocessing.context import ForkServerContext
 from typing import NamedTuple
 
 import torch
@@ -81,19 +81,19 @@ class WorkerPool:
 
     def _compute(self, jobs: list[Job]) -> list[Rollouts]:
         """The results of all jobs, in order."""
-        busy = {}
+        busy: dict[int, _Assignment] = {}
         try:
             return self._compute_with(jobs, busy)
         except BaseException:
             # Results still to come would be taken for those of the next call.
-            for slot in busy:
-                self._workers[slot].end()
+            for slot, assignment in busy.items():
+                assignment.worker.end()
                 self._workers[slot] = None
             raise
 
     def _compute_with(self, jobs: list[Job], busy: "dict[int, _Assignment]") -> list[Rollouts]:
         """As `_compute`; `busy` holds the `_Assignment` of each slot of `_workers` that is at a job."""
-        results = [None] * len(jobs)
+        results: dict[int, Rollouts] = {}
         attempts = [0] * len(jobs)
         waiting = list(reversed(range(len(jobs))))
         while waiting or busy:
@@ -103,10 +103,9 @@ class WorkerPool:
                     attempts[number] += 1
                     self._assign(slot, number, jobs[number], busy)
             next_deadline = min(assignment.deadline for assignment in busy.values())
-            pipes = [self._workers[slot].pipe for slot in busy]
+            pipes = [assignment.worker.pipe for assignment in busy.values()]
             ready = connection.wait(pipes, max(0.0, next_deadline - time.monotonic()))
-            for slot, (number, timeout, deadline) in list(busy.items()):
-                worker = self._workers[slot]
+            for slot, (worker, number, timeout, deadline) in list(busy.items()):
                 if worker.pipe not in ready and time.monotonic() < deadline:
                     continue
                 del busy[slot]
@@ -118,24 +117,24 @@ class WorkerPool:
                 except (EOFError, OSError):
                     late = time.monotonic() >= deadline
                     reason = f"gave no result within {timeout:g} s" if late else worker.exit_reason()
+                    worker.end()
                     self._replace(slot, attempts[number], reason)
                     waiting.append(number)
                     continue
                 if isinstance(result, str):
                     raise WorkerError(result)
                 results[number] = result
-        return results
+        return [results[number] for number in range(len(jobs))]
 
     def _assign(self, slot: int, number: int, job: Job, busy: "dict[int, _Assignment]") -> None:
         """Send a job to the worker of a slot, started first if there is none."""
         worker = self._workers[slot] = self._workers[slot] or self._start()
         timeout = min(self.timeout * job.num_groups, LONGEST_WAIT)
-        busy[slot] = _Assignment(number, timeout, time.monotonic() + timeout)
+        busy[slot] = _Assignment(worker, number, timeout, time.monotonic() + timeout)
         with worker.killed_at(busy[slot].deadline):
             worker.submit(job)
 
     def _replace(self, slot: int, attempts: int, reason: str) -> None:
-        self._workers[slot].end()
         if attempts >= MAX_ATTEMPTS:
             raise WorkerError(f"the same group of tasks failed in {attempts} workers; the last one {reason}")
         self.restarts += 1
@@ -146,6 +145,7 @@ class WorkerPool:
 class _Assignment(NamedTuple):
     """A job that a worker is at: its number, the seconds that it may take, and when (`time.monotonic`) they end."""
 
+    worker: "_Worker"
     number: int
     timeout: float
     deadline: float
@@ -154,7 +154,7 @@ class _Assignment(NamedTuple):
 class _Worker:
     """One process and the parent's end of its pipe."""
 
-    def __init__(self, context: BaseContext, spec: WorkerSpec):
+    def __init__(self, context: ForkServerContext, spec: WorkerSpec):
         self.pipe, workers_end = context.Pipe()
         self.process = context.Process(target=_run_jobs, args=(workers_end, spec), daemon=True)
         self.process.start()
@@ -205,7 +205,7 @@ def _run_jobs(pipe: connection.Connection, spec: WorkerSpec) -> None:
         except (EOFError, OSError):
             return
         try:
-            result = runner.run(job)
+            result: Rollouts | str = runner.run(job)
         except WorkerError as error:
             result = str(error)
         try:
