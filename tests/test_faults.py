@@ -284,7 +284,7 @@ def test_a_malicious_record_runs_no_code(tmp_path, load, archive):
         np.savez(path, config=np.array(content, object), description=np.array(content, object))
     else:
         path.write_bytes(pickle.dumps(content))
-    with pytest.raises(UserError, match="record.npz") as caught:
+    with pytest.raises(UserError, match=r"record\.npz") as caught:
         load(path)
     assert "\n" not in str(caught.value) and not trap.exists()
 

@@ -277,7 +277,7 @@ def _episode_errors_named(place: Callable[[int, int | None], str], step: int | N
     try:
         yield
     except EpisodeError as error:
-        raise EpisodeError(error.index, place(error.index, step)) from error.__cause__
+        raise EpisodeError(error.index, place(int(error.index), step)) from error.__cause__
 
 
 def _check_finite(what: str, values: np.ndarray, place: Callable[[int, int | None], str], step: int) -> None:
