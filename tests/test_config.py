@@ -117,7 +117,7 @@ def test_choices_are_those_that_there_are():
         (["--seed", "-1"], "--seed: expected at least 0, got -1"),
         (["--seed", str(2**32)], "--seed: expected at most 4294967295"),
         (["--nonlinearity", "sigmoid"], "--nonlinearity: expected one of relu, tanh, silu, got 'sigmoid'"),
-        (["--nm-gate", "firm"], "--nm-gate: expected one of hard, soft, ste"),
+        (["--nm-gate", "firm"], "--nm-gate: expected one of soft, hard, ste"),
         (["--device", "abacus"], "--device: expected one of auto, cpu, cuda"),
         (["--gamma", "1.5"], "--gamma: expected at most 1"),
         (["--gamma", "1.0000000001"], "--gamma: expected at most 1, got 1.0000000001"),

@@ -110,6 +110,7 @@ def test_output_that_cannot_be_written_is_an_error_in_one_line(tmp_path, unread)
     assert prints(">/dev/full 2>&1", tmp_path) == (1, b"", "")
 
 
+@pytest.mark.slow
 def test_the_programs_print_in_ascii(tiny, tmp_path):
     train = python("main.py", *SMALL, "--num-batches", "1", *into(tmp_path))
     test = python("test.py", *evaluation(tiny), "--activations", "0", "--logdir", tmp_path / "evaluations")
@@ -326,14 +327,6 @@ def test_a_loop_of_links_as_folder(tmp_path, capsys, option):
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
 
-def test_a_long_tmpdir(tmp_path):
-    long = tmp_path / ("x" * 100)
-    long.mkdir()
-    train = python("main.py", *SMALL, "--num-batches", 1, *into(tmp_path))
-    done = shell(train, tmp_path, TMPDIR=str(long))
-    assert (done.returncode, done.stderr) == (0, b"")
-
-
 def test_too_few_open_files(tmp_path):
     train = python("main.py", "--num-workers", 4, *into(tmp_path))
     done = shell(f"ulimit -n 16; {train}", tmp_path)
@@ -342,6 +335,7 @@ def test_too_few_open_files(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_as_many_open_files_as_a_run_needs(tmp_path):
     train = python("main.py", *SMALL, "--num-batches", 1, "--num-workers", 2, *into(tmp_path))
     # The soft limit may be raised.

@@ -395,7 +395,7 @@ def test_bad_variables_of_torchrun_are_refused(variables, words):
 
 def test_programs_tell_of_them_in_one_line(monkeypatch, capsys):
     monkeypatch.setenv("WORLD_SIZE", "x")
-    assert main([]) == evaluate([]) == 2
+    assert main([]) == evaluate(["config.json", "policy.pt"]) == 2
     complaint = "WORLD_SIZE=x: expected a whole number of at least 1, or no such variable\n"
     assert capsys.readouterr().err == f"main.py: {complaint}test.py: {complaint}"
 

@@ -20,7 +20,7 @@ FRESH = {name: value for name, value in os.environ.items() if name not in THREAD
 IMPORTED = """
 import os
 before = dict(os.environ)
-import rl, rl.envs, rl.sampling.worker_pool, rl.run.build
+import rl, rl.envs, rl.sampling.worker_pool, rl.run.setup
 assert dict(os.environ) == before, set(os.environ.items()) ^ set(before.items())
 from tests.support.user_environments import mapped_alone
 assert mapped_alone() is not False
@@ -97,14 +97,14 @@ def test_the_program_and_its_workers_compute_with_one_thread_and_keep_freed_memo
 
 
 WORKERS = """
-import os
+import contextlib, os
 from rl.policies import Architecture
 from rl.sampling.worker_pool import WorkerSpec, WorkerPool
 
 if __name__ == "__main__":
     before = dict(os.environ)
     setting = WorkerSpec("tests.support.user_environments:Dull-v0", {}, Architecture(1, 1, False, 2, (4,)))
-    with WorkerPool(setting, 1):
+    with contextlib.closing(WorkerPool(setting, 1, 5)):
         assert dict(os.environ) == before
 """
 

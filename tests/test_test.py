@@ -256,7 +256,12 @@ GOALS = [{"goal": [0.25, -0.5]}, {"goal": [0.0, 0.125]}]
 
 def test_tasks_that_are_written_down_are_evaluated(tiny, tmp_path):
     (tmp_path / "mine.json").write_text(json.dumps(GOALS))
-    folder = tiny.evaluation("navigation", "--tasks", str(tmp_path / "mine.json"))
+
+    def evaluated(name, tasks):
+        assert tiny.evaluate("navigation", "--tasks", str(tasks), "--logdir", str(tmp_path / name)) == 0
+        return only_run(tmp_path / name)
+
+    folder = evaluated("mine", tmp_path / "mine.json")
     assert json.loads((folder / "tasks.json").read_text()) == GOALS
     assert rewards(folder).shape == (2, STEPS, EPISODES, PHASES)
     found = results(folder)
@@ -267,7 +272,7 @@ def test_tasks_that_are_written_down_are_evaluated(tiny, tmp_path):
         distances = np.linalg.norm(episodes["observations"][task, 1, :, 0] - goal["goal"], axis=-1)
         np.testing.assert_allclose(rewards(folder)[task, 0, :, 0], -distances, rtol=1e-5)
     # What an evaluation wrote is such a file, and gives the same tasks the same streams.
-    again = tiny.evaluation("navigation", "--tasks", str(folder / "tasks.json"))
+    again = evaluated("again", folder / "tasks.json")
     np.testing.assert_array_equal(rewards(again), rewards(folder))
 
 

@@ -6,7 +6,6 @@ import os
 import resource
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator
 from multiprocessing import connection, resource_tracker
@@ -15,8 +14,6 @@ from pathlib import Path
 from rl import start
 from rl.errors import UserError
 
-LONGEST_SOCKET = 100  # bytes of a socket's path; systems take 107 (Linux) or 103
-SHORT_FOLDER = "/tmp"
 DESCRIPTORS, SPARE_DESCRIPTORS = 3, 11  # open files of a worker; those of a run besides
 
 
@@ -41,8 +38,8 @@ def check_descriptors(num_workers: int) -> None:
 
 @contextlib.contextmanager
 def starting() -> Iterator[None]:
-    """While entered, processes can be started whatever the working directory, TMPDIR and the terminal's signals."""
-    with _environment(), _short_socket(), _uninterruptible():
+    """While entered, processes can be started whatever the working directory and the terminal's signals."""
+    with _environment(), _uninterruptible():
         yield
 
 
@@ -65,19 +62,6 @@ def _environment() -> Iterator[None]:
                 os.environ.pop(name, None)
             else:
                 os.environ[name] = value
-
-
-@contextlib.contextmanager
-def _short_socket() -> Iterator[None]:
-    """The fork server's socket has a path that the system takes, however long TMPDIR is."""
-    before = tempfile.tempdir
-    length = len(os.fsencode(tempfile.gettempdir())) + len("/pymp-________/listener-________")
-    if length > LONGEST_SOCKET and os.access(SHORT_FOLDER, os.W_OK | os.X_OK):
-        tempfile.tempdir = SHORT_FOLDER
-    try:
-        yield
-    finally:
-        tempfile.tempdir = before
 
 
 @contextlib.contextmanager

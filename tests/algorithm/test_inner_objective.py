@@ -8,7 +8,7 @@ from rl.algorithm.chunks import Chunk
 from rl.algorithm.inner_loop import inner_step, unadapted
 from rl.algorithm.inner_objective import INNER_OBJECTIVES, ratio, score
 from rl.algorithm.jacobian import flatten
-from tests.algorithm.test_chunks import OPTIONS, SOME, GraphChunk, assert_gradient_of_evaluate, chunk_of, made_up
+from tests.support.chunks import OPTIONS, SOME, GraphChunk, assert_gradient_of_evaluate, chunk_of, made_up
 from tests.support.helpers import random_params
 
 HEADS = pytest.mark.parametrize("head", ["normal", "categorical"])

@@ -121,7 +121,8 @@ class Descent:
         loss, first = objective.loss, theta - 0.01 * objective.gradient
         between, gradient = objective.loss_and_gradient(first)
         second = first - 0.01 * gradient
-        return second, state + 2, {"losses": (loss, between, *objective.evaluate(second))}
+        after, kl = objective.evaluate(second)
+        return second, state + 2, {"loss": loss, "between": between, "after": after, "kl": kl}
 
 
 @pytest.mark.parametrize("head, layer, adaptation", WITH_TRUE_DERIVATIVES)
@@ -135,7 +136,7 @@ def test_another_outer_step_with_several_gradients(head, layer, adaptation):
         own = vector.clone().requires_grad_()
         vector = vector - 0.01 * torch.autograd.grad(twin(own)[0], own)[0]
     torch.testing.assert_close(flatten(new), vector, rtol=1e-10, atol=1e-12)
-    old, between, loss, kl = metrics["losses"]
+    old, between, loss, kl = (metrics[name] for name in ("loss", "between", "after", "kl"))
     assert metrics["loss/outer_rl"] == old > between > loss and kl > 0
     # A second iteration goes on from the state of the first.
     assert learner.state == 2 and learner.step(new, before, after)[0] is not new and learner.state == 4

@@ -11,6 +11,8 @@ from PIL import Image, ImageSequence
 from rl import drawing, envs, streams, video
 from rl.config import Config
 from rl.errors import UserError
+from rl.run import config_file
+from rl.run.checkpoint import save_policy
 from rl.run.setup import Setup
 from rl.sampling.in_process import InProcessSampler
 from rl.test import main
@@ -290,11 +292,9 @@ def test_a_way_that_fails_does_not_work(monkeypatch):
 
 
 def test_the_option_of_test_py(tmp_path, capsys, monkeypatch):
-    from rl.run.folders import save_policy, write_config
-
     config = Config(**SIZES | CTGRAPH, num_workers=1, num_test_steps=1)
     setup = Setup(config)
-    write_config(tmp_path, config, setup.policy, TREE)
+    config_file.write(tmp_path, config, setup.policy)
     save_policy(tmp_path / "policy-0.pt", setup.initial_params())
     command = [str(tmp_path / "config.json"), str(tmp_path / "policy-0.pt"), "--logdir", str(tmp_path / "logs")]
     assert main([*command, "--video", "9"]) == 2
