@@ -127,7 +127,7 @@ def tasks_are_data(subject: Subject) -> None:
     env, other = subject.make(1), subject.make(1)
     for split in ("train", "test"):
 
-        def draw(count, seed, env=env, split=split):
+        def draw(count: int, seed: int, env: Any = env, split: str = split) -> list[Task]:
             return envs.sample_tasks(subject.name, env, count, split, np.random.default_rng(seed))
 
         tasks = draw(3, 1)
@@ -200,7 +200,7 @@ def independent(subject: Subject) -> None:
 def tasks_matter(subject: Subject) -> None:
     """The task that is set decides the episode."""
 
-    def alike(*values):
+    def alike(*values: np.ndarray) -> bool:
         return all((each == each[0]).all() for each in values)
 
     num_tasks, rng = 16, np.random.default_rng(6)

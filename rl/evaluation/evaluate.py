@@ -115,9 +115,10 @@ def successes(episodes: Episodes) -> dict[str, Bool[np.ndarray, "K E"]] | None:
 
 def by_class(tasks: Sequence[dict[str, Any]]) -> dict[str, list[int]]:
     """Where tasks are of several classes: class -> indices of its tasks; else nothing."""
-    classes = {}
+    classes: dict[str, list[int]] = {}
     for number, task in enumerate(tasks):
-        classes.setdefault(envs.task_class(task), []).append(number)
+        if (name := envs.task_class(task)) is not None:
+            classes.setdefault(name, []).append(number)
     return classes if len(classes) > 1 else {}
 
 

@@ -82,7 +82,7 @@ class IntervenedPolicy:
         if self.intervention.context in ("zero", "gates"):
             return Adapted(adapted.params, self.start.context)
         if self.intervention.context == "swapped":
-            return Adapted(adapted.params, adapted.context[self.others])
+            return Adapted(adapted.params, self._adapted_to_others(adapted).context)
         return adapted
 
     def _gates(
