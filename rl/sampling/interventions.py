@@ -18,7 +18,7 @@ CONTEXT = ("normal", "zero", "swapped", "gates")
 
 
 class Intervention(NamedTuple):
-    """What is changed while acting; adaptation itself goes on without the change.
+    """What is changed while acting; adaptation itself does not see the change.
 
     Attributes:
         modulation: normal (gates as computed), ones (all 1), frozen (as before adaptation at the same observation),
