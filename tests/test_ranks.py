@@ -352,7 +352,7 @@ def test_summaries_of_parts_are_those_of_the_whole():
     expected = Summary.of(whole)
     for ours, theirs in zip(joined[:3], expected[:3], strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    assert joined.extras.keys() == expected.told.keys() == {"any", "final", "unstable"}
+    assert joined.extras.keys() == expected.extras.keys() == {"any", "final", "unstable"}
     for name, values in joined.extras.items():
         np.testing.assert_array_equal(values, expected.extras[name])
     assert expected.steps == 4 * 5
