@@ -47,7 +47,7 @@ class Recorded(NamedTuple):
     config_path: Path | None = None
 
     @property
-    def phases(self) -> int:
+    def stages(self) -> int:
         """U + 1."""
         return self.episodes["mask"].shape[3]
 

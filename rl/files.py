@@ -120,8 +120,8 @@ def check_file(path: str | Path, expected: str, largest: float | None = None) ->
     largest = largest or machine.memory()
     if found.st_size > largest:
         raise UserError(
-            f"{path}: expected {expected}, found a file of {machine.told(found.st_size)}; "
-            f"expected at most {machine.told(largest)}"
+            f"{path}: expected {expected}, found a file of {machine.readable(found.st_size)}; "
+            f"expected at most {machine.readable(largest)}"
         )
 
 

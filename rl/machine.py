@@ -60,6 +60,6 @@ def _groups(controller: str, root: Path) -> Iterator[tuple[Path, bool]]:
             yield from ((place, not controllers) for place in (place, *place.parents) if place.is_relative_to(folder))
 
 
-def told(size: float) -> str:
+def readable(size: float) -> str:
     """A size in bytes as people read it."""
     return f"{size / GIGABYTE:,.1f} GB"

@@ -15,8 +15,8 @@ Whole = int | np.integer
 _WIDTHS = {"seed": 32, "iteration": 32, "phase": 8, "task": 24, "episode": 24, "purpose": 8}
 MAX_SEED = 2 ** _WIDTHS["seed"] - 1
 
-# Rollouts: training and evaluation draw from streams of their own. The field holds a phase's number plus the number of
-# updates made so far.
+# Rollouts: training and evaluation draw from streams of their own. A phase is one of these plus the
+# number of updates made so far.
 TRAIN, EVALUATE = 0, 128
 MAX_UPDATES = 127
 

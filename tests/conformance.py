@@ -79,7 +79,7 @@ def compare(path, golden, config, device):
     """The rows of `deviations`."""
     policy = make_policy(architecture(config))
     params = {name: torch.from_numpy(golden[f"param/{name}"]) for name in policy.shapes}
-    before, after = (episodes(golden, config, phase) for phase in ("train", "valid"))
+    before, after = (episodes(golden, config, part) for part in ("train", "valid"))
     options = Options(
         gamma=config["gamma"],
         gae_lambda=config["tau"],
@@ -124,11 +124,11 @@ def architecture(config):
     )
 
 
-def episodes(golden, config, phase):
-    """The `Episodes` of a phase, with all arrays in float64."""
+def episodes(golden, config, part):
+    """The `Episodes` of one part, "train" or "valid", with all arrays in float64."""
 
     def stacked(name):
-        return np.stack([golden[f"task{k}/{phase}/{name}"] for k in range(config["num_tasks"])])
+        return np.stack([golden[f"task{k}/{part}/{name}"] for k in range(config["num_tasks"])])
 
     actions = stacked("actions")
     if config["discrete"]:
@@ -210,8 +210,8 @@ def replay(path):
         options = Options(**{name: value for name, value in given.items() if name not in trpo.Options._fields})
         params = {name: torch.from_numpy(arrays[f"param/{name}"]) for name in policy.shapes}
         before, after = (
-            Episodes(*(arrays[f"{phase}/{name}"] for name in ("observations", "actions", "rewards", "mask")))
-            for phase in ("before", "after")
+            Episodes(*(arrays[f"{part}/{name}"] for name in ("observations", "actions", "rewards", "mask")))
+            for part in ("before", "after")
         )
     except (KeyError, TypeError) as error:
         raise UserError(f"{path}: expected a flight record: it lacks or misnames {error}") from None

@@ -1,19 +1,21 @@
-"""A gate, an inner objective and an outer step, each added as CONTRIBUTING says: one row or one class, and nothing else
-knows of it. What the options can name is trained with, evaluated and drawn.
+"""An environment, a gate, an inner objective and an outer step, each added as CONTRIBUTING says: one row or one class,
+and nothing else knows of it. What the options can name is trained with, evaluated and drawn.
 """
 
 import json
 
+import numpy as np
 import pytest
 import torch
 
-from rl import main, plot, test
+from rl import envs, main, plot, test
 from rl.algorithm import reference
 from rl.algorithm.inner_objective import INNER_OBJECTIVES
 from rl.algorithm.metalearner import MetaLearner
 from rl.algorithm.options import Options
 from rl.algorithm.outer_step import OuterStep
 from rl.policies.elementwise import GATES, NONLINEARITIES, Elementwise
+from tests.support import corridor_family
 from tests.support.helpers import FAST, made_up_episodes, only_run, random_params, small_policy
 
 TINY = [
@@ -50,11 +52,43 @@ def trained(folder, *options):
     return only_run(folder / "logs"), only_run(folder / "saves") / "policy-1.pt"
 
 
-def evaluated(folder, run, policy):
+def evaluated(folder, run, policy, *options):
     """The evaluation's folder."""
     line = [str(run / "config.json"), str(policy), "--num-workers", "0", "--logdir", str(folder / "evaluation")]
-    assert test.main(line) == 0
+    assert test.main([*line, *options]) == 0
     return only_run(folder / "evaluation")
+
+
+def test_a_folder_and_a_row_make_an_environment(monkeypatch, tmp_path, capsys):
+    with corridor_family.installed(tmp_path) as file:
+        line = ["--env-name", corridor_family.ID, "--env-config-path", str(file)]
+        assert main.main([*TINY, *line, "--logdir", str(tmp_path)]) == 2
+        assert corridor_family.ID in capsys.readouterr().err
+        monkeypatch.setitem(envs.REGISTRY, corridor_family.ID, envs.Row(corridor_family.ROW))
+        drawn_family(tmp_path, capsys, line)
+
+
+def test_an_environment_of_ones_own_needs_no_row(tmp_path, capsys):
+    with corridor_family.installed(tmp_path) as file:
+        drawn_family(tmp_path, capsys, ["--env-name", corridor_family.NAME, "--env-config-path", str(file)])
+
+
+def drawn_family(folder, capsys, line):
+    """Train in corridors, evaluate with activations, and draw the trajectories as the family does."""
+    run, policy = trained(folder, *line)
+    evaluation = evaluated(folder, run, policy, "--activations", "2")
+    with np.load(evaluation / "episodes.npz") as episodes:
+        cells = episodes["info.cell"]
+    assert cells.shape == (3, 10, 2, 2)
+    activations = np.load(evaluation / "activations.npy")
+    assert activations.shape[:4] == cells.shape and activations.any()
+    output = folder / "drawn"
+    capsys.readouterr()
+    assert plot.main(["trajectories", str(evaluation), "--output", str(output)]) == 0
+    assert "tasks, the first episode of each, after 0 to 1 updates" in capsys.readouterr().out
+    assert output.with_suffix(".png").is_file()
+    rows = np.loadtxt(output.with_suffix(".csv"), np.int64, delimiter=",", skiprows=1)
+    assert len(rows) and all(cells[task, -1, 0, updates] == last for task, updates, last in rows)
 
 
 @pytest.mark.parametrize(

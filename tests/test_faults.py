@@ -151,9 +151,9 @@ def spoil_actions_of(task):
     sample = InProcessSampler.sample
 
     def spoiled(*arguments):
-        phases = sample(*arguments)
-        phases.episodes[-1].actions[task] = np.inf
-        return phases
+        rollouts = sample(*arguments)
+        rollouts.episodes[-1].actions[task] = np.inf
+        return rollouts
 
     InProcessSampler.sample = spoiled
 

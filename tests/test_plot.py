@@ -110,7 +110,7 @@ def test_trajectories(name, tiny, tmp_path):
         rows = table(output)
         leaves = {task["leaf"] for task in json.loads((folder / "tasks.json").read_text(encoding="utf-8"))}
         assert {int(row["goal_leaf"]) for row in rows} == leaves
-        # Of each leaf and each of three phases: home, two decisions, four leaves, and crashes.
+        # Of each leaf and each of three numbers of updates: home, two decisions, four leaves, and crashes.
         assert len(rows) == len(leaves) * 3 * 8
         assert all(0 <= float(row["share_of_episodes"]) <= 1 for row in rows)
 

@@ -352,9 +352,9 @@ def test_summaries_of_parts_are_those_of_the_whole():
     expected = Summary.of(whole)
     for ours, theirs in zip(joined[:3], expected[:3], strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    assert joined.told.keys() == expected.told.keys() == {"any", "final", "unstable"}
-    for name, values in joined.told.items():
-        np.testing.assert_array_equal(values, expected.told[name])
+    assert joined.extras.keys() == expected.extras.keys() == {"any", "final", "unstable"}
+    for name, values in joined.extras.items():
+        np.testing.assert_array_equal(values, expected.extras[name])
     assert expected.steps == 4 * 5
     assert expected.mean_action == pytest.approx(actions.sum(dtype=np.float64) / (4 * 5 * 2), rel=1e-12)
     # A class of tasks that tells no success had none.

@@ -1,9 +1,7 @@
 """Imports run downward only: CONTRIBUTING's table says who may import whom, and every file is held against it."""
 
 import ast
-import fnmatch
 import re
-import tomllib
 
 import pytest
 
@@ -90,12 +88,6 @@ def test_tests_share_code_through_support_alone():
         assert not [name for name in imports(path) if re.search(r"^tests\..*\btest_", name)], path
 
 
-def unchecked():
-    """The modules that pyproject.toml leaves out of the check of types."""
-    overrides = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["mypy"]["overrides"]
-    return [pattern for override in overrides if override.get("ignore_errors") for pattern in override["module"]]
-
-
 def dotted(path):
     """The module's name."""
     return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
@@ -120,14 +112,7 @@ def without_annotation(tree):
                 yield function.name
 
 
-CHECKED = [
-    path
-    for path in MODULES
-    if not any(fnmatch.fnmatch(f"{dotted(path)}.", f"{name.removesuffix('.*')}.*") for name in unchecked())
-]
-
-
-@pytest.mark.parametrize("path", CHECKED, ids=dotted)
+@pytest.mark.parametrize("path", MODULES, ids=dotted)
 def test_every_public_function_is_annotated(path):
     assert not list(without_annotation(ast.parse(path.read_text(encoding="utf-8"))))
 

@@ -25,7 +25,7 @@ from rl.run.setup import Setup
 from rl.sampling.episodes import Episodes
 from tests.support.helpers import files_limited, only_run
 
-TASKS, STEPS, EPISODES, PHASES = 6, 100, 3, 3
+TASKS, STEPS, EPISODES, STAGES = 6, 100, 3, 3
 UNITS = 2 * (3 + 8 + 8)
 
 
@@ -51,7 +51,7 @@ def test_files(folder):
 
 def test_returns(folder):
     found = rewards(folder)
-    assert found.shape == (TASKS, STEPS, EPISODES, PHASES)
+    assert found.shape == (TASKS, STEPS, EPISODES, STAGES)
     told = results(folder)
     np.testing.assert_allclose([row["mean"] for row in told["returns"]], found.sum(axis=1).mean(axis=(0, 1)))
     np.testing.assert_allclose(told["returns_per_task"], found.sum(axis=1).mean(axis=1).T)
@@ -69,7 +69,7 @@ def pictured(folder, metric):
 def test_results_and_picture_show_one_interval_and_it_is_over_tasks(folder):
     told = results(folder)
     assert told["intervals"].startswith("95%, over tasks")
-    per_task = rewards(folder).sum(axis=1).mean(axis=1)  # [tasks, phases]
+    per_task = rewards(folder).sum(axis=1).mean(axis=1)  # [tasks, stages]
     # t(0.975, 5) = 2.5706
     expected = 2.570582 * per_task.std(axis=0, ddof=1) / np.sqrt(TASKS)
     half = np.array([row["half_width_95"] for row in told["returns"]])
@@ -85,17 +85,17 @@ def test_the_printed_table(tiny, capsys):
     lines = capsys.readouterr().out.splitlines()
     title = lines.index("return on 4 tasks × 3 episodes")
     assert lines[title + 1] == "updates      mean    95% interval over tasks"
-    for line, row in zip(lines[title + 2 :][:PHASES], results(folder)["returns"], strict=True):
+    for line, row in zip(lines[title + 2 :][:STAGES], results(folder)["returns"], strict=True):
         assert line.split() == [str(row["updates"]), f"{row['mean']:.3f}", f"±{row['half_width_95']:.3f}"]
 
 
 def test_one_task_makes_no_interval(tiny, capsys):
     capsys.readouterr()
     assert tiny.evaluate("navigation", "--num-tasks", "1", "--logdir", str(tiny.folder / "one task")) == 0
-    assert capsys.readouterr().out.count(" none\n") == PHASES
+    assert capsys.readouterr().out.count(" none\n") == STAGES
     folder = only_run(tiny.folder / "one task")
-    assert [row["half_width_95"] for row in results(folder)["returns"]] == [None] * PHASES
-    assert (folder / "adaptation.csv").read_text(encoding="utf-8").count(",,\n") == PHASES
+    assert [row["half_width_95"] for row in results(folder)["returns"]] == [None] * STAGES
+    assert (folder / "adaptation.csv").read_text(encoding="utf-8").count(",,\n") == STAGES
 
 
 def test_success_rates_are_printed_and_pictured_with_one_interval(tiny, capsys):
@@ -107,9 +107,9 @@ def test_success_rates_are_printed_and_pictured_with_one_interval(tiny, capsys):
     columns = ["updates", "mean", "95% interval over tasks", "success rate (any step)", "success rate (final step)"]
     assert re.split(" {2,}", lines[header]) == columns
     told = results(folder)
-    solved = np.load(folder / "success_metric.npy").astype(bool)  # [tasks, steps, episodes, phases]
+    solved = np.load(folder / "success_metric.npy").astype(bool)  # [tasks, steps, episodes, stages]
     assert solved.any() and not solved.all()
-    for updates, (line, row) in enumerate(zip(lines[header + 1 :][:PHASES], told["success"], strict=True)):
+    for updates, (line, row) in enumerate(zip(lines[header + 1 :][:STAGES], told["success"], strict=True)):
         share = solved[..., updates].any(axis=1).mean(axis=1)
         assert row["any"]["mean"] == pytest.approx(share.mean())
         # Wilson's for six tasks, whatever the number of episodes: at least 0.27 wide (all or none of them).
@@ -125,16 +125,16 @@ def test_success_rates_of_classes():
     """Two tasks of one class and one of another, two episodes each, one step; before and after an update."""
     told = np.array([[[False, True]], [[False, False]], [[True, True]]])
     ones = np.ones(told.shape)
-    phases = tuple(Episodes(ones[..., None], ones, ones, ones, {"success": values}) for values in (told, told | True))
+    stages = tuple(Episodes(ones[..., None], ones, ones, ones, {"success": values}) for values in (told, told | True))
     tasks = [{"env_name": "push-v3"}, {"env_name": "push-v3"}, {"env_name": "reach-v3"}]
-    lines = report.table(Evaluated(tasks, tuple(map(Summary.of, phases)), 0.0)).splitlines()
+    lines = report.table(Evaluated(tasks, tuple(map(Summary.of, stages)), 0.0)).splitlines()
     assert lines[-3] == "success rate (any step), by class, after each number of updates"
     assert [line.split() for line in lines[-2:]] == [["push-v3", "25.0%", "100.0%"], ["reach-v3", "100.0%", "100.0%"]]
 
 
 def test_episodes(folder):
     episodes = np.load(folder / "episodes.npz")
-    shape = (TASKS, STEPS, 2, PHASES)
+    shape = (TASKS, STEPS, 2, STAGES)
     assert {name: episodes[name].shape for name in episodes} == {
         "observations": (*shape, 2), "actions": (*shape, 2), "mask": shape
     }  # fmt: skip
@@ -171,10 +171,10 @@ def forward(folder, context, observations):
 
 def test_contexts_explain_the_activations(folder):
     contexts = np.load(folder / "contexts.npy")
-    assert contexts.shape == (TASKS, PHASES, 2)
+    assert contexts.shape == (TASKS, STAGES, 2)
     assert not contexts[:, 0].any() and contexts[:, 1:].all()
     episodes, activations = np.load(folder / "episodes.npz"), np.load(folder / "activations.npy")
-    assert activations.shape == (TASKS, STEPS, 2, PHASES, UNITS)
+    assert activations.shape == (TASKS, STEPS, 2, STAGES, UNITS)
     layout = json.loads((folder / "activations.json").read_text(encoding="utf-8"))
     record = forward(folder, contexts[4, 1], episodes["observations"][4, :, 1, 1])
     expected = np.concatenate([record[name][0] for name, _ in layout["units"]], axis=1)
@@ -208,7 +208,7 @@ def test_maml_has_no_contexts(tiny):
     folder = tiny.evaluation("maml", "--num-tasks", "3")
     assert not (folder / "contexts.npy").exists()
     gates = np.load(folder / "probe.npz")["layer1.gates"]
-    assert gates.shape == (3, PHASES, 256, 8)
+    assert gates.shape == (3, STAGES, 256, 8)
     assert not np.array_equal(gates[0, 1], gates[1, 1])
 
 
@@ -232,8 +232,8 @@ def test_causal_checks(tiny, folder, option, value, unchanged):
     told = results(checked)
     assert told[option] == value
     assert told["returns_normal"] == results(folder)["returns"]
-    same = [np.allclose(rewards(checked)[..., k], rewards(folder)[..., k], rtol=0, atol=1e-3) for k in range(PHASES)]
-    assert same == [k in unchanged for k in range(PHASES)]
+    same = [np.allclose(rewards(checked)[..., k], rewards(folder)[..., k], rtol=0, atol=1e-3) for k in range(STAGES)]
+    assert same == [k in unchanged for k in range(STAGES)]
     assert not (checked / "activations.npy").exists() and (checked / "episodes.npz").exists()
 
 
@@ -263,7 +263,7 @@ def test_tasks_that_are_written_down_are_evaluated(tiny, tmp_path):
 
     folder = evaluated("mine", tmp_path / "mine.json")
     assert json.loads((folder / "tasks.json").read_text()) == GOALS
-    assert rewards(folder).shape == (2, STEPS, EPISODES, PHASES)
+    assert rewards(folder).shape == (2, STEPS, EPISODES, STAGES)
     found = results(folder)
     assert (found["num_tasks"], found["split"]) == (2, str(tmp_path / "mine.json"))
     # The first reward of an episode says how far the goal is: from where the first action leads.
@@ -382,7 +382,7 @@ def test_a_signal_leaves_no_half_of_an_evaluation(tiny, tmp_path, capsys, monkey
 def test_a_full_disk_is_told_of_in_one_line(tiny, tmp_path, capsys):
     tiny.run("navigation")
     capsys.readouterr()
-    # 6 tasks × 100 steps × 3 episodes × 3 phases × 8 bytes are 43,200.
+    # 6 tasks × 100 steps × 3 episodes × 3 stages × 8 bytes are 43,200.
     with files_limited(43_000):
         assert tiny.evaluate("navigation", "--logdir", str(tmp_path)) == 1
     told = capsys.readouterr().err

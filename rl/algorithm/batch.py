@@ -22,13 +22,13 @@ class Batch(NamedTuple):
 
     Attributes:
         observations: the U distinct ones, or all of them (U = N).
-        index: the row in `observations` of every step; None where U = N.
+        rows: the row in `observations` of every step; None where U = N.
         advantages: normalised, zero where masked.
         weights: weights·x is the mean over episodes of the mean over valid steps.
     """
 
     observations: Float[Tensor, "K U O"]
-    index: Int[Tensor, "K N"] | None
+    rows: Int[Tensor, "K N"] | None
     actions: Num[Tensor, "K N *A"]
     advantages: Float[Tensor, "K N"]
     weights: Float[Tensor, "K N"]
@@ -36,13 +36,14 @@ class Batch(NamedTuple):
     @property
     def observation_weights(self) -> Float[Tensor, "K U"]:
         """Weights of the distinct observations: the sums over the steps that saw them."""
-        if self.index is None:
+        if self.rows is None:
             return self.weights
-        return self.weights.new_zeros(self.observations.shape[:2]).scatter_add_(1, self.index, self.weights)
+        return self.weights.new_zeros(self.observations.shape[:2]).scatter_add_(1, self.rows, self.weights)
 
     def tasks(self, which: slice) -> "Batch":
         """The tasks of a slice."""
-        return Batch(*(None if part is None else part[which] for part in self))
+        rows = None if self.rows is None else self.rows[which]
+        return Batch(self.observations[which], rows, *(part[which] for part in self[2:]))
 
     def cut(self, count: int) -> list["Batch"]:
         """About equal parts of every task's steps, at most `count`, with the weights that they have. Where observations
@@ -61,23 +62,23 @@ class Batch(NamedTuple):
         little.
         """
         count = self.weights.shape[1]
-        if fraction >= 1 or self.index is not None:
+        if fraction >= 1 or self.rows is not None:
             return self
         chosen = np.random.Generator(np.random.Philox(key=0)).permutation(count)[: max(1, round(fraction * count))]
-        chosen = torch.from_numpy(np.sort(chosen)).to(self.weights.device)
-        weights = self.weights[:, chosen]
+        steps = torch.from_numpy(np.sort(chosen)).to(self.weights.device)
+        weights = self.weights[:, steps]
         return Batch(
-            self.observations[:, chosen],
+            self.observations[:, steps],
             None,
-            self.actions[:, chosen],
-            self.advantages[:, chosen],
+            self.actions[:, steps],
+            self.advantages[:, steps],
             weights / weights.sum(1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny),
         )
 
     def log_prob(self, distribution: Distribution) -> Float[Tensor, "K N"]:
         """log π of every step's action under the distribution at `observations`."""
-        if self.index is not None:
-            distribution = distribution.gather(self.index)
+        if self.rows is not None:
+            distribution = distribution.gather(self.rows)
         return distribution.log_prob(self.actions)
 
 
@@ -123,7 +124,7 @@ def prepare(
     dtype: torch.dtype = torch.float32,
     device: torch.device | str = "cpu",
 ) -> tuple[list[Batch], int]:
-    """Fit the baseline on one phase's episodes and make batches of several phases with its advantages.
+    """Fit the baseline on some episodes and make batches of these and of others with its advantages.
 
     The baseline and the advantages are computed on the device, in float64: they are cheap and the normal equations are
     not well conditioned.
@@ -174,13 +175,13 @@ def _batch(
     num_tasks, horizon, num_episodes, size = episodes.observations.shape
     repeats = distinct_rows(episodes.observations.reshape(num_tasks, horizon * num_episodes, size))
     if repeats is None:
-        observations, index = observations.flatten(1, 2), None
+        observations, rows = observations.flatten(1, 2), None
     else:
-        observations, index = (torch.from_numpy(array).to(device) for array in repeats)
+        observations, rows = (torch.from_numpy(array).to(device) for array in repeats)
     actions = torch.from_numpy(episodes.actions).flatten(1, 2)
     return Batch(
         observations=observations.to(dtype),
-        index=index,
+        rows=rows,
         actions=actions.to(device, dtype if actions.is_floating_point() else torch.int64),
         advantages=advantages.flatten(1, 2).to(device, dtype),
         weights=weights.flatten(1, 2).to(device, dtype),

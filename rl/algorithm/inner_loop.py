@@ -119,7 +119,7 @@ def _in_parts(
     size = num_rows * policy.width
     most = MAX_ACTIVATIONS if batch.observations.is_cpu else MAX_ACTIVATIONS_ON_GPU
     together = max(1, most // size)
-    cuts = 1 if batch.index is not None else math.ceil(size / most)
+    cuts = 1 if batch.rows is not None else math.ceil(size / most)
     found = []
     for start in range(0, num_tasks, together):
         tasks = slice(start, start + together)

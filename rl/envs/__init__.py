@@ -1,9 +1,9 @@
 """The environments by name; importing this package registers the built-in ones with gymnasium.
 
 This registry and the families' own folders are all that knows the ids: what else is said of an environment (its
-description, labels of its tasks, pictures, films) is asked for here, by name.
+description, labels of its tasks, pictures, films) is looked up here, by name.
 
-Nothing heavy is imported before an environment is asked for, so one whose physics engine is not installed hurts nobody
+Nothing heavy is imported before an environment is made, so one whose physics engine is not installed hurts nobody
 else.
 """
 

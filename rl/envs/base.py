@@ -195,8 +195,8 @@ class TaskVectorEnv(VectorEnv):
         Where no tasks were set, every episode draws its first task from its own stream and keeps it.
 
         Args:
-            seed: one integer for each episode (up to 128 bits: a key of `rl.streams`; None goes on with that episode's
-                present stream), or one integer s, which stands for s, s+1, …, or None to go on with all of them.
+            seed: one integer for each episode (up to 128 bits: a key of `rl.streams`; None continues that episode's
+                present stream), or one integer s, which stands for s, s+1, …, or None to continue all of them.
             options: {"reset_mask": bool [N]} restarts the marked episodes alone, as gymnasium defines it.
         """
         if seed is None:

@@ -127,7 +127,7 @@ def tasks_are_data(subject: Subject) -> None:
     env, other = subject.make(1), subject.make(1)
     for split in ("train", "test"):
 
-        def draw(count, seed, env=env, split=split):
+        def draw(count: int, seed: int, env: Any = env, split: str = split) -> list[Task]:
             return envs.sample_tasks(subject.name, env, count, split, np.random.default_rng(seed))
 
         tasks = draw(3, 1)
@@ -139,7 +139,7 @@ def tasks_are_data(subject: Subject) -> None:
         expect(
             draw(20, 1, other) != draw(20, 2), f"{split} tasks: the same from two generators; expected them to differ"
         )
-        expect(draw(0, 1) == [], f"{split} tasks: some where 0 were asked for; expected an empty list")
+        expect(draw(0, 1) == [], f"{split} tasks: some where 0 were wanted; expected an empty list")
 
 
 def declared(subject: Subject) -> None:
@@ -200,7 +200,7 @@ def independent(subject: Subject) -> None:
 def tasks_matter(subject: Subject) -> None:
     """The task that is set decides the episode."""
 
-    def alike(*values):
+    def alike(*values: np.ndarray) -> bool:
         return all((each == each[0]).all() for each in values)
 
     num_tasks, rng = 16, np.random.default_rng(6)
@@ -233,7 +233,7 @@ def ends(subject: Subject) -> None:
     terminated, truncated, horizon = record["terminated"], record["truncated"], env.horizon
     expect(not (terminated & truncated).any(), "an episode both terminated and truncated; expected one of them")
     ended = terminated | truncated
-    expect(ended[horizon - 1].all(), f"an episode goes on after step {horizon}; expected an end by the horizon")
+    expect(ended[horizon - 1].all(), f"an episode continues after step {horizon}; expected an end by the horizon")
     # A user's environment may truncate by itself.
     early = truncated[: horizon - 1].any() and ":" not in subject.name
     expect(not early, "an episode was truncated early; expected truncation at the horizon alone")
@@ -295,7 +295,7 @@ def seeds_in_sequence(subject: Subject) -> None:
 
 
 def streams_go_on(subject: Subject) -> None:
-    """Without a seed, reset goes on with the present streams."""
+    """Without a seed, reset continues the present streams."""
     records = []
     for _ in range(2):
         env, tasks, actions = subject.episodes(2)

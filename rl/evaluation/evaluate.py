@@ -22,37 +22,37 @@ class Summary(NamedTuple):
         returns: undiscounted.
         num_steps: steps taken.
         actions: sums over steps of the mean over action dimensions.
-        told: what else the environment reports: "any" and "final", as from `successes`; "unstable", how often a
+        extras: what else the environment reports: "any" and "final", as from `successes`; "unstable", how often a
             simulation was.
     """
 
     returns: Float[np.ndarray, "K E"]
     num_steps: Int[np.ndarray, " K"]
     actions: Float[np.ndarray, " K"]
-    told: dict[str, Shaped[np.ndarray, "K *"]]
+    extras: dict[str, Shaped[np.ndarray, "K *"]]
 
     @classmethod
     def of(cls, episodes: Episodes) -> "Summary":
         """The summary of `Episodes`."""
         mask = episodes.mask
         actions = episodes.actions.reshape(*mask.shape, -1).mean(axis=-1, dtype=np.float64)
-        told = successes(episodes) or {}
+        extras = successes(episodes) or {}
         if "unstable" in episodes.infos:
-            told["unstable"] = episodes.infos["unstable"].sum(axis=(1, 2), dtype=np.int64)
-        return cls(episodes.returns, np.count_nonzero(mask, axis=(1, 2)), actions.sum(axis=(1, 2)), told)
+            extras["unstable"] = episodes.infos["unstable"].sum(axis=(1, 2), dtype=np.int64)
+        return cls(episodes.returns, np.count_nonzero(mask, axis=(1, 2)), actions.sum(axis=(1, 2)), extras)
 
     @classmethod
     def concatenate(cls, parts: Sequence["Summary"]) -> "Summary":
         """Join groups of tasks along K; what an environment reports of some tasks alone is 0 for the others."""
-        like = {name: values for part in parts for name, values in part.told.items()}
-        told = {
+        like = {name: values for part in parts for name, values in part.extras.items()}
+        extras = {
             name: np.concatenate(
-                [part.told.get(name, np.zeros(part.returns.shape[: values.ndim], values.dtype)) for part in parts]
+                [part.extras.get(name, np.zeros(part.returns.shape[: values.ndim], values.dtype)) for part in parts]
             )
             for name, values in like.items()
         }
         returns, num_steps, actions = (np.concatenate(same) for same in zip(*(part[:3] for part in parts), strict=True))
-        return cls(returns, num_steps, actions, told)
+        return cls(returns, num_steps, actions, extras)
 
     @property
     def steps(self) -> int:
@@ -67,7 +67,7 @@ class Summary(NamedTuple):
     @property
     def success(self) -> dict[str, Bool[np.ndarray, "K E"]] | None:
         """`successes` of the episodes."""
-        return {name: self.told[name] for name in ("any", "final")} if "any" in self.told else None
+        return {name: self.extras[name] for name in ("any", "final")} if "any" in self.extras else None
 
 
 class Evaluated(NamedTuple):
@@ -115,9 +115,10 @@ def successes(episodes: Episodes) -> dict[str, Bool[np.ndarray, "K E"]] | None:
 
 def by_class(tasks: Sequence[dict[str, Any]]) -> dict[str, list[int]]:
     """Where tasks are of several classes: class -> indices of its tasks; else nothing."""
-    classes = {}
+    classes: dict[str, list[int]] = {}
     for number, task in enumerate(tasks):
-        classes.setdefault(envs.task_class(task), []).append(number)
+        if (name := envs.task_class(task)) is not None:
+            classes.setdefault(name, []).append(number)
     return classes if len(classes) > 1 else {}
 
 

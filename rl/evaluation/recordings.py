@@ -209,5 +209,5 @@ def write_episodes(folder: Path, rollouts: Sequence[Episodes], num_episodes: int
         arrays[f"info.{name}"] = [episodes.infos[name] for episodes in rollouts]
     save_arrays(
         folder / "episodes.npz",
-        {name: np.stack([phase[:, :, :num_episodes] for phase in values], axis=3) for name, values in arrays.items()},
+        {name: np.stack([array[:, :, :num_episodes] for array in same], axis=3) for name, same in arrays.items()},
     )

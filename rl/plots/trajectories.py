@@ -38,4 +38,4 @@ def trajectories(folder: Path, output: Path, most_tasks: int) -> tuple[list[Path
     files = style.save(picture.figure, output)
     if picture.table is not None:
         files.append(style.save_table(output, *picture.table))
-    return files, [f"{picture.caption}, after 0 to {recorded.phases - 1} updates"]
+    return files, [f"{picture.caption}, after 0 to {recorded.stages - 1} updates"]

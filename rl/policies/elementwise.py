@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 Numbers = Float[Tensor, "*shape"]
+Function = Callable[[Tensor, Tensor], Tensor]  # of x and y = f(x)
 
 
 class Derivatives(NamedTuple):
@@ -24,8 +25,8 @@ class Derivatives(NamedTuple):
         second_over_first: f″(x)/f′(x); None where f″ is zero everywhere.
     """
 
-    first: Callable[[Tensor, Tensor], Tensor] | None
-    second_over_first: Callable[[Tensor, Tensor], Tensor] | None
+    first: Function | None
+    second_over_first: Function | None
 
 
 class Elementwise(NamedTuple):

@@ -8,7 +8,7 @@ from rl.errors import UserError
 
 
 def kind(name: str) -> str:
-    """Where `--device` puts the outer step, as far as there is one: cpu or cuda."""
+    """Where `--device` puts the outer step, if there is one: cpu or cuda."""
     return "cuda" if name != "cpu" and torch.cuda.is_available() else "cpu"
 
 
@@ -19,7 +19,7 @@ def chosen(name: str, number: int = 0) -> torch.device:
         number: which of the machine's GPUs.
 
     Raises:
-        UserError: cuda asked for and not there.
+        UserError: cuda was chosen and there is none.
     """
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: no CUDA device is available to this PyTorch; expected cpu or auto")
@@ -33,7 +33,7 @@ def chosen(name: str, number: int = 0) -> torch.device:
 
 
 def use_gpu(place: torch.device, tf32: bool) -> float:
-    """Have this process compute on a GPU, the same bytes each time, and round as asked for.
+    """Have this process compute on a GPU, the same bytes each time, and round as chosen.
 
     Sums over repeated observations are then sorted, where they would be added up in any order. cuBLAS gets a fixed
     workspace by a variable that is read when it is first used; some versions of PyTorch refuse matrix products without

@@ -136,7 +136,7 @@ def lacks_memory(error: BaseException | None) -> bool:
 
 
 def complain(line: str) -> None:
-    """Print a line on standard error; where that is gone, as a terminal can be, nobody is told."""
+    """Print a line on standard error; where that is gone, as a terminal can be, do nothing."""
     with contextlib.suppress(OSError):
         print(line, file=sys.stderr)
     settle(sys.stderr)

@@ -48,8 +48,8 @@ def training(summaries: Sequence[Summary], step: Metrics, times: Mapping[str, fl
         "trpo/rejected_nonfinite": counters.rejected_nonfinite,
         "sampler/worker_restarts": counters.worker_restarts,
     }
-    if "unstable" in before.told:
-        found["env/unstable_episodes"] = sum(summary.told["unstable"].sum() for summary in summaries)
+    if "unstable" in before.extras:
+        found["env/unstable_episodes"] = sum(summary.extras["unstable"].sum() for summary in summaries)
     found |= {f"time/{name}": seconds for name, seconds in times.items()}
     found["time/env_steps_per_second"] = (before.steps + after.steps) / max(times["sampling"], 1e-9)
     return found

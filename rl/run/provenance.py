@@ -74,7 +74,7 @@ def continued(recorded: Mapping[str, Any], iteration: int, device: str = "cpu") 
 
 
 def _entries(recorded: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """`continued`, as far as it is one: people may have edited it."""
+    """The valid part of `continued`: people may have edited it."""
     entries = recorded.get("continued")
     entries = entries if isinstance(entries, list) else []
     return [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("iteration"), int)]
@@ -105,7 +105,7 @@ def git_commit() -> str | None:
 
 
 def processor() -> str:
-    """The processor's name, as far as the system tells it, and the instructions that PyTorch uses of it."""
+    """The processor's name, if the system gives it, and the instructions that PyTorch uses of it."""
     return f"{_processor_name()}, {torch.backends.cpu.get_cpu_capability()}"
 
 
@@ -117,7 +117,7 @@ def gpu(device: str) -> str | None:
     """
     if devices.kind(device) == "cpu":
         return None
-    # Whether it can be used is told where it is used.
+    # A GPU that cannot be used is an error where it is used.
     with contextlib.suppress(RuntimeError):
         return torch.cuda.get_device_name()
     return "a GPU"

@@ -30,7 +30,7 @@ def check(
     Args:
         num_tasks_option: the name under which the number of evaluated tasks was typed.
         training: whether there is training too.
-        interventions: how often every evaluated phase is sampled once more.
+        interventions: how often what is evaluated after each number of updates is sampled once more.
         num_processes: which share the machine.
 
     Raises:
@@ -42,8 +42,8 @@ def check(
     if total > available:
         most = max(needs, key=needs.__getitem__)
         raise UserError(
-            f"{most}: at least {machine.told(total)} of memory would be needed, {machine.told(needs[most])} of it "
-            f"for these; this machine has {machine.told(available)}"
+            f"{most}: at least {machine.readable(total)} of memory would be needed, "
+            f"{machine.readable(needs[most])} of it for these; this machine has {machine.readable(available)}"
             + (" for each process" if num_processes > 1 else "")
         )
 
@@ -64,7 +64,7 @@ def estimate(
     step = 4 * entries + space.dtype.itemsize * math.prod(space.shape) + np.dtype(float).itemsize + 4
     episode = env.horizon * step
     trained = config.meta_batch_size * training
-    phases = (config.num_test_steps + 1) * (1 + interventions)
+    stages = (config.num_test_steps + 1) * (1 + interventions)
     tasks = max(trained, config.test_batch_size)
     group = min(config.tasks_per_group, tasks)
     at_work = min(max(config.num_workers, 1), machine.cores(), math.ceil(tasks / group))
@@ -74,7 +74,7 @@ def estimate(
         "--meta-batch-size, --fast-batch-size": trained * (TASK + 2 * config.fast_batch_size * episode),
         # The groups' results, and what they are joined to.
         f"{num_tasks_option}, --num-test-steps, --fast-batch-size": (
-            config.test_batch_size * (TASK + 2 * phases * config.fast_batch_size * episode)
+            config.test_batch_size * (TASK + 2 * stages * config.fast_batch_size * episode)
         ),
         "--tasks-per-group, --fast-batch-size": at_work * group * config.fast_batch_size * (EPISODE + 2 * episode),
         "--num-workers": config.num_workers * PROCESS,

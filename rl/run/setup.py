@@ -84,7 +84,7 @@ class Setup:
         return Shares(sampler, self.ranks)
 
     def learner(self) -> metalearner.MetaLearner:
-        """The meta-learner on the device asked for.
+        """The meta-learner on the chosen device.
 
         Raises:
             UserError: the device cannot be used.

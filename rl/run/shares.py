@@ -82,7 +82,7 @@ def _nested(arrays: Arrays) -> list[Arrays]:
 
 
 def _summary_arrays(summary: Summary) -> Arrays:
-    return {"returns": summary.returns, "num_steps": summary.num_steps, "actions": summary.actions} | summary.told
+    return {"returns": summary.returns, "num_steps": summary.num_steps, "actions": summary.actions} | summary.extras
 
 
 def _summary(arrays: Arrays) -> Summary:

@@ -9,7 +9,7 @@ from jaxtyping import Float, Num, Shaped
 
 @dataclass(frozen=True)
 class Episodes:
-    """The episodes of one phase.
+    """The episodes that some tasks were acted in after some number of updates.
 
     Everything is zero after an episode's end.
 
@@ -48,12 +48,14 @@ class Episodes:
     def tasks(self, start: int, stop: int) -> "Episodes":
         """The episodes of tasks start to stop, without copying."""
         infos = {name: values[start:stop] for name, values in self.infos.items()}
-        return Episodes(*(array[start:stop] for array in self.arrays()), infos)
+        observations, actions, rewards, mask = (array[start:stop] for array in self.arrays())
+        return Episodes(observations, actions, rewards, mask, infos)
 
     def first(self, count: int) -> "Episodes":
         """The first episodes of each task, without copying."""
         infos = {name: values[:, :, :count] for name, values in self.infos.items()}
-        return Episodes(*(array[:, :, :count] for array in self.arrays()), infos)
+        observations, actions, rewards, mask = (array[:, :, :count] for array in self.arrays())
+        return Episodes(observations, actions, rewards, mask, infos)
 
     def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """The arrays that every environment has, in the order of the fields."""
@@ -76,5 +78,6 @@ class Episodes:
         """Join groups of tasks along K."""
         parts = Episodes.alike(parts)
         infos = {name: np.concatenate([part.infos[name] for part in parts]) for name in parts[0].infos}
-        arrays = (np.concatenate(same) for same in zip(*(part.arrays() for part in parts), strict=True))
-        return Episodes(*arrays, infos)
+        together = (np.concatenate(same) for same in zip(*(part.arrays() for part in parts), strict=True))
+        observations, actions, rewards, mask = together
+        return Episodes(observations, actions, rewards, mask, infos)

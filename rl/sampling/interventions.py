@@ -18,7 +18,7 @@ CONTEXT = ("normal", "zero", "swapped", "gates")
 
 
 class Intervention(NamedTuple):
-    """What is changed while acting; adaptation itself goes on without the change.
+    """What is changed while acting; adaptation itself does not see the change.
 
     Attributes:
         modulation: normal (gates as computed), ones (all 1), frozen (as before adaptation at the same observation),
@@ -82,7 +82,7 @@ class IntervenedPolicy:
         if self.intervention.context in ("zero", "gates"):
             return Adapted(adapted.params, self.start.context)
         if self.intervention.context == "swapped":
-            return Adapted(adapted.params, adapted.context[self.others])
+            return Adapted(adapted.params, self._adapted_to_others(adapted).context)
         return adapted
 
     def _gates(

@@ -87,9 +87,11 @@ def end_with_parent() -> None:
     """
     start.signal_at_parents_end(signal.SIGKILL)
     parent = multiprocessing.parent_process()
+    if parent is None:
+        raise RuntimeError("expected a process that another one started")
 
-    def watch() -> None:
-        connection.wait([parent.sentinel])
+    def watch(sentinel: int) -> None:
+        connection.wait([sentinel])
         os._exit(1)
 
-    threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=watch, args=(parent.sentinel,), daemon=True).start()

@@ -226,7 +226,7 @@ class _Recorder:
         self.infos: dict[str, np.ndarray] = {}
 
     def add_infos(self, t: int, infos: dict[str, Any], running: Bool[np.ndarray, " N"]) -> None:
-        """Keep what the environment says of each episode of a step, as far as it runs."""
+        """Keep what the environment reports of a step, for the episodes that still run."""
         for name, values in infos.items():
             if np.shape(values) != running.shape:
                 continue

@@ -56,7 +56,7 @@ def test_large_batches_step_part_by_part_to_the_same_figures(monkeypatch, head, 
     """Three tasks, from two at once to a single one of 24 rows; observations that repeat are never cut."""
     policy, params, _, batch = made_up(head, distinct=distinct)
     num_rows = batch.observations.shape[1]
-    assert (batch.index is None) == (num_rows == 24) == (distinct is None)
+    assert (batch.rows is None) == (num_rows == 24) == (distinct is None)
     together, losses = inner_step(policy, unadapted(policy, params, 3), batch, RATE)
     steps = []
     monkeypatch.setattr(rl.algorithm.inner_loop, "MAX_ACTIVATIONS", max(1, int(at_once * num_rows * policy.width)))

@@ -71,7 +71,7 @@ def test_the_reference_reproduces_the_golden_figures(path):
     golden, config = conformance.load(path, "config")
     policy = conformance.make_policy(conformance.architecture(config))
     params = {name: torch.from_numpy(golden[f"param/{name}"]) for name in policy.shapes}
-    before, after = (conformance.episodes(golden, config, phase) for phase in ("train", "valid"))
+    before, after = (conformance.episodes(golden, config, part) for part in ("train", "valid"))
     options = Options(gamma=config["gamma"], gae_lambda=config["tau"], fast_lr=config["fast_lr"])
     outer = trpo.Options(**{name: config[name] for name in trpo.Options._fields})
     theta = reference.flatten(policy, params).requires_grad_()

@@ -32,7 +32,7 @@ def recorded_evaluation(folder, name, file):
                 for _ in range(2)] for _ in range(2)] for task in tasks]  # fmt: skip
     # Tasks, updates, episodes, steps -> tasks, steps, episodes, updates.
     arrays = {
-        kind: np.array([[[episode[kind][:, 0] for episode in each] for each in phases] for phases in played])
+        kind: np.array([[[episode[kind][:, 0] for episode in each] for each in stages] for stages in played])
         for kind in ("observations", "rewards", "cell")
     }
     arrays = {kind: values.swapaxes(1, 3) for kind, values in arrays.items()}

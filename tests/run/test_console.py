@@ -19,7 +19,7 @@ class Terminal(io.StringIO):
 TIMES = {"sampling": 2.0, "learning": 1.0}
 
 
-def phase(mean, rate=None):
+def summary_of(mean, rate=None):
     """A `Summary`: the mean return, 2500 steps, and successes in some of 8 episodes."""
     success = np.arange(8).reshape(1, 8) < 8 * (rate or 0)
     told = {} if rate is None else {"any": success, "final": success}
@@ -33,7 +33,7 @@ def step(kl):
 def shown(stream, number=0, success=(None, None), kl=0.01, quiet=False, first=0):
     config = Config(num_batches=4, quiet=quiet)
     with console.Console(config, first, stream) as told:
-        told.iteration(number, (phase(-3.0, success[0]), phase(-1.5, success[1])), step(kl), TIMES)
+        told.iteration(number, (summary_of(-3.0, success[0]), summary_of(-1.5, success[1])), step(kl), TIMES)
     return stream.getvalue()
 
 
@@ -54,8 +54,8 @@ def test_no_step_is_told_from_a_small_one(kl, words):
 def test_a_bar_on_a_terminal_unless_quiet():
     terminal = Terminal()
     with console.Console(Config(num_batches=4), stream=terminal) as told:
-        evaluation = Evaluated([], (phase(-3.0), phase(-2.0)), 0.0)
-        told.iteration(0, (phase(-3.0, 0.125), phase(-1.5, 0.5)), step(0.01), TIMES, evaluation)
+        evaluation = Evaluated([], (summary_of(-3.0), summary_of(-2.0)), 0.0)
+        told.iteration(0, (summary_of(-3.0, 0.125), summary_of(-1.5, 0.5)), step(0.01), TIMES, evaluation)
     assert "return -3 -> -1.5, success 12% -> 50%, kl 0.0100, 2,500 steps/s" in terminal.getvalue()
     assert "  evaluation after 0, 1, 2, … updates: -3.000, -2.000\n" in terminal.getvalue()
     assert "1/4" in terminal.getvalue()

@@ -19,7 +19,7 @@ from rl.run.interrupts import Interrupted, Interrupts
 from rl.sampling.jobs import WorkerError
 from rl.sampling.worker_pool import MAX_ATTEMPTS, WorkerPool
 from tests.support.helpers import PATIENCE, ROOT, becomes, random_params
-from tests.support.in_process import OBSTINATE, ORIGIN, PARAMS, SAMPLING, assert_same_phases
+from tests.support.in_process import OBSTINATE, ORIGIN, PARAMS, SAMPLING, assert_same_rollouts
 from tests.torture import LONG, SHORT, STATUSES, Program, attack_workers, interrupt, into, record, undisturbed
 
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -149,7 +149,7 @@ def test_workers_that_hang_are_replaced():
         pool.expect_hanging(2)
         for worker in multiprocessing.active_children():
             os.kill(worker.pid, signal.SIGSTOP)
-        assert_same_phases(pool.sample(params, [{}, {}], SAMPLING, ORIGIN), expected)
+        assert_same_rollouts(pool.sample(params, [{}, {}], SAMPLING, ORIGIN), expected)
         assert pool.restarts == 2
 
 
@@ -167,7 +167,7 @@ def test_a_worker_that_hangs_in_the_middle_of_its_result_is_replaced(monkeypatch
             return receive()
 
         monkeypatch.setattr(worker, "pipe", Delayed(worker.pipe, stopped))
-        assert_same_phases(pool.sample(PARAMS, [{}, {}], SAMPLING, ORIGIN), expected)
+        assert_same_rollouts(pool.sample(PARAMS, [{}, {}], SAMPLING, ORIGIN), expected)
         assert pool.restarts == 1
 
 
@@ -216,7 +216,7 @@ def test_the_death_of_the_fork_server_is_survived(monkeypatch):
         server = int(stat.rpartition(")")[2].split()[1])
         for pid in (server, worker.pid):
             os.kill(pid, signal.SIGKILL)
-        assert_same_phases(pool.sample(PARAMS, [{}], SAMPLING, ORIGIN), expected)
+        assert_same_rollouts(pool.sample(PARAMS, [{}], SAMPLING, ORIGIN), expected)
         assert pool.restarts == 1
 
 

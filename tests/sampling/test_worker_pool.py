@@ -19,7 +19,7 @@ from rl.sampling.jobs import MOST_TASKS, WorkerError, WorkerSpec, split
 from rl.sampling.worker_pool import MAX_ATTEMPTS, WorkerPool
 from tests.support.broken_env import HORIZON
 from tests.support.helpers import ROOT, alive, becomes, random_params
-from tests.support.in_process import OBSTINATE, ORIGIN, PARAMS, SAMPLING, assert_same_phases
+from tests.support.in_process import OBSTINATE, ORIGIN, PARAMS, SAMPLING, assert_same_rollouts
 
 NAVIGATION = WorkerSpec("2DNavigation-v0", {}, Architecture(2, 2, False, 2, (6,)))
 
@@ -40,9 +40,9 @@ def test_the_number_of_workers_changes_no_bit(num_workers):
     # Groups of 3, 3 and 1 tasks.
     expected = InProcessSampler(NAVIGATION, tasks_per_group=3).sample(params, tasks, SAMPLING, ORIGIN)
     with closing(WorkerPool(NAVIGATION, num_workers, tasks_per_group=3)) as pool:
-        assert_same_phases(pool.sample(params, tasks, SAMPLING, ORIGIN), expected)
+        assert_same_rollouts(pool.sample(params, tasks, SAMPLING, ORIGIN), expected)
         # The same workers again: nothing is left over from the first time.
-        assert_same_phases(pool.sample(params, tasks, SAMPLING, ORIGIN), expected)
+        assert_same_rollouts(pool.sample(params, tasks, SAMPLING, ORIGIN), expected)
         assert pool.restarts == 0
 
 
@@ -50,7 +50,7 @@ def test_sampling_in_the_process_itself_leaves_its_threads_alone():
     """Their number changes no bit, and is the program's own afterwards, also where the environment fails."""
     reference = without_workers([{}, {}])
     torch.set_num_threads(2)
-    assert_same_phases(without_workers([{}, {}]), reference)
+    assert_same_rollouts(without_workers([{}, {}]), reference)
     with pytest.raises(WorkerError, match="ArithmeticError: no more"):
         without_workers([{"raises": "no more"}])
     assert torch.get_num_threads() == 2
@@ -77,22 +77,22 @@ def test_groups_are_dealt_in_few_equal_rounds(num_tasks, group_size, num_workers
 
 def test_a_users_environment_is_sampled():
     with closing(sampler()) as pool:
-        phases = pool.sample(PARAMS, [{}, {}, {}], SAMPLING, ORIGIN)
-    assert phases.episodes[0].rewards.shape == (3, HORIZON, 2)
-    assert_same_phases(phases, without_workers([{}, {}, {}]))
+        rollouts = pool.sample(PARAMS, [{}, {}, {}], SAMPLING, ORIGIN)
+    assert rollouts.episodes[0].rewards.shape == (3, HORIZON, 2)
+    assert_same_rollouts(rollouts, without_workers([{}, {}, {}]))
 
 
 def test_a_worker_that_is_killed_is_replaced_and_its_group_computed_again(tmp_path):
     tasks = [{}, {"dies": str(tmp_path / "deaths"), "times": MAX_ATTEMPTS - 1}, {}]
     with closing(sampler()) as pool:
-        phases = pool.sample(PARAMS, tasks, SAMPLING, ORIGIN)
+        rollouts = pool.sample(PARAMS, tasks, SAMPLING, ORIGIN)
         assert pool.restarts == MAX_ATTEMPTS - 1
         assert len(multiprocessing.active_children()) == 2
         # The pool is whole again.
-        assert_same_phases(pool.sample(PARAMS, tasks, SAMPLING, ORIGIN), phases)
+        assert_same_rollouts(pool.sample(PARAMS, tasks, SAMPLING, ORIGIN), rollouts)
         assert pool.restarts == MAX_ATTEMPTS - 1
     # The tasks differ in nothing that the rewards depend on.
-    assert_same_phases(phases, without_workers([{}, {}, {}]))
+    assert_same_rollouts(rollouts, without_workers([{}, {}, {}]))
 
 
 def test_a_worker_that_is_killed_between_two_samples_is_replaced():
@@ -101,7 +101,7 @@ def test_a_worker_that_is_killed_between_two_samples_is_replaced():
         (victim, _) = multiprocessing.active_children()
         os.kill(victim.pid, signal.SIGKILL)
         victim.join()
-        assert_same_phases(pool.sample(PARAMS, [{}, {}], SAMPLING, ORIGIN), first)
+        assert_same_rollouts(pool.sample(PARAMS, [{}, {}], SAMPLING, ORIGIN), first)
         assert pool.restarts == 1
 
 
@@ -161,7 +161,7 @@ def test_after_an_exception_the_pool_computes_what_it_is_asked_for():
             tasks = [{}, {}, {}]
             found = pool.sample(PARAMS, tasks, SAMPLING, ORIGIN._replace(iteration=9))
             with closing(sampler(1)) as fresh:
-                assert_same_phases(found, fresh.sample(PARAMS, tasks, SAMPLING, ORIGIN._replace(iteration=9)))
+                assert_same_rollouts(found, fresh.sample(PARAMS, tasks, SAMPLING, ORIGIN._replace(iteration=9)))
 
 
 def test_no_worker_outlives_the_pool():
@@ -187,7 +187,7 @@ def test_a_worker_that_is_killed_at_work_is_replaced(tmp_path):
         path.with_suffix(".go").touch()
         thread.join(20)
         assert pool.restarts == 1
-    assert_same_phases(results[0], without_workers([{}]))
+    assert_same_rollouts(results[0], without_workers([{}]))
 
 
 def test_closing_ends_workers_that_are_busy(tmp_path):

@@ -88,7 +88,7 @@ def trajectories(recorded):
     figure, axes = drawing.grid(len(recorded.chosen), sharex=True, sharey=True)
     cells, rows = recorded.episodes["info.cell"], []
     for panel, task in zip(axes, recorded.chosen, strict=True):
-        for updates, colour in enumerate(drawing.shades(recorded.phases)):
+        for updates, colour in enumerate(drawing.shades(recorded.stages)):
             panel.plot(cells[task, :, 0, updates], color=colour, label=drawing.update_label(updates))
             rows.append((task, updates, int(cells[task, -1, 0, updates])))
         panel.set_title(recorded.labels[task])

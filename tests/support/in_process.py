@@ -15,7 +15,7 @@ SAMPLING = AdaptationPlan(num_episodes=2, learning_rates=(0.5,), gamma=0.95, gae
 ORIGIN = StreamName(seed=1, iteration=0, phase=streams.TRAIN, first_task=0)
 
 
-def assert_same_phases(left, right):
+def assert_same_rollouts(left, right):
     """Two `Rollouts` are equal, bit for bit."""
     np.testing.assert_array_equal(left.inner_losses, right.inner_losses)
     for ours, theirs in zip(left.episodes, right.episodes, strict=True):

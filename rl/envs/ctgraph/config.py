@@ -173,7 +173,7 @@ def parse(document: Any, source: str | Path) -> CTGraphConfig:
     """
     names, values = _fields_of(document, source)
 
-    def require(field, holds, rule):
+    def require(field: str, holds: bool, rule: str) -> None:
         section = _FIELDS[field][0]
         if not holds:
             raise UserError(f"{source}: {f'{section}.' if section else ''}{names[field]} {rule}")
@@ -225,7 +225,7 @@ def _fields_of(document: Any, source: str | Path) -> tuple[dict[str, str], dict[
     names: dict[str, str] = {}
     values: dict[str, Any] = {}
 
-    def collect(entries, section):
+    def collect(entries: Any, section: str | None) -> None:
         where = f"section {section!r}" if section else "the file"
         if not isinstance(entries, dict):
             raise UserError(f"{source}: {where} must be a JSON object, got {_show(entries)}")

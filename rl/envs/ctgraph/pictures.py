@@ -48,7 +48,7 @@ def trajectories(recorded: Recorded) -> Picture:
     tree, tasks = ctgraph_config.read(recorded.config_path), recorded.tasks
     spots = places(tree.depth, tree.branching)
     leaves = [tasks[task]["leaf"] for task in recorded.chosen]
-    figure, axes = drawing.panels(len(leaves), recorded.phases, width=1.5, height=1.25)
+    figure, axes = drawing.panels(len(leaves), recorded.stages, width=1.5, height=1.25)
     rows: list[tuple] = []
     for leaf, panels in zip(leaves, axes, strict=True):
         alike = [number for number, task in enumerate(tasks) if task["leaf"] == leaf]

@@ -193,7 +193,7 @@ def _task(env_name: str, rand_vec: Sequence[float]) -> Task:
 
 
 def _choices(items: list, count: int, rng: np.random.Generator) -> list:
-    """`count` of the items, all equally often as far as it goes, in random order."""
+    """`count` of the items in random order, none more than once more often than another."""
     order: list[int] = []
     while len(order) < count:
         order.extend(rng.permutation(len(items)))

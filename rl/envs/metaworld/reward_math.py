@@ -86,7 +86,7 @@ def hamacher_product(a: Any, b: Any) -> Any:
 
 
 class Rotation:
-    """`scipy.spatial.transform.Rotation` as far as Meta-World uses it: from a matrix to a quaternion."""
+    """The one conversion of `scipy.spatial.transform.Rotation` that Meta-World uses: from a matrix to a quaternion."""
 
     def __init__(self, matrix: Float[np.ndarray, "3 3"]):
         self.matrix = matrix

@@ -13,6 +13,7 @@ import functools
 import math
 import pickle
 import types
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import mujoco
@@ -56,16 +57,16 @@ class Start(NamedTuple):
 class _Views:
     """`MjData` with its look-ups by name remembered; the arrays are MuJoCo's own memory and follow the simulation."""
 
-    def __init__(self, data):
+    def __init__(self, data: mujoco.MjData):
         self._data = data
         for kind in ("body", "geom", "site", "joint"):
             setattr(self, kind, functools.cache(functools.partial(self._fields, getattr(data, kind))))
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._data, name)
 
     @staticmethod
-    def _fields(look_up, name):
+    def _fields(look_up: Callable[[str], Any], name: str) -> Any:
         view = look_up(name)
         fields = [field for field in dir(view) if not field.startswith("_")]
         return collections.namedtuple("Fields", fields)(*(getattr(view, field) for field in fields))
@@ -86,7 +87,7 @@ class Simulation:
     def __init__(self, env_name: str):
         self._env_name = env_name
         self._env_class = ALL_V3_ENVIRONMENTS[env_name]
-        self._episode_class = episode_class(self._env_class)  # type: ignore[arg-type]  # classes can be hashed
+        self._episode_class = episode_class(self._env_class)
         self._stock = stock_env(env_name)
         self.rand_vec_shape = self._stock._random_reset_space.shape
         self.model, self.data = self._stock.model, self._stock.data
@@ -140,12 +141,14 @@ class Episode:
     frame_skip: int
     mocap_low: Any
     mocap_high: Any
+    obj_init_pos: Float[np.ndarray, "3"]
+    init_tcp: Float[np.ndarray, "3"]
     evaluate_state: Any
     _get_pos_objects: Any
     _get_quat_objects: Any
 
     # Set anew in every step; in Meta-World a property, computed at each of its several uses.
-    tcp_center = None
+    tcp_center: Float[np.ndarray, "3"] = np.full(3, np.nan)
 
     def __init__(self, simulation: Simulation, start: Start):
         vars(self).update(start.attributes)
@@ -227,16 +230,16 @@ class Episode:
 
     def _gripper_caging_reward(
         self,
-        action,
-        obj_pos,
-        obj_radius,
-        pad_success_thresh,
-        object_reach_radius,
-        xz_thresh,
-        desired_gripper_effort=1.0,
-        high_density=False,
-        medium_density=False,
-    ):
+        action: Float[np.ndarray, "4"],
+        obj_pos: Float[np.ndarray, "3"],
+        obj_radius: float,
+        pad_success_thresh: float,
+        object_reach_radius: float,
+        xz_thresh: float,
+        desired_gripper_effort: float = 1.0,
+        high_density: bool = False,
+        medium_density: bool = False,
+    ) -> float | np.floating:
         """Meta-World's reward for closing the gripper around an object, its vectors taken apart into Python floats."""
         x, y, z = obj_pos.tolist()
         start_x, start_y, start_z = self.obj_init_pos.tolist()

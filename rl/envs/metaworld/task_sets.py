@@ -2,6 +2,7 @@
 
 import functools
 import pickle
+from collections.abc import Collection
 from typing import Any
 
 import metaworld
@@ -74,10 +75,10 @@ def draw_task_sets(benchmark: str, seed: int) -> dict[str, dict[str, list[list[f
     return {split: _draw_tasks(names[split], seeds[split]) for split in ("train", "test")}
 
 
-def _draw_tasks(env_names, seed):
+def _draw_tasks(env_names: Collection[str], seed: int) -> dict[str, list[list[float]]]:
     classes = {name: functools.partial(_still_env, name) for name in env_names}
     arguments = {name: env_dict.ML1_ARGS_KWARGS[name] for name in env_names}
-    vectors = {name: [] for name in env_names}
+    vectors: dict[str, list[list[float]]] = {name: [] for name in env_names}
     for task in metaworld._make_tasks(classes, arguments, metaworld._ML_OVERRIDE, seed):
         vectors[task.env_name].append(pickle.loads(task.data)["rand_vec"].tolist())
     return vectors

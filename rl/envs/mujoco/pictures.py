@@ -26,7 +26,7 @@ def trajectories(recorded: Recorded) -> Picture:
     figure, axes = drawing.grid(len(chosen), sharex=True, sharey=True)
     goals = "goal" in recorded.tasks[chosen[0]]
     for panel, task in zip(axes, chosen, strict=True):
-        for updates, colour in enumerate(drawing.shades(recorded.phases)):
+        for updates, colour in enumerate(drawing.shades(recorded.stages)):
             mask, seen = (episodes[name][task, :, :, updates] for name in ("mask", "observations"))
             if goals:
                 x, y = recorded.tasks[task]["goal"]

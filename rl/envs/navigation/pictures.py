@@ -26,7 +26,7 @@ def positions(
 
 def trajectories(recorded: Recorded) -> Picture:
     """A row a task, titled with its goal; a column a number of updates; in each panel the first episode."""
-    episodes, count = recorded.episodes, recorded.phases
+    episodes, count = recorded.episodes, recorded.stages
     paths = [
         [positions(*(episodes[name][task, :, 0, updates] for name in ("observations", "actions", "mask")))
          for updates in range(count)]

@@ -14,7 +14,7 @@ def test_positions_end_with_the_clipped_last_move():
 
 
 def test_one_episode_a_panel_with_equal_limits_and_the_goal_as_title():
-    """Two tasks, two steps, four episodes, three phases; in one phase of one task the agent goes far away."""
+    """Two tasks, two steps, four episodes after each of 0 to 2 updates; once the agent goes far away."""
     observations = np.random.default_rng(0).uniform(-0.1, 0.1, size=(2, 2, 4, 3, 2))
     observations[1, 1, 0, 2] = (0.3, -2.0)
     tasks = [{"goal": [0.312, -0.123]}, {"goal": [-0.5, -0.001]}]
