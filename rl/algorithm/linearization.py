@@ -19,18 +19,15 @@ pass ā = dh_da h̄, z̄ = dh_dz h̄, and its own tangent (Pearlmutter 1994, the
 Axes: K tasks, N rows (distinct observations) of each, H units.
 """
 
-import functools
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from rl.algorithm.affine import Affine, Params, Rows
 from rl.policies import MLPPolicy
 from rl.policies.elementwise import Elementwise, Function
-
-Params = dict[str, Tensor]  # as θ
-Rows = Float[Tensor, "K _ _"]  # N of them, or one where all are alike
 
 
 class Inside(NamedTuple):
@@ -92,7 +89,7 @@ class Linearization:
                 seen = context if index == 0 else None
                 self.layers.append(_Layer(policy, params, name, inputs, record, seen, second_order))
                 inputs = record[f"{name}.output"]
-            self.output = _Affine(params, policy.head.output_name(policy.output_name), inputs, None, second_order)
+            self.output = Affine(params, policy.head.output_name(policy.output_name), inputs, None, second_order)
 
     def forward_tangent(self, tangent: Params | None, d_context: Float[Tensor, "K C"] | None) -> tuple[Rows, Flow]:
         """The tangent of the network's output, and the flow that `backward_tangent` needs.
@@ -141,111 +138,6 @@ class Linearization:
         return sum({value.data_ptr(): value.numel() * value.element_size() for value in kept}.values())
 
 
-class _Cotangent:
-    """c̄ at the outputs of W [x, φ] + b, and its sums over rows, taken where they are needed."""
-
-    def __init__(self, rows: Rows):
-        self.rows = rows
-
-    @functools.cached_property
-    def sums(self) -> Float[Tensor, "K _"]:
-        return self.rows.sum(1)
-
-
-class _Affine:
-    """W [x, φ] + b; its derivatives are named as its parameters."""
-
-    cotangent: _Cotangent  # of `backward`, kept for second order
-
-    def __init__(self, params: Params, name: str, inputs: Rows, context: Tensor | None, second_order: bool):
-        self.name = name
-        self.second_order = second_order
-        self.inputs = inputs
-        self.context = context
-        self.split = inputs.shape[-1]
-        self.weight = params[f"{name}.weight"].detach()
-
-    def tangent(self, tangent: Params | None, d_inputs: Rows | None, d_context: Tensor | None) -> Rows:
-        """[K, N, out], or [K, 1, out] where only the context has a tangent."""
-        result = common = None
-        if tangent is not None:
-            d_weight, d_bias = tangent[f"{self.name}.weight"], tangent[f"{self.name}.bias"]
-            if self.context is None:
-                result = torch.addmm(d_bias, _rows(self.inputs), d_weight.mT)
-            else:
-                result = _rows(self.inputs) @ d_weight[:, : self.split].mT
-                common = torch.addmm(d_bias, self.context, d_weight[:, self.split :].mT)
-        if d_context is not None:
-            of_context = d_context @ self.weight[:, self.split :].mT
-            common = of_context if common is None else common + of_context
-        if d_inputs is not None:
-            rows = _rows(d_inputs)
-            result = rows @ self.weight.mT if result is None else result.addmm_(rows, self.weight.mT)
-        if result is None:
-            if common is None:
-                raise ValueError(f"{self.name}: expected a tangent of θ, of φ or of the inputs")
-            return common[:, None, :]
-        result = result.view(*self.inputs.shape[:2], -1)
-        return result if common is None else result.add_(common[:, None, :])
-
-    def backward(self, cotangent: Rows, gradient: Params | None, onto: Tensor | None = None) -> Tensor:
-        """x̄ [K, N, in], added to `onto` if given; for the layer that reads the context φ̄ [K, C]."""
-        given = _Cotangent(cotangent)
-        if self.second_order:
-            self.cotangent = given
-        if gradient is not None:
-            self._accumulate(gradient, given, self.inputs, self.context)
-            gradient[f"{self.name}.bias"].add_(given.sums.sum(0))
-        return self._pull(given, onto)
-
-    def backward_tangent(
-        self,
-        d_cotangent: Rows,
-        tangent: Params | None,
-        d_inputs: Rows | None,
-        d_context: Tensor | None,
-        gradient: Params | None,
-        onto: Tensor | None = None,
-    ) -> Tensor:
-        """dx̄ = c̄ dW + dc̄ W, added to `onto` if given, or dφ̄; adds dW̄ = dc̄ᵀ x + c̄ᵀ dx."""
-        given = _Cotangent(d_cotangent)
-        if gradient is not None:
-            self._accumulate(gradient, given, self.inputs, self.context)
-            self._accumulate(gradient, self.cotangent, d_inputs, d_context)
-            gradient[f"{self.name}.bias"].add_(given.sums.sum(0))
-        result = self._pull(given, onto)
-        if tangent is not None:
-            d_weight = tangent[f"{self.name}.weight"]
-            if self.context is None:
-                _rows(result).addmm_(_rows(self.cotangent.rows), d_weight)
-            else:
-                result.addmm_(self.cotangent.sums, d_weight[:, self.split :])
-        return result
-
-    def _accumulate(self, gradient: Params, cotangent: _Cotangent, inputs: Rows | None, context: Tensor | None) -> None:
-        """Add cotangentᵀ [x, φ] to the gradient of W; x or φ None stands for zero."""
-        weight = gradient[f"{self.name}.weight"]
-        if inputs is not None:
-            weight[:, : self.split].addmm_(_rows(cotangent.rows).mT, _rows(inputs))
-        if context is not None:
-            weight[:, self.split :].addmm_(cotangent.sums.mT, context)
-
-    def _pull(self, cotangent: _Cotangent, onto: Tensor | None) -> Tensor:
-        """cotangent · W, for the inputs or, where there is one, for the context, whose rows are all alike."""
-        if self.context is None:
-            factors, shape = (_rows(cotangent.rows), self.weight), (*cotangent.rows.shape[:2], -1)
-        else:
-            factors, shape = (cotangent.sums, self.weight[:, self.split :]), (len(cotangent.rows), -1)
-        if onto is None:
-            return torch.mm(*factors).view(shape)
-        onto.view(-1, onto.shape[-1]).addmm_(*factors)
-        return onto
-
-    def kept(self) -> list[Tensor]:
-        """The tensors that it keeps."""
-        return [self.inputs, self.cotangent.rows] if self.second_order else [self.inputs]
-
-
 class _Layer:
     """A hidden layer h = f(a ∘ g(z)): plain (g = 1), or modulated by a gate that is flat (g constant) or learns."""
 
@@ -265,7 +157,7 @@ class _Layer:
         df_du = first(u, h)
         d2f_duu = second_over_first(u, h) * df_du if second_order and second_over_first else None
         self.second_order = second_order
-        self.to_a = _Affine(params, f"{name}.std" if gate else name, inputs, context, second_order)
+        self.to_a = Affine(params, f"{name}.std" if gate else name, inputs, context, second_order)
         self.gate: _Gate | None = None
         # The second derivatives are None where they vanish; `backward` multiplies them by h̄.
         self.dh_da, self.d2h_daa = df_du, d2f_duu
@@ -337,8 +229,8 @@ class _Gate:
         df_du, d2f_duu = of_f
         first, second_over_first = _by_hand(gate)
         a, m, z, g = (record[f"{name}.{part}"] for part in ("preactivation", "modulators", "logits", "gates"))
-        self.to_n = _Affine(params, f"{name}.in_nm", inputs, context, second_order)
-        self.to_z = _Affine(params, f"{name}.out_nm", m, None, second_order)
+        self.to_n = Affine(params, f"{name}.in_nm", inputs, context, second_order)
+        self.to_z = Affine(params, f"{name}.out_nm", m, None, second_order)
         self.dm_dn = m.sign()
         dg_dz = first(z, g)
         du_dz = a * dg_dz
@@ -396,8 +288,3 @@ def _add_product(total: Rows, derivative: Rows | None, tangent: Rows) -> None:
     """total += derivative ∘ tangent; a derivative of None stands for zero."""
     if derivative is not None:
         total.addcmul_(derivative, tangent)
-
-
-def _rows(values: Float[Tensor, "K N X"]) -> Float[Tensor, "K*N X"]:
-    """All tasks' rows in one matrix."""
-    return values.flatten(0, 1)
