@@ -52,5 +52,9 @@ class OuterStep(Protocol):
     def step(
         self, theta: Float[Tensor, " P"], state: Any, objective: OuterObjective
     ) -> tuple[Float[Tensor, " P"], Any, dict[str, float]]:
-        """The new θ (θ itself where no step is acceptable), the new state, and metrics under TensorBoard's tags."""
+        """The new θ (θ itself where no step is acceptable), the new state, and metrics under TensorBoard's tags.
+
+        A run reads three of the metrics: `trpo/kl`, `trpo/step_size` (0 where θ stayed) and `trpo/gradient_norm` (NaN
+        where the step met numbers that are not finite).
+        """
         ...
