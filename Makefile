@@ -31,8 +31,8 @@ demo: $(VENV)/installed
 	echo "TensorBoard: $(BIN)/tensorboard --logdir $(abspath demo/logs)" && \
 	echo "policy:      $$(realpath $$saves/policy-19.pt)"
 
-# Tests of one part of the package, in which every call is checked against its annotations; the others run programs.
-PARTS := $(addprefix tests/,algorithm envs evaluation plots policies sampling test_extensions.py)
+# Tests in which every call of the package is checked against its annotations; the others run programs and long episodes.
+PARTS := $(addprefix tests/,algorithm evaluation policies sampling test_extensions.py)
 # Two processes, each with whole files of tests, in their order.
 PYTEST = "$(BIN)/python" -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
