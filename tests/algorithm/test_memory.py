@@ -1,8 +1,8 @@
 """Nothing that an outer step allocates outlives it."""
 
-import itertools
 import contextlib
 import ctypes
+import itertools
 
 import pytest
 import torch
@@ -75,15 +75,15 @@ def grown(adaptation, layer, nonlinearity, steps=STEPS):
     return growth, Chunk(policy, flatten(params), before, after, OPTIONS, products=3).curvature.jacobian.nbytes
 
 
-@GLIBC
 # By hand, and by graphs of a context, of all weights and of a flat gate; the rest is slow.
-FAST = {("cavia", "soft", "tanh"), ("cavia", "soft", "silu"), ("maml", "soft", "relu"), ("maml", "hard", "tanh")}
+QUICK = {("cavia", "soft", "tanh"), ("cavia", "soft", "silu"), ("maml", "soft", "relu"), ("maml", "hard", "tanh")}
 EVERY = [
-    pytest.param(*case, marks=() if case in FAST else pytest.mark.slow)
+    pytest.param(*case, marks=() if case in QUICK else pytest.mark.slow)
     for case in itertools.product(("cavia", "maml"), LAYERS, NONLINEARITIES)
 ]
 
 
+@GLIBC
 @pytest.mark.parametrize("adaptation, layer, nonlinearity", EVERY)
 def test_memory_is_flat(adaptation, layer, nonlinearity):
     growth, size = grown(adaptation, layer, nonlinearity)
