@@ -1,4 +1,4 @@
-# make demo: train a little, evaluate, show.    make test: the whole suite.    make lint: style.
+# make demo: train a little, evaluate, show.    make test: the whole suite.    make lint: style and types.
 # make bench: what is fast, against its limit.  make test-slow: the longer checks alone.
 # make bench-cuda: the same on a GPU, after the golden figures there; `pytest -m cuda` runs the tests that need one.
 # make test-portable: the suite as other processors and busier machines would run it.
@@ -31,9 +31,14 @@ demo: $(VENV)/installed
 	echo "TensorBoard: $(BIN)/tensorboard --logdir $(abspath demo/logs)" && \
 	echo "policy:      $$(realpath $$saves/policy-19.pt)"
 
+# Tests in which every call of the package is checked against its annotations; the others run programs and long episodes.
+PARTS := $(addprefix tests/,algorithm evaluation policies sampling test_extensions.py)
 # Two processes, each with whole files of tests, in their order.
+PYTEST = "$(BIN)/python" -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
+
 test: $(VENV)/tests-installed lint
-	"$(BIN)/python" -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST) $(PARTS)
+	TYPES=unchecked $(PYTEST) $(addprefix --ignore=,$(PARTS))
 
 test-slow: $(VENV)/tests-installed $(VENV)/studies-installed
 	"$(BIN)/python" -m pytest -m slow
@@ -47,12 +52,13 @@ torture: $(VENV)/tests-installed
 lint: $(VENV)/tests-installed
 	"$(BIN)/ruff" check .
 	"$(BIN)/ruff" format --check .
+	"$(BIN)/mypy"
 
 bench: $(VENV)/installed
-	"$(BIN)/python" benchmarks/bench.py
+	"$(BIN)/python" -m benchmarks.bench
 
 bench-cuda: $(VENV)/tests-installed
-	"$(BIN)/python" benchmarks/bench_cuda.py
+	"$(BIN)/python" -m benchmarks.bench_cuda
 
 results: $(VENV)/studies-installed
 	OMP_NUM_THREADS=1 "$(BIN)/snakemake" --snakefile studies/Snakefile \
@@ -60,14 +66,14 @@ results: $(VENV)/studies-installed
 		--rerun-triggers mtime --rerun-incomplete --keep-going --quiet rules --config "experiments=$(EXPERIMENTS)" -- all
 
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) demo build *.egg-info .mypy_cache
 
-$(VENV)/installed: rl/requirements.txt
+$(VENV)/installed: rl/requirements.txt pyproject.toml
 	@for python in $(PYTHONS); do \
 		if $$python -c "$(IS_SUITABLE)" 2> /dev/null; then exec $$python -m venv $(VENV); fi; \
 	done; \
 	echo "Python 3.11 to 3.13 is needed, and not found as $(PYTHONS): name one by PYTHON=/path/to/python" >&2; exit 1
-	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check -r rl/requirements.txt
+	"$(BIN)/python" -m pip install --quiet --disable-pip-version-check --editable .
 	touch $@
 
 $(VENV)/studies-installed: $(VENV)/installed studies/requirements.txt

@@ -1,11 +1,12 @@
 """How fast is an iteration, and how far from what the machine allows?
 
-    python benchmarks/bench.py [--cases [navigation ctgraph_d2 ...]] [--iterations 5] [--scaling]
+    python -m benchmarks.bench [--cases [navigation ctgraph_d2 ...]] [--iterations 5] [--scaling] [--memory]
 
 For each command of docs/experiments.md: seconds an iteration (median over the counted ones), split into sampling and
 learning; environment steps a second; the share of the learning time that its matrix multiplications alone would take at
 this machine's float32 rate, measured in the same run; for MuJoCo the share of what its physics alone would reach; and
-the peak memory of the process tree. These machines are shared: quote the ratios.
+the peak memory of the process tree. With `--memory`, instead: the
+learner's memory after 1, 2 and 30 outer steps. These machines are shared: quote the ratios.
 """
 
 import argparse
@@ -20,7 +21,6 @@ from multiprocessing import get_context
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[0] = str(ROOT)
 
 from rl import start
 
@@ -34,7 +34,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from rl import streams
 from rl.config import parse_options
-from rl.run.build import Setup
+from rl.run.setup import Setup
 
 CTGRAPH = ROOT / "rl/envs/ctgraph"
 COMMON = "--nonlinearity relu --test-batch-size 40 --num-test-steps 4 --num-workers 4 --neuromodulation"
@@ -75,6 +75,10 @@ CASES = {
     ),
 }
 
+# What is differentiated by graphs, which once outlived their step.
+MEMORY_CASES = ("--maml --nm-gate soft", "--nm-gate soft --nonlinearity silu")
+STEPS = (1, 2, 30)
+
 
 def main():
     """Measure the cases asked for and print a row each; returns the exit status."""
@@ -83,8 +87,12 @@ def main():
     parser.add_argument("--iterations", type=int, default=5, help="counted iterations of each case")
     parser.add_argument("--evaluation", action="store_true", help="time an evaluation of each case too")
     parser.add_argument("--scaling", action="store_true", help="add rows that change one option of HalfCheetahDir")
+    parser.add_argument("--memory", action="store_true", help="print only what outer steps leave in memory")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.memory:
+        print("  ".join(f"{column:>16}" for column in ("case", *(f"MB after {count}" for count in STEPS))), flush=True)
+        return all_alone(report_memory, [(title, f"{CASES['navigation'][0]} {title}") for title in MEMORY_CASES])
     print(f"{os.cpu_count()} cores, torch {torch.__version__}, GEMM {gemm_rate() / 1e9:.0f} GFLOP/s on all of them")
     columns = ("case", "sampling s", "learning s", "steps/s", "GEMM share", "physics share", "peak MB", "evaluation s")
     print("  ".join(f"{column:>16}" for column in columns), flush=True)
@@ -143,42 +151,61 @@ def report(name, text, warm_up, options):
     print("  ".join(f"{cell:>16}" for cell in (name, *cells)), flush=True)
 
 
+def report_memory(title, text):
+    """Take outer steps of navigation and print the learner's memory after some of them."""
+    torch.set_num_threads(1)
+    config = parse_options(f"{COMMON} {text}".split())
+    setup = Setup(config)
+    learner, params, cells = setup.learner(), setup.initial_params(), [title]
+    with setup.sampler() as sampler:
+        for iteration in range(max(STEPS)):
+            params, _ = learner.step(params, *sample(setup, sampler, params, iteration).episodes)
+            if iteration + 1 in STEPS:
+                cells.append(f"{proportional_size(os.getpid()) / 1e6:.0f}")
+    print("  ".join(f"{cell:>16}" for cell in cells), flush=True)
+
+
+def sample(setup, sampler, params, iteration):
+    """The rollouts of an iteration."""
+    tasks = setup.sample_tasks(setup.config.meta_batch_size, "train", iteration, streams.TRAIN)
+    stream = setup.stream(iteration, streams.TRAIN)
+    return sampler.sample(params, tasks, setup.train_plan(), stream, setup.tasks_per_block)
+
+
 def measure(config, warm_up, counted, evaluation, memory, examine=None):
     """Train for some iterations; medians over the counted ones. Memory is watched in the others alone: to look takes a
-    fifth of a core where a process has gigabytes. `examine(experiment, learner, params, phases)`, if given, has more
+    fifth of a core where a process has gigabytes. `examine(setup, learner, params, rollouts)`, if given, has more
     figures of the last iteration: a dict.
     """
-    experiment = Setup(config)
-    learner, params = experiment.learner(), experiment.initial_params()
+    setup = Setup(config)
+    learner, params = setup.learner(), setup.initial_params()
     sampling, learning, rates = [], [], []
-    with experiment.sampler() as sampler:
+    with setup.sampler() as sampler:
 
         def iterate(iteration):
             started = now()
-            tasks = experiment.sample_tasks(config.meta_batch_size, "train", iteration, streams.TRAIN)
-            phases = sampler.sample(
-                params, tasks, experiment.train_sampling(), experiment.origin(iteration, streams.TRAIN)
-            )
+            rollouts = sample(setup, sampler, params, iteration)
             sampled = now()
-            after, _ = learner.step(params, *phases.episodes)
+            after, _ = learner.step(params, *rollouts.episodes)
             learning.append(now() - sampled)
             sampling.append(sampled - started)
-            rates.append(sum(episodes.steps for episodes in phases.episodes) / sampling[-1])
-            return after, phases
+            rates.append(sum(episodes.steps for episodes in rollouts.episodes) / sampling[-1])
+            return after, rollouts
 
         with memory:
             for iteration in range(warm_up):
-                params, phases = iterate(iteration)
+                params, rollouts = iterate(iteration)
         for iteration in range(warm_up, warm_up + counted):
-            params, phases = iterate(iteration)
+            params, rollouts = iterate(iteration)
         with memory:
-            flops = step_flops(learner, params, phases)
-        more = examine(experiment, learner, params, phases) if examine else {}
+            flops = step_flops(learner, params, rollouts)
+        more = examine(setup, learner, params, rollouts) if examine else {}
         evaluated = 0.0
         if evaluation:
             started = time.perf_counter()
-            tasks = experiment.sample_tasks(config.test_batch_size, "test", 0, streams.EVALUATE)
-            sampler.sample(params, tasks, experiment.test_sampling(), experiment.origin(0, streams.EVALUATE))
+            tasks = setup.sample_tasks(config.test_batch_size, "test", 0, streams.EVALUATE)
+            stream = setup.stream(0, streams.EVALUATE)
+            sampler.sample(params, tasks, setup.test_plan(), stream, config.tasks_per_group)
             evaluated = time.perf_counter() - started
     return {
         "sampling": statistics.median(sampling[-counted:]),
@@ -200,15 +227,14 @@ def now():
 @contextlib.contextmanager
 def in_this_thread(learner):
     """Its chunks are computed here, one after the other: what counts operations sees one thread alone."""
-    plain_map = learner.blocks._map
-    learner.blocks._map = lambda function, items: [function(item) for item in items]
+    learner.compute.map = lambda function, items: list(map(function, items))
     try:
         yield
     finally:
-        learner.blocks._map = plain_map
+        del learner.compute.map
 
 
-def step_flops(learner, params, phases):
+def step_flops(learner, params, rollouts):
     """Floating-point operations in the matrix products of one outer step."""
 
     def in_place(shape_self, shape_a, shape_b, **_):
@@ -216,7 +242,7 @@ def step_flops(learner, params, phases):
 
     mapping = {torch.ops.aten.addmm_: in_place}
     with in_this_thread(learner), FlopCounterMode(display=False, custom_mapping=mapping) as counter:
-        learner.step(params, *phases.episodes)
+        learner.step(params, *rollouts.episodes)
     return counter.get_total_flops()
 
 

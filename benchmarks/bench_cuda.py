@@ -1,6 +1,6 @@
 """What a GPU does for the outer step, in one go: rows of Markdown for docs/gpu.md.
 
-    python benchmarks/bench_cuda.py [--cases [navigation ctgraph_d2 ...]] [--iterations 5]
+    python -m benchmarks.bench_cuda [--cases [navigation ctgraph_d2 ...]] [--iterations 5]
 
 First the golden figures of the published algorithm, in float64 on the GPU. Then the commands of docs/experiments.md,
 each with `--device cuda` and a worker for each core: seconds an iteration (median over the counted ones), split into
@@ -19,10 +19,6 @@ import copy
 import dataclasses
 import os
 import sys
-from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[0] = str(ROOT)
 
 # Prepares the process, before torch is imported.
 from benchmarks import bench
@@ -31,11 +27,12 @@ from benchmarks import bench
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from rl.algorithm.jacobians import flatten
+from rl.algorithm.jacobian import flatten
 from rl.algorithm.metalearner import MetaLearner
+from rl.algorithm.trpo import TRPO
 from rl.config import Parser, parse_options
 from rl.errors import UserError
-from rl.run import build
+from rl.run import device as devices
 from tests import conformance
 
 COLUMNS = (
@@ -55,9 +52,9 @@ def main(command_line=None):
     parser.add_argument("--sizes", default="", help="options of main.py that make the cases smaller")
     parser.add_argument("--warm-up", type=int, help="iterations before the counted ones, instead of each case's own")
     options = parser.parse_args(command_line)
-    device = build.device(options.device)
+    device = devices.chosen(options.device)
     if device.type == "cuda":
-        build.use_gpu(device, tf32=False)
+        devices.use_gpu(device, tf32=False)
     torch.set_num_threads(1)
     print(f"{name_of(device)}, torch {torch.__version__}\n", flush=True)
     agrees = golden(device)
@@ -76,7 +73,7 @@ def golden(device):
     """Print how the device does on the golden figures; whether all are within their bounds."""
     rows = [
         (deviation / bound, f"{path.stem}, {name}: {deviation:.1e} of {bound:.0e}")
-        for path in sorted((ROOT / "tests/golden").glob("*.npz"))
+        for path in sorted((bench.ROOT / "tests/golden").glob("*.npz"))
         for name, deviation, bound in conformance.deviations(path, device)
     ]
     share, worst = max(rows)
@@ -111,22 +108,23 @@ def report(title, name, extra, options):
     print("| " + " | ".join(cells) + " |", flush=True)
 
 
-def examine(experiment, learner, params, phases):
+def examine(setup, learner, params, rollouts):
     """Figures of one step: the GPU's memory, operators and kernels, and the same step on the CPU."""
     memory = torch.cuda.max_memory_allocated() if torch.cuda.is_initialized() else 0
     with bench.in_this_thread(learner):
-        operators, kernels = calls(lambda: learner.step(params, *phases.episodes))
-    here = copy.copy(experiment)
-    here.config = dataclasses.replace(experiment.config, device="cpu")
+        operators, kernels = calls(lambda: learner.step(params, *rollouts.episodes))
+    here = copy.copy(setup)
+    here.config = dataclasses.replace(setup.config, device="cpu")
     started = bench.now()
-    here.learner().step(params, *phases.episodes)
+    here.learner().step(params, *rollouts.episodes)
     seconds = bench.now() - started
 
     def change(device, dtype):
         """θ's change [P] by a short step."""
-        options = experiment.learner_options._replace(cg_iters=3)
+        outer_step = TRPO(setup.outer_options._replace(cg_iters=3))
         old = {name: value.double() for name, value in params.items()}
-        new, _ = MetaLearner(experiment.policy, options, dtype=dtype, device=device).step(old, *phases.episodes)
+        short = MetaLearner(setup.policy, setup.options, outer_step, dtype=dtype, device=device)
+        new, _ = short.step(old, *rollouts.episodes)
         return flatten(new) - flatten(old)
 
     single = change("cpu", torch.float32)
@@ -135,7 +133,7 @@ def examine(experiment, learner, params, phases):
         "operators": operators,
         "kernels": kernels,
         "on the CPU": seconds,
-        "from the CPU": distance(change(build.device(experiment.config.device), torch.float32), single),
+        "from the CPU": distance(change(devices.chosen(setup.config.device), torch.float32), single),
         "rounding": distance(single, change("cpu", torch.float64)),
     }
 

@@ -1,22 +1,18 @@
 """What the messages of an iteration cost, and what several machines would make of it.
 
-    torchrun --standalone --nproc-per-node 2 benchmarks/scaling.py     messages alone, measured
-    python benchmarks/scaling.py --model                               seconds an iteration on 1 to 64 machines
+    torchrun --standalone --nproc-per-node 2 -m benchmarks.scaling     messages alone, measured
+    python -m benchmarks.scaling --model                               seconds an iteration on 1 to 64 machines
 
-Measured is all that the ranks of a run send each other in an iteration, with nothing computed in between: θ and tasks
-out, summaries back; then a gradient, ten curvature products and two steps of the line search. The model takes the
-seconds of sampling and learning of one machine from docs/speed.md, and adds messages over 10 Gbit/s.
+Measured is all that the ranks of a run send each other in an iteration, with nothing computed in between: summaries to
+rank 0; then to all ranks the rows of all blocks, for a gradient, ten curvature products and two steps of the line
+search. The model takes the seconds of sampling and learning of one machine from docs/speed.md, and adds messages over
+10 Gbit/s.
 """
 
 import argparse
 import math
 import statistics
-import sys
 import time
-from pathlib import Path
-
-ROOT = Path(__file__).resolve().parents[1]
-sys.path[0] = str(ROOT)
 
 from rl import start
 
@@ -27,12 +23,11 @@ import numpy as np
 import torch
 
 from benchmarks.bench import CASES, COMMON
-from rl import streams
 from rl.config import parse_options
-from rl.evaluation.evaluate import Summary
-from rl.ranks import Ranks, part
-from rl.run.build import Setup
-from rl.run.team import Share, Team
+from rl.ranks import Ranks
+from rl.run.setup import Setup
+from rl.sampling.episodes import Episodes
+from rl.sampling.rollout import Rollouts
 
 NAMES = ("half_cheetah_dir", "ml45", "ctgraph_d4")
 PRODUCTS, TRIALS = 10, 2  # of conjugate gradient; of the line search, about
@@ -52,11 +47,12 @@ def main():
     ranks = Ranks()
     ranks.join()
     for name in NAMES:
-        experiment = Setup(parse_options(f"{COMMON} {CASES[name][0]} --num-workers 1".split()), ranks=ranks)
+        # Without workers: nothing is sampled.
+        setup = Setup(parse_options(f"{COMMON} {CASES[name][0]} --num-workers 0".split()), ranks=ranks)
         if options.model:
-            print(row(name, *(f"{modelled(experiment, name, count):.2f}" for count in MACHINES)), flush=True)
+            print(row(name, *(f"{modelled(setup, name, count):.2f}" for count in MACHINES)), flush=True)
         else:
-            measure(name, experiment, options.iterations)
+            measure(name, setup, options.iterations)
     ranks.leave()
 
 
@@ -65,104 +61,53 @@ def row(*cells):
     return f"| {' | '.join(cells)} |"
 
 
-class Idle(Share):
-    """Answers at once, with as many zeros as the real one has numbers."""
-
-    def __init__(self, experiment):
-        config, ranks = experiment.config, experiment.ranks
-        self.block, self.size = experiment.tasks_per_block, experiment.policy.num_params
-        start, stop = part(-(-config.meta_batch_size // self.block), ranks.rank, ranks.size)
-        self.count = stop - start
-        tasks = min(stop * self.block, config.meta_batch_size) - start * self.block
-        returns = np.zeros((tasks, config.fast_batch_size))
-        self.summary = Summary(returns, np.zeros(tasks, np.int64), np.zeros(tasks), {"any": returns > 0})
-        self.losses = np.zeros(tasks, np.float32)
-
-    def sample(self, *_):
-        """As `Share.sample`."""
-        return (self.summary, self.summary), 0
-
-    def linearize(self, vector):
-        """As `Share.linearize`."""
-        return torch.zeros(self.count, 1 + self.size)
-
-    def notes(self):
-        """As `Share.notes`."""
-        return self.losses, 0
-
-    def product(self, vector):
-        """As `Share.product`."""
-        return torch.zeros(self.count, self.size)
-
-    def evaluate(self, vector):
-        """As `Share.evaluate`."""
-        return torch.zeros(self.count, 2)
-
-    def release(self):
-        """As `Share.release`."""
+def lengths(num_params):
+    """Numbers of a block's row in each sum of an iteration: losses and counts with the gradient, products, trials."""
+    return [4 + num_params] + PRODUCTS * [num_params] + TRIALS * [2]
 
 
-class IdleTeam(Team):
-    """Sends all messages of a `Team`, and computes nothing."""
-
-    def __init__(self, experiment):
-        self.ranks, self.share = experiment.ranks, Idle(experiment)
-        self.ranks.use("cpu")
-        self.restarts = self._restarts_before = 0
-
-    def __exit__(self, *_):
-        if self.ranks.rank == 0:
-            self.ranks.broadcast(("end", ()))
-
-
-def measure(name, experiment, iterations):
-    """Print the messages of an iteration: median seconds, and bytes that reach rank 0 and each of the others."""
-    config, ranks = experiment.config, experiment.ranks
-    params = experiment.initial_params()
-    theta = torch.cat([value.reshape(-1) for value in params.values()])
-    tasks = experiment.sample_tasks(config.meta_batch_size, "train", 0, streams.TRAIN)
-    origin = experiment.origin(0, streams.TRAIN)
-    before, seconds = ranks.received, []
-    with IdleTeam(experiment) as team:
-        if ranks.rank > 0:
-            team.serve()
-        for _ in range(iterations if ranks.rank == 0 else 0):
+def measure(name, setup, iterations):
+    """Print the messages of an iteration: bytes of sums that reach each rank, and median seconds at rank 0."""
+    config, ranks = setup.config, setup.ranks
+    unit = setup.tasks_per_block
+    own = ranks.share(config.meta_batch_size, unit)
+    num_tasks, most = own.stop - own.start, math.ceil(math.ceil(config.meta_batch_size / unit) / ranks.size)
+    none = np.zeros((num_tasks, 1, config.fast_batch_size))
+    episodes = Episodes(none[..., None], none, none, none + 1, {"success": none > 0})
+    rollouts = Rollouts((episodes, episodes), np.zeros((1, num_tasks), np.float32), 0)
+    sums = [torch.zeros(math.ceil(num_tasks / unit), length) for length in lengths(setup.policy.num_params)]
+    seconds = []
+    with setup.sampler() as shares:
+        for _ in range(iterations):
             started = time.perf_counter()
-            team.sample(params, tasks, experiment.train_sampling(), origin, experiment.tasks_per_block)
-            team.linearize(theta)
-            team.notes()
-            for _ in range(PRODUCTS):
-                team.product(theta)
-            team.release()
-            for _ in range(TRIALS):
-                team.evaluate(theta)
+            for rows in sums:
+                ranks.ordered_sum(rows)
+            shares.summaries(rollouts)
+            shares.restarts()
             seconds.append(time.perf_counter() - started)
-    received = ranks.gather((ranks.received - before) / iterations)
-    if ranks.rank == 0:
-        cells = (f"{received[0] / 1e6:.1f}", f"{received[-1] / 1e6:.1f}", f"{1e3 * statistics.median(seconds):.0f}")
-        print(row(name, str(ranks.size), *cells), flush=True)
+    received = 4 * (ranks.size - 1) * most * sum(lengths(setup.policy.num_params))
+    if ranks.leads:
+        print(
+            row(name, str(ranks.size), f"{received / 1e6:.1f}", f"{1e3 * statistics.median(seconds):.0f}"), flush=True
+        )
 
 
-def modelled(experiment, name, machines):
+def modelled(setup, name, machines):
     """Seconds of an iteration on machines like the one of docs/speed.md.
 
     Blocks are of five tasks as long as there are enough of them, else of one (`--tasks-per-group 1`). The machine with
-    the most tasks is waited for. Rank 0 receives a row of each block of another machine, one after another, and sends θ
-    from machine to machine, doubling their number in a message.
+    the most tasks is waited for. The rows of all blocks go round in a ring: each machine receives those of all others,
+    in as many messages as there are others, and the rows' numbers before.
     """
-    config, num_params = experiment.config, experiment.policy.num_params
-    tasks = config.meta_batch_size
-    block = experiment.tasks_per_block if machines <= math.ceil(tasks / experiment.tasks_per_block) else 1
+    tasks, num_params = setup.config.meta_batch_size, setup.policy.num_params
+    block = setup.tasks_per_block if machines <= math.ceil(tasks / setup.tasks_per_block) else 1
     blocks = math.ceil(tasks / block)
     used = min(machines, blocks)
-    compute = sum(ALONE[name]) * math.ceil(blocks / used) * block / tasks
-    if used == 1:
-        return compute
-    rows = blocks * (1 - 1 / used) * (1 + PRODUCTS)  # of P numbers, to rank 0
-    vectors = (2 + PRODUCTS + TRIALS) * math.ceil(math.log2(used))  # of P numbers, from it
-    calls = 4 + PRODUCTS + TRIALS
-    messages = calls * (3 * math.ceil(math.log2(used)) + 2 * (used - 1))
-    return compute + 4 * num_params * (rows + vectors) / BANDWIDTH + messages * LATENCY
+    most = math.ceil(blocks / used)
+    compute = sum(ALONE[name]) * most * block / tasks
+    sent = 4 * (used - 1) * most * sum(lengths(num_params))
+    messages = 2 * (used - 1) * (len(lengths(num_params)) + 2)  # with the summaries' and the restarts'
+    return compute + sent / BANDWIDTH + messages * LATENCY
 
 
 if __name__ == "__main__":

@@ -7,36 +7,35 @@ import dataclasses
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from rl import envs, streams
 from rl.algorithm import inner_loop
 from rl.config import load_config
-from rl.run.build import Setup
-from rl.run.folders import copied, load_policy
+from rl.run.checkpoint import load_policy
+from rl.run.config_file import copy_of_env_file
+from rl.run.setup import Setup
 from rl.sampling.rollout import Actor, rollout, update_on
 
 
 def main(config_path, policy_path):
     config, _ = load_config(config_path)
     # A CT-graph's file is found beside config.json.
-    config = dataclasses.replace(config, env_config_path=copied(Path(config_path).parent, config))
-    experiment = Setup(config)  # the environment and the policy that the options describe
-    policy, sampling = experiment.policy, experiment.test_sampling()
-    params = load_policy(policy_path, policy)  # θ: name -> tensor
+    config = dataclasses.replace(config, env_config_path=copy_of_env_file(Path(config_path).parent, config))
+    setup = Setup(config)  # the environment and the policy that the options describe
+    policy, plan = setup.policy, setup.test_plan()
+    params = load_policy(Path(policy_path), policy)  # θ: name -> tensor
 
-    (task,) = experiment.sample_tasks(1, "test", 0, streams.EVALUATE)
+    (task,) = setup.sample_tasks(1, "test", 0, streams.EVALUATE)
     print("task:", task)
-    env = envs.make(config.env_name, sampling.num_episodes, **experiment.setting.env_options)
-    env.set_tasks([task] * sampling.num_episodes)
+    env = envs.make(config.env_name, plan.num_episodes, **setup.spec.env_options)
+    env.set_tasks([task] * plan.num_episodes)
 
     # φ = 0; with MAML there is none, and θ itself is adapted.
     start = inner_loop.unadapted(policy, params, num_tasks=1)
-    origin = experiment.origin(0, streams.EVALUATE)
-    before = rollout(env, [Actor(policy, start, 1)], sampling.num_episodes, origin)
-    adapted, losses, _ = update_on(policy, start, before, sampling, update=1)
-    origin = origin._replace(phase=origin.phase + 1)  # other random numbers than before
-    after = rollout(env, [Actor(policy, adapted, 1)], sampling.num_episodes, origin)
+    stream = setup.stream(0, streams.EVALUATE)
+    before = rollout(env, [Actor(policy, start, 1)], plan.num_episodes, stream)
+    adapted, losses, _ = update_on(policy, start, before, plan, update=1)
+    stream = stream._replace(phase=stream.phase + 1)  # other random numbers than before
+    after = rollout(env, [Actor(policy, adapted, 1)], plan.num_episodes, stream)
 
     if adapted.context is not None:
         print("φ after the update:", [round(value, 3) for value in adapted.context[0].tolist()])

@@ -4,38 +4,39 @@ import argparse
 import dataclasses
 import os
 import sys
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NoReturn, no_type_check
 
 from rl import machine, streams
+from rl.algorithm.inner_objective import INNER_OBJECTIVES
 from rl.errors import UserError
 from rl.files import read_json
+from rl.policies.elementwise import GATES, NONLINEARITIES
 
-HERE = Path(__file__).resolve().parent
-NONLINEARITIES = ("relu", "tanh", "silu")
-GATES = ("hard", "soft", "ste")
 DEVICES = ("auto", "cpu", "cuda")
 
 
 def option(
-    default,
-    help,
-    choices=None,
-    at_least=None,
-    at_most=None,
-    above=None,
-    below=None,
-    flag=None,
-    neutral=False,
-    resumable=None,
-    ungrouped=None,
-):
+    default: Any,
+    help: str,
+    choices: Collection[str] | None = None,
+    at_least: float | None = None,
+    at_most: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+    flag: str | None = None,
+    neutral: bool = False,
+    resumable: bool | None = None,
+    ungrouped: bool | None = None,
+) -> Any:
     """A field of `Config` that is an option too.
 
     Args:
         default: its default; its type is the option's type (None stands for an optional string).
         help: what it does, for people.
-        choices: the values allowed.
+        choices: the values allowed; of a table, its names, those included that are added to it later.
         at_least, at_most, above, below: the range allowed.
         flag: its name on the command line where that is not the field's name with dashes.
         neutral: whether it says how and where a run is computed and what is kept of it, but changes no result.
@@ -51,7 +52,7 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def default_workers():
+def default_workers() -> int:
     """One worker for each core: the learner waits while they sample. Processes of torchrun share a machine's cores."""
     try:
         local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
@@ -60,6 +61,7 @@ def default_workers():
     return max(1, machine.cores() // max(1, local_size))
 
 
+@no_type_check  # at run time: `check_option` does that, and names the option
 @dataclass(frozen=True)
 class Config:
     """Every option of a run. Immutable, and complete: with the same version of the code it is the run."""
@@ -98,6 +100,12 @@ class Config:
     halve_test_lr: bool = option(False, "halve the inner learning rate after the first update of an evaluation")
     fast_batch_size: int = option(20, "E, episodes of a task before and after each inner update", at_least=1)
     fast_lr: float = option(1.0, "learning rate of the inner update", above=0.0)
+    inner_objective: str = option(
+        "score",
+        "what the inner update descends: REINFORCE as published (score), or likelihood ratios, whose second derivative "
+        "credits what is sampled (ratio; ProMP)",
+        choices=INNER_OBJECTIVES,
+    )
     num_batches: int = option(500, "number of meta-training iterations", at_least=1, resumable=True)
     meta_batch_size: int = option(20, "K, tasks of an iteration", at_least=1)
     max_kl: float = option(1e-2, "trust region: bound on the mean KL divergence of an outer step", above=0.0)
@@ -120,7 +128,10 @@ class Config:
         neutral=True,
     )  # fmt: skip
     num_workers: int = option(
-        default_workers(), "sampling processes; changes speed, never results", at_least=1, neutral=True
+        default_workers(),
+        "sampling processes, 0: the program's own; changes speed, never results",
+        at_least=0,
+        neutral=True,
     )
     worker_timeout: float = option(
         600.0,
@@ -129,7 +140,7 @@ class Config:
         neutral=True,
     )
     tasks_per_group: int = option(
-        5, "tasks that the policy acts on at once; changes speed, and results in the last digits", at_least=1
+        2, "tasks that the policy acts on at once; changes speed, and results in the last digits", at_least=1
     )
     tasks_per_block: int = option(
         0,
@@ -151,13 +162,14 @@ class Config:
     quiet: bool = option(
         False, "one plain line an iteration on a terminal, too, instead of a progress bar", neutral=True
     )
+    wandb: str = option("", "project of Weights & Biases to log to as well; needs the package wandb", neutral=True)
     save_freq: int = option(
         1, "iterations between saved policies (the last one is always saved)", at_least=1, neutral=True
     )
-    logdir: str = option(str(HERE / "logs"), "folder for logs", neutral=True)
-    savedir: str = option(str(HERE / "saves"), "folder for policies", neutral=True)
+    logdir: str = option("logs", "folder for logs", neutral=True)
+    savedir: str = option("saves", "folder for policies", neutral=True)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             check_option(field, getattr(self, field.name))
         if Path(self.env_config_path).name == "config.json":
@@ -173,12 +185,12 @@ class Config:
             raise UserError(f"--expname: expected a name without slashes, got {self.expname!r}")
 
     @property
-    def method(self):
+    def method(self) -> str:
         """The folder name of the method: cavia, nm_cavia, maml or nm_maml."""
         return ("nm_" if self.neuromodulation else "") + ("maml" if self.maml else "cavia")
 
 
-def _names(fact):
+def _names(fact: str) -> frozenset[str]:
     return frozenset(field.name for field in dataclasses.fields(Config) if field.metadata[fact])
 
 
@@ -186,12 +198,12 @@ def _names(fact):
 NEUTRAL, RESUMABLE, UNGROUPED = _names("neutral"), _names("resumable"), _names("ungrouped")
 
 
-def flag_of(field):
+def flag_of(field: dataclasses.Field) -> str:
     """The name of a field on the command line."""
     return field.metadata["flag"] or "--" + field.name.replace("_", "-")
 
 
-def check_option(field, value, name=None):
+def check_option(field: dataclasses.Field, value: Any, name: str | None = None) -> None:
     """Hold a value against its field's type and range.
 
     Args:
@@ -203,13 +215,12 @@ def check_option(field, value, name=None):
         UserError: naming the option, the value and what was expected.
     """
     rules, name = field.metadata, name or flag_of(field)
-    if isinstance(value, bool) is not (field.type is bool) or not isinstance(
-        value, (int, float) if field.type is float else field.type
-    ):
-        raise UserError(f"{name}: expected {field.type.__name__}, got {value!r}")
+    kind: Any = field.type
+    if isinstance(value, bool) is not (kind is bool) or not isinstance(value, (int, float) if kind is float else kind):
+        raise UserError(f"{name}: expected {kind.__name__}, got {value!r}")
     if rules["choices"] is not None and value not in rules["choices"]:
         raise UserError(f"{name}: expected one of {', '.join(rules['choices'])}, got {value!r}")
-    if field.type is float and not abs(value) <= sys.float_info.max:
+    if kind is float and not abs(value) <= sys.float_info.max:
         raise UserError(f"{name}: expected a finite number, got {value!r}")
     if rules["at_least"] is not None and value < rules["at_least"]:
         raise UserError(f"{name}: expected at least {rules['at_least']}, got {value}")
@@ -224,17 +235,17 @@ def check_option(field, value, name=None):
 class Parser(argparse.ArgumentParser):
     """argparse whose complaints are one line."""
 
-    def error(self, message):
+    def error(self, message: str) -> NoReturn:
         """One line and exit status 2."""
         raise UserError(f"{message} (--help lists all options)")
 
-    def exit(self, status=0, message=None):
+    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
         """The end of --help: what it printed is written while an error can still be reported."""
         sys.stdout.flush()
         super().exit(status, message)
 
 
-def make_parser():
+def make_parser() -> Parser:
     """The command line of main.py, made from the fields of `Config`. Parsed, it holds those that were named alone."""
     result = Parser(
         prog="main.py",
@@ -243,15 +254,16 @@ def make_parser():
         argument_default=argparse.SUPPRESS,
     )
     for field in dataclasses.fields(Config):
+        kind: Any = field.type
         help = field.metadata["help"]
-        if field.type is bool:
+        if kind is bool:
             result.add_argument(flag_of(field), dest=field.name, action="store_true", help=help)
         else:
             result.add_argument(
                 flag_of(field),
                 dest=field.name,
-                type=field.type,
-                metavar="|".join(field.metadata["choices"] or ()) or field.type.__name__.upper(),
+                type=kind,
+                metavar="|".join(field.metadata["choices"] or ()) or kind.__name__.upper(),
                 help=help if field.default == "" else f"{help} (default: {field.default})".replace("%", "%%"),
             )
     result.add_argument(
@@ -262,7 +274,7 @@ def make_parser():
     return result
 
 
-def parse_options(arguments=None):
+def parse_options(arguments: Sequence[str] | None = None) -> Config:
     """Parse a command line (default: the process's own) into a `Config`.
 
     Raises:
@@ -272,7 +284,7 @@ def parse_options(arguments=None):
     return Config(**given)
 
 
-def parse_given(arguments=None):
+def parse_given(arguments: Sequence[str] | None = None) -> tuple[dict[str, Any], str | None]:
     """Parse a command line.
 
     Returns:
@@ -282,7 +294,7 @@ def parse_given(arguments=None):
     return given, given.pop("resume", None)
 
 
-def without_effect(given, config, gpu=False):
+def without_effect(given: Collection[str], config: Config, gpu: bool = False) -> Iterator[str]:
     """What a command line gives in vain: a line each, naming the options.
 
     Args:
@@ -316,7 +328,7 @@ REQUIRED = (
 DESCRIPTION = ("input_size", "output_size", "versions", "git_commit", "processor", "gpu", "continued")
 
 
-def load_config(path):
+def load_config(path: Path) -> tuple[Config, dict[str, Any]]:
     """Read a run's config.json.
 
     Returns:

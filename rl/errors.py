@@ -1,5 +1,7 @@
 """Errors that are the user's to mend."""
 
+from typing import SupportsIndex
+
 
 class UserError(Exception):
     """Bad input. Its text is one line: what, where, and what was expected. Programs exit with its `status`."""
@@ -15,6 +17,6 @@ class EpisodeError(Exception):
         place: task, episode and step, once they are known.
     """
 
-    def __init__(self, index, place=""):
+    def __init__(self, index: SupportsIndex, place: str = "") -> None:
         super().__init__(index, place)
         self.index, self.place = index, place

@@ -8,7 +8,9 @@ import stat
 import tempfile
 import warnings
 import zipfile
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import IO, Any
 
 import numpy as np
 
@@ -18,31 +20,24 @@ from rl.errors import UserError
 LARGEST_TEXT = 100_000_000  # bytes of any JSON file here
 
 
-def write_json(path, content):
+def write_json(path: Path, content: Any) -> None:
     """Write a JSON file whole or not at all."""
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
-def write_text(path, text):
+def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
 @contextlib.contextmanager
-def replacing(path, older=None):
-    """A file is written under another name, flushed to the disk, then renamed: readers see the old one or the new.
-
-    Args:
-        path: the file.
-        older: where the file before it is kept; default: nowhere.
-    """
+def replacing(path: Path) -> Iterator[Path]:
+    """A file is written under another name, flushed to the disk, then renamed: readers see the old one or the new."""
     temporary = Path(f"{path}.tmp")
     try:
         yield temporary
         _flush(temporary)
-        if older is not None and path.exists():
-            os.replace(path, older)
         os.replace(temporary, path)
         _flush(temporary.parent)
     except OSError as error:
@@ -54,7 +49,7 @@ def replacing(path, older=None):
 
 
 @contextlib.contextmanager
-def appearing(folder):
+def appearing(folder: Path) -> Iterator[Path]:
     """A temporary folder, whose files move to `folder` once all are written; where that fails, none does."""
     with tempfile.TemporaryDirectory(dir=folder) as place:
         yield Path(place)
@@ -62,7 +57,7 @@ def appearing(folder):
             os.replace(path, folder / path.name)
 
 
-def _flush(path):
+def _flush(path: Path) -> None:
     """Have the operating system write a file, or a folder's names, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -71,7 +66,7 @@ def _flush(path):
         os.close(handle)
 
 
-def save_tensors(path, content):
+def save_tensors(path: Path, content: Any) -> None:
     """torch.save, through memory: torch's own writer reports a full disk by an error that names no file."""
     import torch
 
@@ -81,19 +76,11 @@ def save_tensors(path, content):
 
 
 @contextlib.contextmanager
-def array_file(path, dtype, shape):
-    """An npy file that is filled part by part, whole or not at all.
+def array_file(path: Path, dtype: Any, shape: tuple[int, ...]) -> Iterator[IO[bytes]]:
+    """An npy file that is filled part by part, whole or not at all; the entries are written to it in C order.
 
     numpy's own writers report a full disk by an error that has no number and names no file; a file mapped into memory
     does so by a signal that ends the process.
-
-    Args:
-        path: the file.
-        dtype: of its entries.
-        shape: of the array.
-
-    Yields:
-        the open file, to which the entries are to be written in C order.
     """
     header = {"descr": np.lib.format.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
     with replacing(path) as temporary, open(temporary, "wb") as file:
@@ -101,23 +88,22 @@ def array_file(path, dtype, shape):
         yield file
 
 
-def save_array(path, values):
+def save_array(path: Path, values: np.ndarray) -> None:
     """Write an array to an npy file, whole or not at all."""
     with array_file(path, values.dtype, values.shape) as file:
-        file.write(np.ascontiguousarray(values))
+        file.write(np.ascontiguousarray(values).data)
 
 
-def save_arrays(path, arrays):
+def save_arrays(path: Path, arrays: Mapping[str, Any]) -> None:
     """Write a dict of arrays to an npz file, whole or not at all."""
     with replacing(path) as temporary, open(temporary, "wb") as file:
         np.savez(file, **arrays)
 
 
-def check_file(path, expected, largest=None):
+def check_file(path: str | Path, expected: str, largest: float | None = None) -> None:
     """Hold a path that is to be read against what can be read: a pipe would let us wait for ever.
 
     Args:
-        path: the file.
         expected: what it is, in words.
         largest: bytes that it may have; default: what fits into memory.
 
@@ -134,13 +120,13 @@ def check_file(path, expected, largest=None):
     largest = largest or machine.memory()
     if found.st_size > largest:
         raise UserError(
-            f"{path}: expected {expected}, found a file of {machine.told(found.st_size)}; "
-            f"expected at most {machine.told(largest)}"
+            f"{path}: expected {expected}, found a file of {machine.readable(found.st_size)}; "
+            f"expected at most {machine.readable(largest)}"
         )
 
 
 @contextlib.contextmanager
-def _reading(path, expected):
+def _reading(path: Path, expected: str) -> Iterator[None]:
     """While a file is read, whatever is wrong with it becomes a `UserError` of one line."""
     check_file(path, expected)
     try:
@@ -155,7 +141,7 @@ def _reading(path, expected):
         raise UserError(f"{path}: expected {expected}: {reason}") from None
 
 
-def read_text(path, expected):
+def read_text(path: str | Path, expected: str) -> str:
     """The text of a file.
 
     Raises:
@@ -168,7 +154,7 @@ def read_text(path, expected):
         raise UserError(f"{path}: expected {expected}: {error}") from None
 
 
-def read_json(path):
+def read_json(path: str | Path) -> dict[str, Any]:
     """Read a JSON object.
 
     Raises:
@@ -183,12 +169,8 @@ def read_json(path):
     return content
 
 
-def load_tensors(path, expected):
+def load_tensors(path: Path, expected: str) -> Any:
     """torch.load without code.
-
-    Args:
-        path: the file.
-        expected: what it is, in words.
 
     Raises:
         UserError: whatever is wrong with the file, in one line.
@@ -201,13 +183,12 @@ def load_tensors(path, expected):
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def load_arrays(path, expected, names=()):
+def load_arrays(path: Path, expected: str, names: Sequence[str] = ()) -> Any:
     """The array of an npy file, or the arrays of an npz file by name; nothing in them can run code.
 
     Args:
-        path: the file.
         expected: what it is, in words.
-        names: of arrays that it must have.
+        names: of arrays that an npz file must have; of an npy file nothing.
 
     Raises:
         UserError: whatever is wrong with the file, in one line; numbers that are not finite, those of an environment's
@@ -229,31 +210,9 @@ def load_arrays(path, expected, names=()):
     return arrays if names else arrays[""]
 
 
-def _check_archive(path):
+def _check_archive(path: Path) -> None:
     """Hold the files in an archive against their checksums, which neither torch nor numpy reads in full."""
     with zipfile.ZipFile(path) as archive:
         unpacked = sum(entry.file_size for entry in archive.infolist())
         if unpacked > machine.memory() or archive.testzip() is not None:
             raise zipfile.BadZipFile
-
-
-def check_shapes(path, params, policy):
-    """Hold a state dict, read from a path, against the policy's shapes.
-
-    Raises:
-        UserError: names the first differences.
-    """
-    expected = policy.shapes
-    found = {name: tuple(value.shape) for name, value in params.items()}
-    differences = [
-        f"{name}: expected {_shape(expected.get(name))}, found {_shape(found.get(name))}"
-        for name in dict.fromkeys([*expected, *found])
-        if expected.get(name) != found.get(name)
-    ]
-    if differences:
-        more = f" (and {len(differences) - 4} more)" if len(differences) > 4 else ""
-        raise UserError(f"{path}: does not fit the configuration: {'; '.join(differences[:4])}{more}")
-
-
-def _shape(shape):
-    return "nothing" if shape is None else "×".join(map(str, shape)) or "a number"

@@ -3,12 +3,13 @@
 import contextlib
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 GIGABYTE = 1e9  # bytes
 
 
-def memory(root=Path("/")):
+def memory(root: Path = Path("/")) -> int:
     """Bytes of memory that this process may use: the machine's, or fewer where a control group (a container, a job
     of a cluster) allows fewer.
 
@@ -23,7 +24,7 @@ def memory(root=Path("/")):
     return min(sizes)
 
 
-def cores(root=Path("/")):
+def cores(root: Path = Path("/")) -> int:
     """Cores that this process may use: the machine's, or fewer where it is bound to some of them (`taskset`, a job of a
     cluster), or where a control group allows fewer seconds of computing a second.
 
@@ -43,7 +44,7 @@ def cores(root=Path("/")):
     return min(counts)
 
 
-def _groups(controller, root):
+def _groups(controller: str, root: Path) -> Iterator[tuple[Path, bool]]:
     """The control groups that may limit this process, its own and all around it: pairs of their folder and whether it
     is one of the unified hierarchy (version 2).
     """
@@ -59,6 +60,6 @@ def _groups(controller, root):
             yield from ((place, not controllers) for place in (place, *place.parents) if place.is_relative_to(folder))
 
 
-def told(size):
+def readable(size: float) -> str:
     """A size in bytes as people read it."""
     return f"{size / GIGABYTE:,.1f} GB"

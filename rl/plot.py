@@ -5,49 +5,52 @@ python plot.py adaptation logs/<env>/<method>_test/<run> ...
 python plot.py trajectories|representation|gates logs/<env>/<method>_test/<run>
 """
 
-import _signal
 import os
 import sys
 
 if __name__ == "__main__":
-    # Until a run handles Ctrl-C, it ends the process without a word: imports take a while. No file of a user's can hide
-    # a built-in module.
-    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     if not __package__:  # run as `python plot.py`: the package stands one folder up
         sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     from rl import start
 
-    start.program()
+    sys.exit(start.run("plot"))
 
-# isort: split
 import argparse
+import importlib
+from collections.abc import Sequence
 from pathlib import Path
 
 from rl.config import Parser
 from rl.run.interrupts import exit_status
 
 
-def main(command_line=None):
+def main(command_line: Sequence[str] | None = None) -> int:
     """Parse, draw, and turn errors into one line and an exit status."""
     return exit_status("plot.py", lambda _: draw(parse(command_line)))
 
 
-def draw(options):
-    """Draw what the parsed options ask for and print what was drawn; returns the exit status."""
-    files, lines = options.draw(options)
+def draw(options: argparse.Namespace) -> int:
+    """Draw what the parsed options say and print what was drawn; returns the exit status."""
+    from rl.plots import style  # matplotlib takes a second, which --help need not
+
+    # A command is the function of its name, in the module of its name, and its options are that function's arguments.
+    arguments = vars(options).copy()
+    command, output = arguments.pop("command"), arguments.pop("output")
+    place = Path(arguments.get("folder", ""), command) if output is None else style.place(output, command)
+    files, lines = getattr(importlib.import_module(f"rl.plots.{command}"), command)(output=place, **arguments)
     print("\n".join([*lines, *(f"written: {file}" for file in files)]))
     return 0
 
 
-def parse(command_line=None):
+def parse(command_line: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line of plot.py."""
     parser = Parser(prog="plot.py", description="Draw what runs learnt.", allow_abbrev=False)
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, dest="command", metavar="COMMAND")
 
     command = commands.add_parser("curves", help="learning curves of training runs", allow_abbrev=False)
     command.add_argument("folders", nargs="+", type=Path, metavar="RUN", help="a training run's log folder")
     command.add_argument(
-        "--metric", nargs="+", default=["after_update"], metavar="NAME",
+        "--metric", nargs="+", default=["after_update"], metavar="NAME", dest="metrics",
         help="after_update, before_update, test/<k> or success/<k>; several share a picture (default after_update)",
     )  # fmt: skip
     add_group_by(command)
@@ -58,109 +61,52 @@ def parse(command_line=None):
     command.add_argument(
         "--x", choices=("iterations", "steps"), default="iterations", help="x axis; steps: environment steps sampled"
     )
-    command.add_argument("--reference", nargs="+", type=Path, default=[], metavar="FILE", help="reference curves")
+    command.add_argument(
+        "--reference", nargs="+", type=Path, default=[], metavar="FILE", dest="references", help="reference curves"
+    )
     command.add_argument("--panel-by", choices=("environment",), default=None, help="a panel for each environment")
     add_output(command, "curves")
-    command.set_defaults(draw=draw_curves)
 
     command = commands.add_parser("adaptation", help="return against the number of updates", allow_abbrev=False)
     command.add_argument("folders", nargs="+", type=Path, metavar="EVAL", help="an evaluation's folder")
     add_group_by(command)
     add_output(command, "adaptation")
-    command.set_defaults(draw=draw_adaptation)
 
     command = commands.add_parser("trajectories", help="where the agent went", allow_abbrev=False)
     command.add_argument("folder", type=Path, metavar="EVAL", help="an evaluation's folder")
-    command.add_argument("--tasks", type=positive, default=8, metavar="N", help="tasks to show at most (default 8)")
+    command.add_argument(
+        "--tasks", type=positive, default=8, metavar="N", dest="most_tasks", help="tasks to show at most (default 8)"
+    )
     add_output(command, "EVAL/trajectories")
-    command.set_defaults(draw=draw_trajectories)
 
     command = commands.add_parser("representation", help="how alike tasks are represented", allow_abbrev=False)
     command.add_argument("folder", type=Path, metavar="EVAL", help="an evaluation's folder, with activations")
     command.add_argument("--against", type=Path, default=None, metavar="EVAL", help="another one to compare with")
     add_output(command, "EVAL/representation")
-    command.set_defaults(draw=draw_representation)
 
     command = commands.add_parser("gates", help="what the gates of a neuromodulated policy do", allow_abbrev=False)
     command.add_argument("folder", type=Path, metavar="EVAL", help="an evaluation's folder, with activations")
     add_output(command, "EVAL/gates")
-    command.set_defaults(draw=draw_gates)
     return parser.parse_args(command_line)
 
 
-def add_group_by(command):
-    """The option that gathers seeds in groups."""
+def add_group_by(command: argparse.ArgumentParser) -> None:
+    """The option that separates groups of seeds."""
     command.add_argument(
         "--group-by", type=lambda text: tuple(text.split(",")), default=(), metavar="NAME[,NAME]",
-        help="names in config.json that tell groups apart even where they change no result, such as expname",
+        help="names in config.json that separate groups even where they change no result, such as expname",
     )  # fmt: skip
 
 
-def add_output(command, default):
+def add_output(command: argparse.ArgumentParser, default: str) -> None:
     """The option that says where the files go."""
     command.add_argument(
         "--output", default=None, metavar="PATH", help=f"files, with or without suffix, or a folder ({default})"
     )
 
 
-def output(options, name, folder=""):
-    """Where the files go, a path without suffix: as asked, else `name` in `folder`."""
-    from rl.plots import style
-
-    return Path(folder, name) if options.output is None else style.place(options.output, name)
-
-
-def positive(text):
+def positive(text: str) -> int:
     """A whole number of at least 1."""
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
     return int(text)
-
-
-def draw_curves(options):
-    """plot.py curves."""
-    from rl.plots.curves import curves
-
-    return curves(
-        options.folders,
-        output(options, "curves"),
-        tuple(dict.fromkeys(options.metric)),
-        options.group_by,
-        options.statistic,
-        options.smooth,
-        options.reference,
-        options.panel_by,
-        options.x,
-    )
-
-
-def draw_adaptation(options):
-    """plot.py adaptation."""
-    from rl.plots.adaptation import adaptation
-
-    return adaptation(options.folders, output(options, "adaptation"), options.group_by)
-
-
-def draw_trajectories(options):
-    """plot.py trajectories."""
-    from rl.plots.trajectories import trajectories
-
-    return trajectories(options.folder, output(options, "trajectories", options.folder), options.tasks)
-
-
-def draw_representation(options):
-    """plot.py representation."""
-    from rl.plots.representation import representation
-
-    return representation(options.folder, output(options, "representation", options.folder), options.against)
-
-
-def draw_gates(options):
-    """plot.py gates."""
-    from rl.plots.gates import gates
-
-    return gates(options.folder, output(options, "gates", options.folder))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,40 +1,58 @@
-"""What a program and a worker do first, while little is imported: nothing here may take long or need a package.
+"""What a program and a worker do first, before torch is imported: nothing here may take long or need a package.
 
 To import the package as a library does none of it: the process is the user's.
 """
 
-import codecs
-import contextlib
 import ctypes
-import io
+import functools
+import importlib
 import os
+import signal
 import sys
-
-# What people read where the terminal, a pipe or PYTHONIOENCODING knows no such characters.
-PLAIN = {
-    "φ": "phi", "θ": "theta", "λ": "lambda", "±": "+-", "−": "-", "…": "...", "×": "x", "·": "*", "→": "->",
-    "′": "'", "²": "^2", "∘": "o",
-}  # fmt: skip
 
 # What libraries for numbers look at when they are loaded: how many threads of their own they may start.
 THREAD_COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+# The programs, modules of rl, and the console commands that start them.
+CONSOLE_COMMANDS = {"main": "nmcavia-train", "test": "nmcavia-test", "plot": "nmcavia-plot"}
 
 
-def program():
-    """Prepare the process for `main.py`, `test.py` or `plot.py`."""
-    hide_nothing()
+def run(program: str) -> int:
+    """Prepare the process, then import and run `main`, `test` or `plot`: its exit status."""
+    # Imports take a while. Until a run handles Ctrl-C, it ends the process without a traceback.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     compute_alone()
     keep_freed_memory()
-    # What is closed is opened to nowhere, lest the next file take its number and be printed into.
-    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
-        os.set_inheritable(number, True)
-    os.close(number)
-    codecs.register_error("plain", plain)
-    sys.stdout = Output.of(sys.stdout, 1, "standard output")
-    sys.stderr = Output.of(sys.stderr, 2, "standard error")
+    open_streams()
+    status: int = importlib.import_module(f"rl.{program}").main()
+    return status
 
 
-def compute_alone():
+# What the console commands call.
+train, test, plot = (functools.partial(run, program) for program in CONSOLE_COMMANDS)
+
+
+def command(program: str, *launcher: str) -> list[str]:
+    """The words by which the user, who started one of the programs, can start `main`, `test` or `plot`.
+
+    Args:
+        program: which of the three.
+        launcher: torchrun and its options, where it starts the program.
+    """
+    typed, name = os.path.split(sys.argv[0])
+    spec = sys.modules["__main__"].__spec__
+    if name in CONSOLE_COMMANDS.values():
+        import shutil  # imports much
+
+        on_path = shutil.which(name) == sys.argv[0]
+        other = CONSOLE_COMMANDS[program]
+        return [*launcher, *(["--no-python"] if launcher else []), other if on_path else os.path.join(typed, other)]
+    if spec is not None and spec.parent == "rl":
+        return [*(launcher or ["python"]), "-m", f"rl.{program}"]
+    folder = typed if name.removesuffix(".py") in CONSOLE_COMMANDS else ""
+    return [*(launcher or ["python"]), os.path.join(folder, f"{program}.py")]
+
+
+def compute_alone() -> None:
     """One thread for each library, unless the user asks for more: workers, and the learner's threads, are enough.
 
     Before torch is imported. Processes started later inherit it.
@@ -43,14 +61,27 @@ def compute_alone():
         os.environ.setdefault(name, "1")
 
 
-def signal_at_parents_end(number):
+def open_streams() -> None:
+    """Standard streams can be printed to whatever the encoding, and where they were closed."""
+    # What is closed is opened to nowhere, lest the next file take its number and be printed into.
+    while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+        os.set_inheritable(number, True)
+    os.close(number)
+    # Line by line, whatever PYTHONUNBUFFERED says: a line that cannot be written stays pending, which tells that the
+    # error is this stream's.
+    encoding = sys.stdout.encoding if sys.stdout else None
+    sys.stdout = open(1, "w", 1, encoding, "backslashreplace", closefd=False)  # noqa: SIM115
+    sys.stderr = sys.stderr or open(2, "w", 1, closefd=False)  # noqa: SIM115
+
+
+def signal_at_parents_end(number: int) -> None:
     """Have Linux send this process a signal when the one that started it ends. Elsewhere nothing happens."""
     if sys.platform == "linux":
         set_parent_death_signal = 1  # sys/prctl.h
         ctypes.CDLL(None).prctl(set_parent_death_signal, number)
 
 
-def keep_freed_memory():
+def keep_freed_memory() -> None:
     """Have glibc keep what is freed for the next iteration, which asks for the same again.
 
     It would return large blocks to the system at once, and the system would clear every page anew: a sixth of a
@@ -65,58 +96,3 @@ def keep_freed_memory():
     mallopt(arena_max, 1)  # the arenas of threads return their memory whatever the thresholds are
     mallopt(mmap_threshold, 32 << 20)  # the largest that glibc accepts
     mallopt(trim_threshold, 2**31 - 1)
-
-
-def hide_nothing():
-    """Look for modules in the folder around this package, and in the one that the user stands in, last of all: a file
-    `random.py` or `torch.py` there is not meant.
-    """
-    last = [os.path.dirname(os.path.dirname(os.path.abspath(__file__)))]
-    with contextlib.suppress(OSError):  # a folder that was deleted
-        last.append(os.getcwd())
-    sys.path.sort(key=lambda folder: folder in last)
-
-
-def path_of(program):
-    """The path of `main.py`, `test.py` or `plot.py` as the user, who started one of them, can type it."""
-    typed, name = os.path.split(sys.argv[0])
-    return os.path.join(typed, program) if name in ("main.py", "test.py", "plot.py") else program
-
-
-class Output(io.TextIOWrapper):
-    """Standard output or standard error: whatever the encoding, it can be written to; an error of writing names it."""
-
-    @classmethod
-    def of(cls, stream, number, title):
-        """The `Output` instead of Python's own stream, which is None where the file of that number was closed."""
-        if stream is None:
-            stream = open(number, "w", encoding="utf-8", closefd=False)  # noqa: SIM115
-        buffering = {"line_buffering": stream.line_buffering, "write_through": stream.write_through}
-        encoding = stream.encoding
-        output = cls(stream.detach(), encoding, "plain", **buffering)
-        output.title = title
-        return output
-
-    def write(self, text):
-        """Write text."""
-        with self._named():
-            return super().write(text)
-
-    def flush(self):
-        """Write what is pending."""
-        with self._named():
-            super().flush()
-
-    @contextlib.contextmanager
-    def _named(self):
-        try:
-            yield
-        except OSError as error:
-            error.filename = error.filename or self.title
-            raise
-
-
-def plain(error):
-    """An error handler of codecs: what an encoding lacks is written in ASCII."""
-    told = error.object[error.start : error.end]
-    return "".join(PLAIN.get(character) or ascii(character)[1:-1] for character in told), error.end

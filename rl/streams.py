@@ -5,14 +5,18 @@ streams share a number only if they share their name, and a name needs no memory
 process can redraw any part of a run.
 """
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
+
+Whole = int | np.integer
 
 # Field widths in bits; together the 128 bits of a Philox key.
 _WIDTHS = {"seed": 32, "iteration": 32, "phase": 8, "task": 24, "episode": 24, "purpose": 8}
 MAX_SEED = 2 ** _WIDTHS["seed"] - 1
 
-# Rollouts: training and evaluation draw from streams of their own. The field holds a phase's number plus the number of
-# updates made so far.
+# Rollouts: training and evaluation draw from streams of their own. A phase is one of these plus the
+# number of updates made so far.
 TRAIN, EVALUATE = 0, 128
 MAX_UPDATES = 127
 
@@ -20,7 +24,9 @@ MAX_UPDATES = 127
 ENVIRONMENT, ACTIONS, TASKS, PARAMETERS, PROBE, SHUFFLE = range(6)
 
 
-def key(seed, iteration=0, phase=0, task=0, episode=0, purpose=0):
+def key(
+    seed: Whole, iteration: Whole = 0, phase: Whole = 0, task: Whole = 0, episode: Whole = 0, purpose: Whole = 0
+) -> int:
     """Pack the name of a stream into an integer below 2**128.
 
     Raises:
@@ -34,12 +40,12 @@ def key(seed, iteration=0, phase=0, task=0, episode=0, purpose=0):
     return packed
 
 
-def generator(packed):
+def generator(packed: int) -> np.random.Generator:
     """The stream of a key, from its beginning."""
     return np.random.Generator(np.random.Philox(key=packed))
 
 
-def each(keys):
+def each(keys: Iterable[int]) -> Iterator[np.random.Generator]:
     """The streams of several keys, from their beginnings, one after another: yields the same generator, turned to the
     next key, which takes an eighth of the time of a new one.
     """

@@ -3,62 +3,53 @@
 python test.py logs/<env>/<method>/<run>/config.json saves/<env>/<method>/<run>/policy-<n>.pt
 """
 
-import _signal
 import os
 import sys
 
 if __name__ == "__main__":
-    # Until a run handles Ctrl-C, it ends the process without a word: imports take a while. No file of a user's can hide
-    # a built-in module.
-    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
     if not __package__:  # run as `python test.py`: the package stands one folder up
         sys.path[0] = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
     from rl import start
 
-    start.program()
+    sys.exit(start.run("test"))
 
-# isort: split
-import dataclasses
+import argparse
 import functools
 import json
 import math
 import shutil
 import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 
 from rl import streams, video
-from rl.config import Parser, default_workers
+from rl.config import Parser
 from rl.evaluation import recordings, report
 from rl.evaluation.evaluate import Evaluated, Summary
 from rl.evaluation.task_choice import distinct
 from rl.files import appearing, save_array, write_text
 from rl.ranks import Ranks
-from rl.run import agreement
-from rl.run.build import Setup
-from rl.run.folders import Folders, save_policy, write_config
+from rl.run import agreement, config_file, metrics
+from rl.run.checkpoint import save_policy
+from rl.run.folders import Folders
 from rl.run.interrupts import complain, exit_status
-from rl.run.logger import Logger
-from rl.run.request import METAWORLD, checked
-from rl.run.team import RunError, Team
+from rl.run.test_request import METAWORLD, Request, checked
 from rl.sampling import interventions
-from rl.sampling.worker_pool import WorkerError
+from rl.sampling.episodes import Episodes
+from rl.sampling.jobs import WorkerSpec
+from rl.sampling.rollout import Rollouts, StreamName, Tasks
 
 
-def main(command_line=None):
+def main(command_line: list[str] | None = None) -> int:
     """Parse, evaluate, and turn errors into one line and an exit status."""
-    ranks = Ranks()
-
-    def run(_):
-        ranks.join()
-        return test(parse(command_line), ranks)
-
-    return exit_status("test.py", run, ranks)
+    return exit_status("test.py", lambda _: test(parse(command_line)), alone="WORLD_SIZE" not in os.environ)
 
 
-def parse(command_line=None):
+def parse(command_line: list[str] | None = None) -> argparse.Namespace:
     """The command line of test.py; options left out are those of the run."""
     parser = Parser(prog="test.py", description="Evaluate a policy's adaptation.", allow_abbrev=False)
     parser.add_argument("config", type=Path, help="config.json of the run")
@@ -66,7 +57,8 @@ def parse(command_line=None):
     parser.add_argument("--env-config-path", default=None, help="environment's file; default: the run's copy of it")
     parser.add_argument("--num-tasks", type=int, default=None, help="tasks; default: the run's --test-batch-size")
     parser.add_argument("--num-test-steps", type=int, default=None, help="inner updates; default: the run's")
-    parser.add_argument("--split", choices=("train", "test"), default="test", help="which tasks (default test)")
+    parser.add_argument("--split", choices=("train", "test"), default=None, help="which tasks (default test)")
+    parser.add_argument("--tasks", type=Path, default=None, metavar="FILE", help="tasks written as in tasks.json")
     parser.add_argument("--seed", type=int, default=None, help="default: the run's")
     parser.add_argument("--num-workers", type=int, default=None, help="default: the run's")
     parser.add_argument("--activations", default="4", metavar="N|all", help="episodes a task to record (default 4)")
@@ -91,139 +83,134 @@ def parse(command_line=None):
     return parser.parse_args(command_line)
 
 
-def test(options, ranks):
-    """Evaluate as the parsed options say, on all ranks; returns the exit status."""
+def test(options: argparse.Namespace) -> int:
+    """Evaluate as the parsed options say; returns the exit status."""
     torch.set_num_threads(1)
-    if ranks.rank > 0:
-        serve(options, ranks)
-        return 0
+    ranks = Ranks()
+    ranks.join()
     request = checked(options, ranks)
-    experiment = request.experiment
+    setup, plan = request.setup, request.plan
     if options.video:
-        video.check(experiment.config, options.video)
-    agreement.tell(experiment)
-    if not request.sampling.intervention:
+        video.check(setup.config, options.video)
+    ranks.agree(agreement.facts(setup.config))
+    if not plan.intervention:
         announce_activations(request)
-    folder = Folders.make(experiment.config, suffix="_test").logs
+    folder = Folders.make(setup.config, suffix="_test").logs if ranks.leads else None
     try:
-        origin = experiment.origin(0, streams.EVALUATE)
-        with Team(experiment) as team:
+        stream = setup.stream(0, streams.EVALUATE)
+        with setup.sampler() as shares:
             started = time.perf_counter()
-            team.sample(request.params, request.tasks, request.sampling, origin, experiment.config.tasks_per_group)
+            own = shares.sample(request.params, request.tasks, plan, stream, setup.config.tasks_per_group)
+            rollouts = shares.rollouts(own)
             seconds = time.perf_counter() - started
-            phases = team.phases()
         ranks.leave()
-        counted = counting(phases, options.protocol)
+        if folder is None or rollouts is None:  # not rank 0
+            return 0
+        counted = counting(rollouts, options.protocol)
         evaluated, measured = (
             Evaluated(request.tasks, tuple(map(Summary.of, episodes)), seconds)
-            for episodes in (phases.episodes, counted)
+            for episodes in (rollouts.episodes, counted)
         )
-        write(folder, request, phases, counted)
+        write(folder, request, rollouts, counted)
         write_results(folder, options, request, evaluated, measured)
-    except BaseException as error:
-        shutil.rmtree(folder)
-        if isinstance(error, WorkerError):
-            raise RunError(str(error)) from None
+    except BaseException:
+        if folder:
+            shutil.rmtree(folder)
         raise
-    if request.sampling.intervention:
+    if plan.intervention:
         print(f"modulation {options.modulation}, context {options.context}; without them:")
         print(f"{report.table(evaluated)}\nwith them:")
     print(report.table(measured))
     print(f"evaluation:  {folder.resolve()}", flush=True)
-    return draw(folder, experiment.setting, request.tasks, counted, origin, options.video)
+    return draw(folder, setup.spec, request.tasks, counted, stream, options.video)
 
 
-def serve(options, ranks):
-    """On another rank than 0, which alone reads and writes: sample what it asks for."""
-    config, env_options = agreement.listen(ranks)
-    config = dataclasses.replace(config, num_workers=options.num_workers or default_workers())
-    with Team(Setup(config, env_options=env_options, ranks=ranks)) as team:
-        team.serve()
-    ranks.leave()
-
-
-def counting(phases, protocol):
-    """The `Episodes` of each phase that count: those under an intervention where there was one; Meta-World's protocol
-    takes the first 3 of each task.
+def counting(rollouts: Rollouts, protocol: str) -> tuple[Episodes, ...]:
+    """The episodes that count after each number of updates: those under an intervention where there was one;
+    Meta-World's protocol takes the first 3 of each task.
     """
-    episodes = phases.intervened or phases.episodes
+    counted = rollouts.intervened or rollouts.episodes
     if protocol == "metaworld":
-        episodes = tuple(phase.first(METAWORLD["evaluation episodes"]) for phase in episodes)
-    return episodes
+        counted = tuple(episodes.first(METAWORLD["evaluation episodes"]) for episodes in counted)
+    return counted
 
 
-def write(folder, request, phases, counted):
+def write(folder: Path, request: Request, rollouts: Rollouts, counted: Sequence[Episodes]) -> None:
     """Write what was evaluated, and what was recorded of it.
 
     Args:
         folder: the evaluation.
-        request: `Request`.
-        phases: `Rollouts` of all episodes.
-        counted: the `Episodes` of each phase that count.
+        rollouts: of all episodes.
+        counted: the episodes that count, after each number of updates.
     """
-    config, policy = request.experiment.config, request.experiment.policy
-    write_config(folder, config, policy, config.env_config_path, device="cpu")
+    setup, plan = request.setup, request.plan
+    config_file.write(folder, setup.config, setup.policy, device="cpu")
     save_policy(folder / "policy.pt", request.params)
     write_text(folder / "tasks.json", json.dumps(request.tasks) + "\n")
-    save_array(folder / "rewards.npy", np.stack([phase.rewards for phase in counted], axis=-1))
+    save_array(folder / "rewards.npy", np.stack([episodes.rewards for episodes in counted], axis=-1))
     if "success" in counted[0].infos:
-        save_array(folder / "success_metric.npy", np.stack([phase.infos["success"] for phase in counted], axis=-1))
+        success = np.stack([episodes.infos["success"] for episodes in counted], axis=-1)
+        save_array(folder / "success_metric.npy", success)
     recordings.write_episodes(folder, counted, request.num_recorded)
     probe = request.probe
     if probe is None:
-        probe = recordings.draw_probe(config.seed, phases, distinct(request.tasks))
+        probe = recordings.draw_probe(setup.config.seed, rollouts, distinct(request.tasks))
     # Under an intervention, units would not do what the policy's own do.
-    num_recorded = 0 if request.sampling.intervention else request.num_recorded
-    sampled = request.params, request.tasks, phases, request.sampling
-    recordings.write(folder, policy, *sampled, config.tasks_per_group, num_recorded, probe)
+    num_recorded = 0 if plan.intervention else request.num_recorded
+    sampled = request.params, request.tasks, rollouts, plan
+    recordings.write(folder, setup.policy, *sampled, setup.config.tasks_per_group, num_recorded, probe)
 
 
-def write_results(folder, options, request, evaluated, measured):
+def write_results(
+    folder: Path, options: argparse.Namespace, request: Request, evaluated: Evaluated, measured: Evaluated
+) -> None:
     """Write the results, as JSON and for TensorBoard.
 
     Args:
-        folder, request: as for `write`.
-        options: as parsed.
-        evaluated: `Evaluated` of all episodes.
-        measured: `Evaluated` of those that count.
+        evaluated: of all episodes.
+        measured: of those that count.
     """
     conditions = {
         "policy": str(options.policy),
-        "split": options.split,
-        "seed": request.experiment.config.seed,
+        "split": str(options.tasks) if options.tasks else options.split or "test",
+        "seed": request.setup.config.seed,
         "protocol": options.protocol,
         "num_tasks": len(request.tasks),
         "episodes_per_task": measured.summaries[0].returns.shape[1],
-        "fast_lr": list(request.sampling.learning_rates),
+        "fast_lr": list(request.plan.learning_rates),
         "modulation": options.modulation,
         "context": options.context,
     }
-    results = report.results(conditions, measured, evaluated if request.sampling.intervention else None)
+    results = report.results(conditions, measured, evaluated if request.plan.intervention else None)
     write_text(folder / "results.json", json.dumps(results, indent=2) + "\n")
-    logger = Logger(folder)
-    logger.evaluation(0, measured)
-    logger.close()
+    sink = metrics.TensorBoard(folder)
+    sink.write(0, metrics.evaluation(measured))
+    sink.close()
 
 
-def announce_activations(request):
+def announce_activations(request: Request) -> None:
     """Say how large the file of activations will be."""
-    env, num_updates = request.experiment.env, len(request.sampling.learning_rates)
-    shape = recordings.shape(
-        request.experiment.policy, len(request.tasks), env.horizon, request.num_recorded, num_updates
-    )
+    setup, num_updates = request.setup, len(request.plan.learning_rates)
+    shape = recordings.shape(setup.policy, len(request.tasks), setup.env.horizon, request.num_recorded, num_updates)
     size = 4 * math.prod(shape) / 1e9
     print(f"activations.npy: {request.num_recorded} episodes a task, {size:.2f} GB", flush=True)
 
 
-def draw(folder, setting, tasks, episodes, origin, num_films):
+def draw(
+    folder: Path,
+    spec: WorkerSpec,
+    tasks: Tasks,
+    episodes: Sequence[Episodes],
+    stream: StreamName,
+    num_films: int,
+) -> int:
     """Draw an evaluation that is written already: one that cannot be drawn stays, and the others are.
 
     Args:
         folder: the evaluation.
-        setting: the `WorkerSpec` of its workers.
-        tasks: list of K tasks.
-        episodes: `Episodes` of each phase.
-        origin: the `StreamName` of its first phase and task.
+        spec: of its workers.
+        episodes: after each number of updates.
+        stream: of its first task, before any update.
         num_films: how many tasks to film.
 
     Returns:
@@ -232,10 +219,12 @@ def draw(folder, setting, tasks, episodes, origin, num_films):
     # Imported here alone: bad input is answered without waiting for the libraries for pictures.
     from rl.plots.adaptation import adaptation
 
-    pictures = {"adaptation.png": lambda place: adaptation([folder], place / "adaptation")}
+    pictures: dict[str, Callable[[Path], Any]] = {
+        "adaptation.png": lambda place: adaptation([folder], place / "adaptation")
+    }
     for number in video.chosen(tasks, num_films):
         pictures[f"video-task{number}.mp4"] = functools.partial(
-            video.record, setting=setting, tasks=tasks, phases=episodes, origin=origin, number=number
+            video.record, spec=spec, tasks=tasks, episodes=episodes, stream=stream, number=number
         )
     status = 0
     for name, make in pictures.items():
@@ -250,7 +239,3 @@ def draw(folder, setting, tasks, episodes, origin, num_films):
         else:
             print(f"picture:     {path}")
     return status
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,30 +1,28 @@
-"""What runs with several seeds say: as numbers, in words and in tables."""
+"""What runs with several seeds show: as numbers, in words and in tables."""
 
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
 from scipy import stats
 
 from rl.evaluation import statistics
 
 FEWEST = 3  # seeds that are worth an interval: of two, Student's is 13 standard errors wide
 LEVEL = 0.05
+UNCLEAR = "no significant difference"
 
 
-def number(value, digits=2):
-    """Three significant digits, without a minus of a plain hyphen; differences of nothing are 0.
-
-    Args:
-        value: the number.
-        digits: after the point, of numbers below 10.
-    """
+def number(value: float, digits: int = 2) -> str:
+    """Three significant digits (`digits` after the point below 10), with a proper minus, but none before 0."""
     digits = digits if abs(value) < 10 else 1 if abs(value) < 100 else 0
     text = f"{value:.{digits}f}"
     return text.replace("-", "−") if float(text) else f"{0:.{digits}f}"
 
 
-def text(values, estimated, digits=2):
-    """Values of seeds [S] as text: an estimate with its interval; each of one or two, or the one that all have."""
+def text(values: Sequence[float], estimated: statistics.Estimate, digits: int = 2) -> str:
+    """Values of seeds as text: an estimate with its interval; each of one or two, or the one that all have."""
     value, interval = estimated
     if len(values) < FEWEST:
         return "; ".join(number(value, digits) for value in values)
@@ -33,39 +31,33 @@ def text(values, estimated, digits=2):
     return "{} [{}, {}]".format(*(number(one, digits) for one in (value, *interval)))
 
 
-def level(values, digits=2):
-    """Values of seeds [S] as text: the interquartile mean, or of few seeds the mean, as
-    `rl.evaluation.statistics.estimate` makes it; empty where there are none.
-    """
+def level(values: Sequence[float | None], digits: int = 2) -> str:
+    """Values of seeds as text: the interquartile mean, or of few seeds the mean, with its interval."""
     values = [value for value in values if value is not None]
     return text(values, statistics.estimate(values, statistics.interquartile_mean), digits) if values else ""
 
 
 class Difference(NamedTuple):
-    """One thing minus another, of the seeds that have both.
+    """One thing minus another, of the seeds that have both."""
 
-    Attributes:
-        values: tuple [S].
-    """
-
-    values: tuple
+    values: tuple[float, ...]
 
     @classmethod
-    def between(cls, first, second, of):
-        """Of runs, seed -> content; `of` is the figure of a content, or None where it has none."""
+    def between(cls, first: Mapping[Any, Any], second: Mapping[Any, Any], of: Callable[[Any], float | None]) -> Any:
+        """Of runs, seed -> content; `of` is the number taken from a content, None if it has none."""
         pairs = [(of(first[seed]), of(second[seed])) for seed in sorted(first.keys() & second.keys())]
         return cls(tuple(one - other for one, other in pairs if None not in (one, other)))
 
     @property
-    def compared(self):
-        """The `rl.evaluation.statistics.Comparison`."""
+    def compared(self) -> statistics.Comparison:
+        """The differences compared with 0."""
         return statistics.compare(self.values, np.zeros(len(self.values)))
 
     @property
-    def p(self):
+    def p(self) -> float | None:
         """The p-value of Student's paired test, two-sided; None of too few seeds.
 
-        Where all differences are equal, t would be divided by 0: they are no difference at all, or the surest one.
+        If all differences are equal, t would be divided by 0: they are no difference at all, or the surest one.
         """
         if len(self.values) < FEWEST:
             return None
@@ -74,22 +66,22 @@ class Difference(NamedTuple):
         return float(stats.ttest_1samp(self.values, 0.0).pvalue)
 
     @property
-    def improvement(self):
+    def improvement(self) -> str:
         """The share of seeds in which the first is higher, with Wilson's interval, as text; empty of too few."""
         if len(self.values) < FEWEST:
             return ""
         return "{:.2f} [{:.2f}, {:.2f}]".format(*map(float, self.compared.improvement))
 
-    def told(self, digits=2):
-        """Its mean with Student's interval, as text; empty of no seeds."""
+    def text(self, digits: int = 2) -> str:
+        """Its mean with Student's interval; empty of no seeds."""
         return text(self.values, self.compared.difference, digits) if self.values else ""
 
-    def __str__(self):
-        return self.told()
+    def __str__(self) -> str:
+        return self.text()
 
 
-def holm(p_values):
-    """p-values as Holm's correction raises them: all of them at once are wrong in `LEVEL` of cases at most.
+def holm(p_values: Sequence[float]) -> Float[np.ndarray, " m"]:
+    """p-values with Holm's correction: the chance that any of them misleads is `LEVEL` at most.
 
     The i-th smallest of m, i = 0, 1, …, becomes (m − i) p, and at least as large as the one before it.
     """
@@ -99,14 +91,11 @@ def holm(p_values):
     return np.minimum(raised, 1.0)
 
 
-def verdicts(differences):
-    """Which differences are told from 0 by Student's test, with Holm's correction over all of them.
-
-    Args:
-        differences: name -> `Difference`; those without a p-value are left out.
+def verdicts(differences: Mapping[Any, Difference]) -> dict[Any, int]:
+    """Which differences are significant by Student's test, with Holm's correction over all of them.
 
     Returns:
-        name -> 1 (told to be higher), −1 (lower) or 0 (not told)
+        name -> 1 (significantly higher), −1 (lower) or 0 (neither); those without a p-value are left out
     """
     known = {name: difference for name, difference in differences.items() if difference.p is not None}
     raised = holm([difference.p for difference in known.values()])
@@ -116,20 +105,20 @@ def verdicts(differences):
     }
 
 
-def in_words(found, differences, titles, words=("better", "worse", "not told apart"), digits=2):
-    """Verdicts as phrases: ["better: A (1.00 [0.50, 1.50])", "not told apart: B; C"].
-
-    Args:
-        found: as from `verdicts`, of the names wanted.
-        differences: name -> `Difference`.
-        titles: name -> how it is called.
-        words: for what is higher, for what is lower, and for what is neither.
-        digits: as for `number`.
+def in_words(
+    found: Mapping[Any, int],
+    differences: Mapping[Any, Difference],
+    titles: Mapping[Any, str],
+    words: tuple[str, str, str] = ("better", "worse", UNCLEAR),
+    digits: int = 2,
+) -> list[str]:
+    """Verdicts as phrases: ["better: A (1.00 [0.50, 1.50])", "no significant difference: B; C"]; `words` are for what
+    is higher, for what is lower, and for what is neither.
     """
     parts = []
     for sign, word in zip((1, -1, 0), words, strict=True):
         members = [
-            f"{titles[name]} ({differences[name].told(digits)})" if sign else titles[name]
+            f"{titles[name]} ({differences[name].text(digits)})" if sign else titles[name]
             for name, verdict in found.items()
             if verdict == sign
         ]
@@ -138,11 +127,11 @@ def in_words(found, differences, titles, words=("better", "worse", "not told apa
     return parts
 
 
-def bullets(title, phrases):
-    """A list in Markdown: list of lines, with an empty one at either end; nothing of no phrases."""
+def bullets(title: str, phrases: Sequence[str]) -> list[str]:
+    """The lines of a list in Markdown, with an empty one at either end; nothing of no phrases."""
     return ["", title, "", *(f"- {phrase}" for phrase in phrases), ""] if phrases else [""]
 
 
-def grid(head, rows):
-    """A table in Markdown: list of lines, with an empty one at its end."""
+def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """The lines of a table in Markdown, with an empty one at its end."""
     return [f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *rows)] + [""]

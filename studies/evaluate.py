@@ -7,21 +7,21 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
-sys.path[:0] = [str(ROOT), str(HERE)]
+from typing import Any
 
 import numpy as np
 import table
 
+from rl import envs
 from rl.config import Parser
 from rl.errors import UserError
 from rl.evaluation import gates, runs, similarity
 from rl.files import read_json, write_json, write_text
 from rl.run.interrupts import exit_status
 
+ROOT = Path(__file__).resolve().parents[1]
 NUM_TASKS = 200
 # What is also evaluated in experiments with `checks`: test.py's interventions, of modulated policies and of all.
 SWAPPED = "gates of another task"  # the check that says whether a policy adapts through its gates
@@ -34,21 +34,21 @@ CHECKS_OF_GATES = {
 CHECKS = {"context of another task": ["--context", "swapped"]}
 
 
-def evaluate(experiment, method, seed, runs_folder, results_folder):
+def evaluate(experiment: str, method: str, seed: int, runs_folder: Path, results_folder: Path) -> None:
     """Evaluate the last policy of a run, write its JSON, and keep the policy of an experiment's first seed.
 
     Raises:
-        UserError: the table has no such experiment or method, the run is not there to its end, or test.py failed.
+        UserError: the table has no such experiment or method, the run has not finished, or test.py failed.
     """
     rows = table.read()
     for name, known in ((experiment, rows.experiments), (method, rows.methods)):
         if name not in known:
-            raise table.TableError(f"{table.TABLE}: has no {name!r}; expected one of {', '.join(known)}")
+            raise UserError(f"{table.TABLE}: has no {name!r}; expected one of {', '.join(known)}")
     row = rows.experiments[experiment]
-    place = Path(runs_folder).resolve() / experiment / method / str(seed)
+    place = runs_folder.resolve() / experiment / method / str(seed)
     folder, policy = trained(place, row.iterations)
     run = runs.read_run(folder)
-    found = test(folder, policy, place / "evaluations" / "normal", row.checks)
+    evaluated = test(folder, policy, place / "evaluations" / "normal", row.checks)
     content = {
         "experiment": experiment,
         "method": method,
@@ -57,31 +57,31 @@ def evaluate(experiment, method, seed, runs_folder, results_folder):
         "iterations": row.iterations,
         "seconds": {name: rounded(run.curve(f"time/{name}")[1].mean()) for name in ("sampling", "learning")},
         "curves": {
-            name: rounded(run.curve(tag)[1])
+            name: rounded(run.progress[tag])
             for name, tag in (
                 ("before_update", "running_returns/before_update"),
                 ("after_update", "running_returns/after_update"),
                 ("kl", "trpo/kl"),
             )
         },
-        "test": measured(found),
+        "test": measured(evaluated),
     }
     if row.checks:
-        content["similarity"] = alike(found)
+        content["similarity"] = alike(evaluated)
         checks = CHECKS | (CHECKS_OF_GATES if run.config.neuromodulation else {})
         content["checks"] = {
             name: measured(test(folder, policy, place / "evaluations" / name.replace(" ", "_"), False, options))
             for name, options in checks.items()
         }
-    target = Path(results_folder) / experiment / method
+    target = results_folder / experiment / method
     target.mkdir(parents=True, exist_ok=True)
     if row.keep_policy and seed == row.seeds[0]:
         keep(folder, policy, target)
     write_keys(target / f"{seed}.json", content)
 
 
-def trained(place, iterations):
-    """The run in a place that has gone through all iterations: (its log folder, its last policy).
+def trained(place: Path, iterations: int) -> tuple[Path, Path]:
+    """The log folder and the last policy of the run in a folder that has finished all iterations.
 
     Raises:
         UserError: none has, or several have.
@@ -95,14 +95,14 @@ def trained(place, iterations):
     return found[0]
 
 
-def write_keys(path, content):
+def write_keys(path: Path, content: dict[str, Any]) -> None:
     """Write a dict as JSON, a line a key: readable, and a tenth of the lines that an indented list of numbers has."""
     lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in content.items())
     write_text(path, f"{{\n{lines}\n}}\n")
 
 
-def keep(folder, policy, target):
-    """Copy a policy, the environment's file and config.json, without the places of the machine that it was made on."""
+def keep(folder: Path, policy: Path, target: Path) -> None:
+    """Copy a policy, the environment's file and config.json, without the folders of the machine that it was made on."""
     shutil.copyfile(policy, target / "policy.pt")
     for file in folder.glob("*.json"):
         shutil.copyfile(file, target / file.name)
@@ -112,52 +112,47 @@ def keep(folder, policy, target):
     write_json(target / "config.json", config)
 
 
-def test(folder, policy, logdir, recorded, options=()):
-    """Run test.py on 200 tasks: the `runs.Evaluation`.
+def test(folder: Path, policy: Path, logdir: Path, recorded: bool, options: Sequence[str] = ()) -> runs.Evaluation:
+    """Run test.py on 200 tasks.
 
     Raises:
-        UserError: it failed, and has said why.
+        UserError: it failed, after printing why.
     """
     shutil.rmtree(logdir, ignore_errors=True)
     command = [sys.executable, "test.py", folder / "config.json", policy, "--num-tasks", NUM_TASKS,
                "--activations", 2 if recorded else 0, "--num-workers", 1, "--logdir", logdir, *options]  # fmt: skip
     status = subprocess.run(list(map(str, command)), cwd=ROOT / "rl").returncode
     if status:
-        raise UserError(f"{policy}: test.py ended with exit status {status}; what it said stands above")
-    (found,) = logdir.glob("*/*/*/results.json")
-    return runs.read_evaluation(found.parent)
+        raise UserError(f"{policy}: test.py ended with exit status {status}; its message stands above")
+    (results,) = logdir.glob("*/*/*/results.json")
+    return runs.read_evaluation(results.parent)
 
 
-def description(folder, options):
-    """What a run was made with, and, where it was continued with something else, that too. What older code did not
-    write is None.
+def description(folder: Path, options: Sequence[str]) -> dict[str, Any]:
+    """What a run was made with, and what it was continued with if that differs. What older code did not write is
+    None.
     """
     config = read_json(folder / "config.json")
-    made = {
-        "options": " ".join(options),
-        "commit": config.get("git_commit"),
-        "versions": config.get("versions"),
-        "processor": config.get("processor"),
-        "gpu": config.get("gpu"),
-    }
+    made = {"options": " ".join(options), "commit": config.get("git_commit")}
+    made |= {name: config.get(name) for name in ("versions", "processor", "gpu")}
     return made | ({"continued": config["continued"]} if "continued" in config else {})
 
 
-def measured(evaluation):
+def measured(evaluation: runs.Evaluation) -> dict[str, Any]:
     """Means over the episodes of each task, after 0, 1, … updates: [updates + 1, tasks]."""
     found = {"returns": rounded(evaluation.returns.mean(axis=2).T)}
     if "success_per_task" in evaluation.results:
         found["success"] = rounded(evaluation.results["success_per_task"])
-    elif evaluation.environment.startswith("CTgraph"):
-        # The goal leaf alone gives a positive reward.
-        rewards = np.load(evaluation.file("rewards.npy"))
-        found["success"] = rounded((rewards > 0).any(axis=1).mean(axis=1).T)
+    else:
+        success = envs.success(evaluation.config.env_name, np.load(evaluation.file("rewards.npy")))
+        if success is not None:
+            found["success"] = rounded(success.mean(axis=1).T)
     return found
 
 
-def alike(evaluation):
+def alike(evaluation: runs.Evaluation) -> dict[str, dict[str, Any]]:
     """Linear CKA between tasks after the last update, its permutation null, and what the gates do, layer by layer."""
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for name, values in evaluation.probe.items():
         layer, _, part = name.partition(".")
         if part == "output":
@@ -171,29 +166,28 @@ def alike(evaluation):
     return found
 
 
-def rounded(values):
-    """Numbers with five significant digits, as JSON holds them; None of None."""
-    if values is None:
-        return None
+def rounded(values: Any) -> Any:
+    """Numbers with five significant digits, for JSON; None of None and of NaN."""
     values = np.asarray(values, np.float64)
-    return [rounded(value) for value in values] if values.ndim else float(f"{float(values):.5g}")
+    if values.ndim:
+        return [rounded(value) for value in values]
+    return None if np.isnan(values) else float(f"{values:.5g}")
 
 
-def main(command_line=None):
+def main(command_line: Sequence[str] | None = None) -> int:
     """Parse, evaluate, and turn errors into one line and an exit status."""
-    return exit_status("evaluate.py", lambda _: run(command_line))
-
-
-def run(command_line):
-    """Parse and evaluate."""
     parser = Parser(prog="evaluate.py", description="Evaluate a trained run of the experiments.")
     parser.add_argument("experiment")
     parser.add_argument("method")
     parser.add_argument("seed", type=int)
     parser.add_argument("--runs", type=Path, default=ROOT / "runs")
     parser.add_argument("--results", type=Path, default=ROOT / "results")
-    options = parser.parse_args(command_line)
-    evaluate(options.experiment, options.method, options.seed, options.runs, options.results)
+
+    def run(_: Any) -> None:
+        options = parser.parse_args(command_line)
+        evaluate(options.experiment, options.method, options.seed, options.runs, options.results)
+
+    return exit_status("evaluate.py", run)
 
 
 if __name__ == "__main__":

@@ -1,29 +1,31 @@
 """What policies find before they adapt, and what they make of it: a part of an experiment's section."""
 
+from typing import Any
+
 import numpy as np
-from estimates import Difference, bullets, grid, in_words, level, verdicts
+from estimates import UNCLEAR, Difference, bullets, grid, in_words, level, verdicts
+from jaxtyping import Bool
+from table import Experiment, Method
 
 
-def found_before(run):
-    """Test tasks [K] of a run: whether an episode before any update succeeds. An update is made from these alone."""
+def found_before(run: dict[str, Any]) -> Bool[np.ndarray, " K"]:
+    """Whether an episode before any update, from which alone the update is made, solves a test task."""
     return np.array(run["test"]["success"][0]) > 0
 
 
-def share_found(run):
+def share_found(run: dict[str, Any]) -> float:
     """The share of a run's test tasks that are found before any update."""
     return float(found_before(run).mean())
 
 
-def success(run, of_found, updates):
-    """A run's success rate after a number of updates, of the test tasks that were found or of the others; None where
-    there are none.
-    """
+def success(run: dict[str, Any], of_found: bool, updates: int) -> float | None:
+    """A run's success rate after a number of updates, of the test tasks that were found or of the others, if any."""
     rates = np.array(run["test"]["success"][updates])[found_before(run) == of_found]
     return float(rates.mean()) if len(rates) else None
 
 
-def exploration(row, found, methods):
-    """The table of tasks that were found before the update, where the environment tells success: list of lines."""
+def exploration(row: Experiment, found: dict[str, dict[int, dict[str, Any]]], methods: dict[str, Method]) -> list[str]:
+    """The table of tasks that were found before the update, if the environment reports success."""
     if not all("success" in run["test"] for runs in found.values() for run in runs.values()):
         return []
     baseline = found.get(row.baseline, {})
@@ -40,7 +42,7 @@ def exploration(row, found, methods):
             cells += [level([success(run, of_found, updates) for run in runs]) for updates in (1, -1)]
         rows.append(cells)
     titles = {method: methods[method].title for method in apart}
-    phrases = in_words(verdicts(apart), apart, titles, ("more", "fewer", "not told apart"))
+    phrases = in_words(verdicts(apart), apart, titles, ("more", "fewer", UNCLEAR))
     head = [
         "method", "tasks found", "minus the baseline's", "their success rate after 1 update", "after the last update",
         "the others' after 1 update", "after the last update",

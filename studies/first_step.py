@@ -6,23 +6,18 @@ Half-Cheetah, direction, with half of the hidden units and a quarter of the task
 """
 
 import dataclasses
-import sys
-from pathlib import Path
-
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
-sys.path[:0] = [str(ROOT), str(HERE)]
+from typing import Any
 
 import table
 import torch
-from evaluate import rounded, write_keys
+from evaluate import ROOT, rounded, write_keys
 
 from rl import streams
-from rl.algorithm.blocks import ordered_sum
-from rl.algorithm.jacobians import flatten
-from rl.config import parse_options
-from rl.run.build import Setup
+from rl.algorithm.jacobian import flatten
+from rl.algorithm.meta_objective import MetaObjective
+from rl.config import Config, parse_options
 from rl.run.provenance import git_commit
+from rl.run.setup import Setup
 
 EXPERIMENT = "half_cheetah_dir"
 # Method -> how many seeds: 25 where the question is whether a step gains something on fresh episodes.
@@ -34,33 +29,31 @@ SIZES = {"hidden_size": 100, "nm_size": 16, "meta_batch_size": 10}
 TARGET = ROOT / "results/first_step.json"
 
 
-def measure(config):
-    """The first outer step of a `Config`: whether it is taken, its divergence, and by how much it improves the
-    surrogate on its own episodes and on as many of the next iteration's, sampled with θ as it was before.
+def measure(config: Config) -> tuple[dict[str, Any], int]:
+    """The first outer step: whether it is accepted, its divergence, and by how much it improves the surrogate on its
+    own episodes and on as many of the next iteration's, sampled with θ as it was before; and the size of θ.
     """
-    experiment = Setup(config)
-    params, learner = experiment.initial_params(), experiment.learner()
+    setup = Setup(config)
+    params, learner = setup.initial_params(), setup.learner()
 
-    def sampled(pool, iteration):
-        tasks = experiment.sample_tasks(config.meta_batch_size, "train", iteration, streams.TRAIN)
-        return pool.sample(params, tasks, experiment.train_sampling(), experiment.origin(iteration, streams.TRAIN))
+    def sampled(sampler, iteration):
+        tasks = setup.sample_tasks(config.meta_batch_size, "train", iteration, streams.TRAIN)
+        stream = setup.stream(iteration, streams.TRAIN)
+        return sampler.sample(params, tasks, setup.train_plan(), stream, setup.tasks_per_block)
 
-    with experiment.sampler() as pool:
-        own, fresh = (sampled(pool, iteration).episodes for iteration in (0, 1))
-    changed, step = learner.step(params, *own)
-    learner.blocks.load(*fresh)
-    before = ordered_sum(learner.blocks.linearize(flatten(params)))[0]
-    after = ordered_sum(learner.blocks.evaluate(flatten(changed)))[0]
-    learner.blocks.release()
+    with setup.sampler() as sampler:
+        own, fresh = (sampled(sampler, iteration).episodes for iteration in (0, 1))
+    changed, metrics = learner.step(params, *own)
+    objective = MetaObjective(learner.compute, setup.options, flatten(params), *fresh)
     return {
-        "accepted": step.accepted,
-        "kl": rounded(step.kl),
-        "own": rounded(step.surrogate_before - step.surrogate_after),
-        "fresh": rounded(float(before - after) / config.meta_batch_size),
-    }, experiment.policy.num_params
+        "accepted": metrics["trpo/step_size"] > 0,
+        "kl": rounded(metrics["trpo/kl"]),
+        "own": rounded(metrics["trpo/improvement"]),
+        "fresh": rounded(objective.loss - objective.evaluate(flatten(changed))[0]),
+    }, setup.policy.num_params
 
 
-def main():
+def main() -> None:
     """Measure all methods and seeds, and write them."""
     torch.set_num_threads(1)
     rows = table.read()

@@ -1,8 +1,12 @@
 """The pictures of docs/results.md."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from exploration import share_found
-from sections import after
+from matplotlib.figure import Figure
+from sections import Found, after
+from table import Experiment, Method
 
 from rl.evaluation import statistics
 from rl.plots import curves, style
@@ -13,12 +17,10 @@ MARKERS = ["o"] * 6 + ["^"] * 6
 
 
 @style.printed
-def learning(row, found, methods):
+def learning(row: Experiment, found: Found, methods: dict[str, Method]) -> Figure:
     """Learning curves of an experiment: before and after the update, a line a method with its interval over seeds."""
     figure, axes = style.panels(1, 2, sharey=True)
-    for panel, (name, title) in zip(
-        axes[0], (("before_update", "before the update"), ("after_update", "after the update")), strict=True
-    ):
+    for panel, name in zip(axes[0], ("before_update", "after_update"), strict=True):
         for (method, runs), colour, line in zip(found.items(), style.colours(), LINES, strict=False):
             length = min(len(run["curves"][name]) for run in runs.values())
             values = np.array([curves.smoothed(run["curves"][name][:length], WINDOW) for run in runs.values()])
@@ -27,7 +29,7 @@ def learning(row, found, methods):
             # Of fewer seeds the intervals would hide the curves.
             if len(values) >= statistics.FEWEST:
                 panel.fill_between(range(length), *interval, color=colour, alpha=0.15, linewidth=0)
-        panel.set(xlabel="iteration", title=title)
+        panel.set(xlabel="iteration", title=curves.metric(name).label)
     axes[0, 0].set_ylabel("return")
     figure.suptitle(row.title)
     style.legend_below(figure)
@@ -35,13 +37,8 @@ def learning(row, found, methods):
 
 
 @style.printed
-def exploration(explored, methods):
-    """What every run finds before the update and what it reaches after it: a panel an experiment, a point a run.
-
-    Args:
-        explored: pairs of an experiment and its results, whose environment tells success.
-        methods: name -> method.
-    """
+def exploration(explored: Sequence[tuple[Experiment, Found]], methods: dict[str, Method]) -> Figure:
+    """What every run finds before the update and what it reaches after it: a panel an experiment, a point a run."""
     figure, axes = style.panels(1, len(explored), width=2.4, sharex=True, sharey=True)
     names = list(dict.fromkeys(method for _, found in explored for method in found))
     looks = dict(zip(names, zip(style.colours(), MARKERS, strict=False), strict=False))

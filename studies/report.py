@@ -4,25 +4,25 @@ python studies/report.py
 """
 
 import sys
+from collections.abc import Sequence
 from operator import itemgetter
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-ROOT = HERE.parent
-sys.path[:0] = [str(ROOT), str(HERE)]
-
 import pictures
 import table
-from estimates import Difference, bullets, grid, in_words, level, verdicts
-from sections import AFTER, after, comparisons, difference, load, section
+from estimates import UNCLEAR, Difference, bullets, grid, in_words, level, verdicts
+from sections import AFTER, Methods, after, comparisons, difference, load, section
+from table import Experiment
 
 from rl.files import read_json, write_text
 from rl.plots import style
 from rl.run.interrupts import exit_status
 
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
 RESULTS, PAGE, PICTURES, FRONT = ROOT / "results", ROOT / "docs/results.md", ROOT / "docs/pictures", ROOT / "README.md"
 BEGIN, END = "<!-- results: written by studies/report.py -->", "<!-- end of results -->"
-# Gates that learn: the experiments that tell of their kind and bias, and what is compared there.
+# Gates that learn: the experiments that try several kinds and biases, and what is compared there.
 GATES_TRIED_ON = ("ctgraph_d2", "navigation_bias", "ctgraph_d3", "half_cheetah_dir")
 GATES_COMPARED = (
     ("nm_ste", "nm_hard"), ("nm_ste", "nm_soft_2"), ("nm_soft_1", "nm_soft"), ("nm_soft_2", "nm_soft"),
@@ -33,12 +33,12 @@ MATCHED = "cavia_matched"
 EXPLORED = ("ctgraph_d2", "ctgraph_d3", "ctgraph_d4")
 
 
-def words(part):
-    """What is said of the experiments, written by hand: the lines of a file beside this one."""
+def words(part: str) -> list[str]:
+    """What is written by hand: the lines of a file beside this one."""
     return (HERE / f"{part}.md").read_text(encoding="utf-8").splitlines()
 
 
-def page(rows, methods, folder=RESULTS):
+def page(rows: Sequence[Experiment], methods: Methods, folder: Path = RESULTS) -> str:
     """docs/results.md as text."""
     kept = {row.name: load(row, folder) for row in rows}
     lines = [*words("introduction"), "", *summary(rows, methods, folder)]
@@ -50,7 +50,7 @@ def page(rows, methods, folder=RESULTS):
     return "\n".join(lines).rstrip("\n") + "\n"
 
 
-def summary(rows, methods, folder=RESULTS):
+def summary(rows: Sequence[Experiment], methods: Methods, folder: Path = RESULTS) -> list[str]:
     """The summary of docs/results.md: one line for each method of each experiment."""
     cells = []
     for row in rows:
@@ -67,8 +67,8 @@ def summary(rows, methods, folder=RESULTS):
     return grid(["experiment", "method", *(name for when in AFTER for name in (f"return {when}", "difference"))], cells)
 
 
-def gates(rows, methods, folder=RESULTS):
-    """Gates that learn, by kind and initial bias, in the experiments that tried them: list of lines."""
+def gates(rows: Sequence[Experiment], methods: Methods, folder: Path = RESULTS) -> list[str]:
+    """Gates that learn, by kind and initial bias, in the experiments that tried them."""
     tried = [(row, load(row, folder)) for row in rows if row.name in GATES_TRIED_ON]
     rows = [
         [f"{methods[one].title}, minus {methods[other].title}",
@@ -81,8 +81,8 @@ def gates(rows, methods, folder=RESULTS):
     return [*words("gates"), "", *table_of_pairs, *first_steps(methods, folder)]
 
 
-def first_steps(methods, folder=RESULTS):
-    """What the first outer step gains (`studies/first_step.py`): list of lines."""
+def first_steps(methods: Methods, folder: Path = RESULTS) -> list[str]:
+    """What the first outer step gains (`studies/first_step.py`)."""
     path = Path(folder, "first_step.json")
     if not path.is_file():
         return []
@@ -101,8 +101,8 @@ def first_steps(methods, folder=RESULTS):
             for method, entry in found.items()
             if method != MATCHED
         }
-        phrases = in_words(verdicts(apart), apart, titles, ("more", "less", "not told apart"), digits=3)
-        lines += bullets(f"Found: on {episodes} it gains, compared with {methods[MATCHED].title},", phrases)[:-1]
+        phrases = in_words(verdicts(apart), apart, titles, ("more", "less", UNCLEAR), digits=3)
+        lines += bullets(f"On {episodes} it gains, compared with {methods[MATCHED].title},", phrases)[:-1]
     return [
         *words("first_step"),
         *lines,
@@ -111,22 +111,34 @@ def first_steps(methods, folder=RESULTS):
     ]
 
 
-def front(rows, methods, folder=RESULTS):
-    """The table of README: one line for each experiment, with what the paper proposes for it, minus the baseline."""
-    cells = []
+def front(rows: Sequence[Experiment], methods: Methods, folder: Path = RESULTS) -> list[str]:
+    """The table of README: one line for each experiment that was run, with what the paper proposes for it, minus the
+    baseline; bold where Student's paired test is significant with Holm's correction over the whole table.
+    """
+    kept = {row.name: load(row, folder) for row in rows}
+    differences = {
+        (row.name, when): difference(
+            kept[row.name].get(row.proposed, {}), kept[row.name].get(row.baseline, {}), updates
+        )
+        for row in rows
+        for when, updates in AFTER.items()
+    }
+    significant = verdicts(differences)
+    cells, missing = [], []
     for row in rows:
-        found = load(row, folder)
-        pairs = [
-            difference(found.get(row.proposed, {}), found.get(row.baseline, {}), updates) for updates in AFTER.values()
-        ]
-        seeds = len(pairs[0].values)
+        pairs = [(row.name, when) for when in AFTER]
+        seeds = len(differences[pairs[0]].values)
+        if not seeds:
+            missing.append(row.title)
+            continue
+        shown = [f"**{differences[pair]}**" if significant.get(pair) else str(differences[pair]) for pair in pairs]
         title = f"{methods[row.proposed].title}, minus {methods[row.baseline].title}"
-        iterations = f"{row.iterations} of {row.paper_iterations}"
-        cells.append([row.title, title, *(map(str, [*pairs, seeds, iterations]) if seeds else ["not run", "", "", ""])])
-    return grid(["experiment", "difference in return", *AFTER, "seeds", "iterations, of the paper's"], cells)
+        cells.append([row.title, title, *shown, str(seeds), f"{row.iterations} of {row.paper_iterations}"])
+    lines = grid(["experiment", "difference in return", *AFTER, "seeds", "iterations, of the paper's"], cells)
+    return [*lines, f"Not run at the paper's length: {'; '.join(missing)}.", ""] if missing else lines
 
 
-def write(results=RESULTS):
+def write(results: Path = RESULTS) -> None:
     """Write the page, the pictures of what is there, and README's part.
 
     Raises:
@@ -151,8 +163,8 @@ def write(results=RESULTS):
         write_text(FRONT, f"{before}{BEGIN}\n\n{lines}\n{END}{rest.partition(END)[2]}")
 
 
-def main(results=RESULTS):
-    """Write all, and turn errors into one line and an exit status."""
+def main(results: Path = RESULTS) -> int:
+    """Write everything, and turn errors into one line and an exit status."""
     return exit_status("report.py", lambda _: write(results))
 
 

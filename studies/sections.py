@@ -1,20 +1,27 @@
 """An experiment's part of docs/results.md: what its runs are, how they compare, and the tables of it."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from estimates import FEWEST, Difference, bullets, grid, in_words, level, number, verdicts
+from estimates import FEWEST, UNCLEAR, Difference, bullets, grid, in_words, level, number, verdicts
 from evaluate import SWAPPED
 from exploration import exploration
+from table import Experiment, Method
 
 from rl.files import read_json
 
 # Where methods are compared: after the one update that training is for, and after all that evaluation makes.
 AFTER = {"after 1 update": 1, "after the last update": -1}
 
+Run = dict[str, Any]  # what studies/evaluate.py writes of one
+Found = dict[str, dict[int, Run]]  # method -> seed -> results
+Methods = dict[str, Method]
 
-def load(row, folder):
-    """The results of an experiment that are there: method -> seed -> content.
+
+def load(row: Experiment, folder: Path) -> Found:
+    """The results of an experiment that are there.
 
     Raises:
         UserError: one cannot be read.
@@ -28,18 +35,18 @@ def load(row, folder):
     return found
 
 
-def after(content, updates=-1, kind="returns"):
+def after(content: Run, updates: int = -1, kind: str = "returns") -> float:
     """A run's mean over test tasks after a number of updates."""
     return float(np.mean(content["test"][kind][updates]))
 
 
-def difference(runs, baseline, updates):
-    """A method's return after a number of updates minus the baseline's: a `Difference`."""
+def difference(runs: dict[int, Run], baseline: dict[int, Run], updates: int) -> Difference:
+    """A method's return after a number of updates minus the baseline's."""
     return Difference.between(runs, baseline, lambda run: after(run, updates))
 
 
-def comparisons(row, found):
-    """Every method that was run against the baseline: (method, key of `AFTER`) -> `Difference`."""
+def comparisons(row: Experiment, found: Found) -> dict[tuple[str, str], Difference]:
+    """Every method that was run against the baseline: (method, key of `AFTER`) -> difference."""
     baseline = found.get(row.baseline, {})
     return {
         (method, when): difference(runs, baseline, updates)
@@ -49,8 +56,8 @@ def comparisons(row, found):
     }
 
 
-def section(row, found, methods):
-    """An experiment's part of docs/results.md: list of lines."""
+def section(row: Experiment, found: Found, methods: Methods) -> list[str]:
+    """The lines of an experiment's part of docs/results.md."""
     paper = f"the paper: {row.paper_iterations}" if row.paper_iterations else "not in the paper"
     lines = [f"## {row.title}", "", f"{row.iterations} iterations ({paper}). {row.paper}", ""]
     if not found:
@@ -63,29 +70,29 @@ def section(row, found, methods):
     return [*lines, f"{made(found)} {row.note}".strip(), ""]
 
 
-def sentence(row, found, methods):
-    """What is found, in words: the methods whose difference to the baseline is told apart from 0, and the others."""
+def sentence(row: Experiment, found: Found, methods: Methods) -> str:
+    """The methods that differ significantly from the baseline, and the others, in words."""
     if row.baseline not in found:
-        return "Found here: nothing yet; the baseline was not run."
+        return "Nothing is compared yet: the baseline was not run."
     differences = comparisons(row, found)
-    told = verdicts(differences)
-    if not told:
+    significant = verdicts(differences)
+    if not significant:
         if len(row.seeds) < FEWEST:
-            return f"Nothing is compared here: that takes {FEWEST} seeds. What the tables show of fewer is no finding."
-        return f"Found here: nothing yet; a comparison takes {FEWEST} seeds."
+            return f"Nothing is compared here: that takes {FEWEST} seeds. Differences between fewer prove nothing."
+        return f"Nothing is compared yet: that takes {FEWEST} seeds."
     titles = {(method, when): methods[method].title for method, when in differences}
-    lines = [f"Found here, compared with {methods[row.baseline].title}:", ""]
+    lines = [f"Compared with {methods[row.baseline].title}:", ""]
     for when in AFTER:
-        of_then = {key: verdict for key, verdict in told.items() if key[1] == when}
+        of_then = {key: verdict for key, verdict in significant.items() if key[1] == when}
         lines += [f"- {when}, {phrase}" for phrase in in_words(of_then, differences, titles)]
     return "\n".join(lines)
 
 
-def returns(row, found, methods):
-    """The table of returns, of the success rate where the environment tells it, and of steps: list of lines."""
+def returns(row: Experiment, found: Found, methods: Methods) -> list[str]:
+    """The table of returns, of the success rate if the environment reports it, and of outer steps."""
     updates = len(next(iter(next(iter(found.values())).values()))["test"]["returns"])
-    told = any("success" in run["test"] for runs in found.values() for run in runs.values())
-    head = ["method", "seeds", *(f"return after {count}" for count in range(updates)), *["success rate"] * told]
+    succeeds = any("success" in run["test"] for runs in found.values() for run in runs.values())
+    head = ["method", "seeds", *(f"return after {count}" for count in range(updates)), *["success rate"] * succeeds]
     head += ["outer steps accepted", "of the last tenth"]
     rows = []
     for method in row.methods:
@@ -95,25 +102,22 @@ def returns(row, found, methods):
         runs = found[method].values()
         cells = [methods[method].title, f"{len(runs)} of {len(row.seeds)}"]
         cells += [level([after(run, count) for run in runs]) for count in range(updates)]
-        if told:
+        if succeeds:
             cells.append(level([after(run, kind="success") for run in runs]))
         rows.append([*cells, *(level([accepted(run, share) for run in runs]) for share in (1, 0.1))])
     return grid(head, rows)
 
 
-def accepted(run, share=1):
-    """The share of a run's last outer steps that the line search accepted: the others leave the policy as it was.
-
-    Args:
-        run: its results.
-        share: of its iterations, that are looked at; the last one always is.
+def accepted(run: Run, share: float = 1) -> float:
+    """The share of outer steps that the line search accepted (the others leave the policy as it was), in the last
+    `share` of a run's iterations, at least in one.
     """
     steps = run["curves"]["kl"]
     return float(np.mean([bool(kl) for kl in steps[-max(1, round(share * len(steps))) :]]))
 
 
-def compared(row, found, methods):
-    """The table of differences to the baseline: list of lines."""
+def compared(row: Experiment, found: Found, methods: Methods) -> list[str]:
+    """The table of differences from the baseline."""
     differences = comparisons(row, found)
     if not any(difference.values for difference in differences.values()):
         return []
@@ -128,8 +132,8 @@ def compared(row, found, methods):
     return grid(head, rows)
 
 
-def checked(row, found, methods):
-    """What was evaluated of the runs beside their returns, where it was: list of lines."""
+def checked(row: Experiment, found: Found, methods: Methods) -> list[str]:
+    """Representations and interventions of the runs that have them, and how many have none."""
     having = {method: {seed: run for seed, run in runs.items() if "checks" in run} for method, runs in found.items()}
     having = {method: runs for method, runs in having.items() if runs}
     missing = sum(len(runs) - len(having.get(method, {})) for method, runs in found.items())
@@ -137,11 +141,11 @@ def checked(row, found, methods):
     return [*lines, f"Without representations and interventions: {missing} runs.", ""] if missing else lines
 
 
-def representations(row, found, methods):
-    """How alike tasks are represented, and what gates do: list of lines."""
+def representations(row: Experiment, found: Found, methods: Methods) -> list[str]:
+    """How alike tasks are represented, and what gates do."""
     layers = list(next(iter(next(iter(found.values())).values()))["similarity"])
 
-    def alike(layer, name):
+    def alike(layer: str, name: str) -> Callable[[Run], float | None]:
         return lambda run: run["similarity"][layer].get(name)
 
     rows, last = [], {}
@@ -162,20 +166,20 @@ def representations(row, found, methods):
         "gates whose sign differs between two tasks",
     ]  # fmt: skip
     titles = {method: methods[method].title for method in last}
-    phrases = in_words(verdicts(last), last, titles, ("more alike", "less alike", "not told apart"))
+    phrases = in_words(verdicts(last), last, titles, ("more alike", "less alike", UNCLEAR))
     return [
         "Linear CKA between tasks after the last update (1: all tasks are represented alike), and what it would be of "
         "tasks whose representations have nothing to do with each other (the mean of permutations).",
-        *bullets(f"Found in the last layer, compared with {methods[row.baseline].title}:", phrases),
+        *bullets(f"In the last layer, compared with {methods[row.baseline].title}:", phrases),
         *grid(head, rows),
     ]
 
 
-def interventions(found, methods):
-    """What an adapted policy loses under interventions, paired by seed: list of lines."""
+def interventions(found: Found, methods: Methods) -> list[str]:
+    """What an adapted policy loses under interventions, paired by seed."""
     names = list(dict.fromkeys(name for runs in found.values() for run in runs.values() for name in run["checks"]))
 
-    def changed(runs, name):
+    def changed(runs: dict[int, Run], name: str) -> Difference:
         checked = [run for run in runs.values() if name in run["checks"]]
         return Difference(tuple(float(np.mean(run["checks"][name]["returns"][-1])) - after(run) for run in checked))
 
@@ -186,17 +190,17 @@ def interventions(found, methods):
         changes = [str(changed(runs, name)) for name in names]
         rows.append([methods[method].title, level([after(run) for run in runs.values()]), *changes])
     titles = {method: methods[method].title for method in swapped}
-    phrases = in_words(verdicts(swapped), swapped, titles, ("gains", "loses", "no loss is told"))
+    phrases = in_words(verdicts(swapped), swapped, titles, ("gains", "loses", UNCLEAR))
     return [
         "By how much an intervention changes the adapted policy's return after the last update, on the same tasks with "
         "the same random numbers.",
-        *bullets(f"Found with the {SWAPPED}:", phrases),
+        *bullets(f"With the {SWAPPED}:", phrases),
         *grid(["method", "as it is", *names], rows),
     ]
 
 
-def made(found):
-    """What runs were made with: a line."""
+def made(found: Found) -> str:
+    """What runs were made with."""
     runs = [run for kept in found.values() for run in kept.values()]
     # What a run was continued with counts as what it began with.
     later = [entry for run in runs for entry in run.get("continued", [])]
@@ -217,12 +221,12 @@ def made(found):
     )
 
 
-def place(description):
-    """Where a run was made, or continued: the processor and the GPU."""
+def place(description: Run) -> str:
+    """The processor, and the GPU if there is one, that a run was made or continued on."""
     processor, gpu = description.get("processor") or "an unknown processor", description.get("gpu")
     return f"{processor} with {gpu}" if gpu else processor
 
 
-def short(commit):
+def short(commit: str | None) -> str:
     """A commit as people name it, with the + of changes that were not committed."""
     return commit[:7] + "+" * commit.endswith("+") if commit else "an unknown commit"

@@ -24,16 +24,16 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 
-from rl.algorithm import baseline, returns, trpo
-from rl.algorithm.chunks import Chunk, Options
-from rl.algorithm.jacobians import flatten, unflatten
+from rl.algorithm import baseline, reference, returns, trpo
+from rl.algorithm.chunks import Chunk
+from rl.algorithm.jacobian import flatten, unflatten
 from rl.algorithm.metalearner import MetaLearner
+from rl.algorithm.options import Options
 from rl.config import Parser
 from rl.errors import UserError
 from rl.policies import Architecture, make_policy
-from rl.run import build
+from rl.run import device as devices
 from rl.sampling.episodes import Episodes
-from tests.support.helpers import Twin
 
 EXACT, EARLY_STEP, STEP = 1e-9, 1e-6, 1e-4
 AMPLIFIED = {"normal-maml": 1e-1}  # the bounds of whole steps that are limited by rounding
@@ -79,15 +79,15 @@ def compare(path, golden, config, device):
     """The rows of `deviations`."""
     policy = make_policy(architecture(config))
     params = {name: torch.from_numpy(golden[f"param/{name}"]) for name in policy.shapes}
-    before, after = (episodes(golden, config, phase) for phase in ("train", "valid"))
+    before, after = (episodes(golden, config, part) for part in ("train", "valid"))
     options = Options(
         gamma=config["gamma"],
         gae_lambda=config["tau"],
         fast_lr=config["fast_lr"],
-        **{name: config[name] for name in ("max_kl", "cg_iters", "cg_damping", "ls_max_steps", "ls_backtrack_ratio")},
     )
+    outer = trpo.Options(**{name: config[name] for name in trpo.Options._fields})
     vector = torch.from_numpy(golden["input/hvp_vector"])
-    computed = figures(policy, params, before, after, options, vector, device)
+    computed = figures(policy, params, before, after, options, outer, vector, device)
     whole = AMPLIFIED.get(Path(path).stem, STEP)
     rows = []
     for name, value in computed.items():
@@ -96,9 +96,9 @@ def compare(path, golden, config, device):
     missing = {name for name in golden if name.startswith("expected/")} - {f"expected/{name}" for name in computed}
     if missing:
         raise UserError(f"{path}: figures that this check does not compute: {sorted(missing)}")
-    early = options._replace(cg_iters=EARLY)
-    expected = literal_step_figures(policy, params, before, after, early)
-    for name, value in step_figures(policy, params, before, after, early, device).items():
+    early = outer._replace(cg_iters=EARLY)
+    expected = literal_step_figures(policy, params, before, after, options, early)
+    for name, value in step_figures(policy, params, before, after, options, early, device).items():
         rows.append((f"{EARLY}_iterations/{name}", deviation(value, expected[name]), EARLY_STEP))
     return rows
 
@@ -124,11 +124,11 @@ def architecture(config):
     )
 
 
-def episodes(golden, config, phase):
-    """The `Episodes` of a phase, with all arrays in float64."""
+def episodes(golden, config, part):
+    """The `Episodes` of one part, "train" or "valid", with all arrays in float64."""
 
     def stacked(name):
-        return np.stack([golden[f"task{k}/{phase}/{name}"] for k in range(config["num_tasks"])])
+        return np.stack([golden[f"task{k}/{part}/{name}"] for k in range(config["num_tasks"])])
 
     actions = stacked("actions")
     if config["discrete"]:
@@ -136,7 +136,7 @@ def episodes(golden, config, phase):
     return Episodes(stacked("observations"), actions, stacked("rewards"), stacked("mask"))
 
 
-def figures(policy, params, before, after, options, vector, device):
+def figures(policy, params, before, after, options, outer, vector, device):
     """Every figure of a golden file, computed by the project's own code."""
     result = {}
 
@@ -146,8 +146,8 @@ def figures(policy, params, before, after, options, vector, device):
     observations, rewards, mask = (there(array) for array in (before.observations, before.rewards, before.mask))
     design = baseline.features(observations, mask)
     coefficients, _ = baseline.fit(design, returns.discounted_returns(rewards, options.gamma) * mask)
-    chunk = Chunk(policy, before, after, options, torch.float64, device)
     theta, vector = flatten(params).to(device), vector.to(device)
+    chunk = Chunk(policy, theta, before, after, options, products=2, dtype=torch.float64, device=device)
     adapted, inner_losses = chunk.adapt(unflatten(policy, theta))
     everything = there(after.observations).flatten(1, 2)
     with torch.no_grad():
@@ -168,51 +168,31 @@ def figures(policy, params, before, after, options, vector, device):
         result[f"{task}/{'adapted_logits' if policy.head.discrete else 'adapted_mean'}"] = outputs[k]
 
     num_tasks = before.mask.shape[0]
-    loss, gradient, _ = chunk.linearize(theta)
-    result["surrogate_loss"] = loss / num_tasks
-    result["surrogate_gradient"] = gradient / num_tasks
-    result["kl_hessian_vector_product"] = chunk.product(vector) / num_tasks + options.cg_damping * vector
+    result["surrogate_loss"] = chunk.loss / num_tasks
+    result["surrogate_gradient"] = chunk.gradient / num_tasks
+    product = chunk.kl_hessian_product(vector)
+    result["kl_hessian_vector_product"] = product / num_tasks + outer.cg_damping * vector
 
-    return result | step_figures(policy, params, before, after, options, device)
+    return result | step_figures(policy, params, before, after, options, outer, device)
 
 
-def step_figures(policy, params, before, after, options, device):
+def step_figures(policy, params, before, after, options, outer, device):
     """The figures of one whole TRPO step."""
-    learner = MetaLearner(policy, options, dtype=torch.float64, device=device)
-    stepped, report = learner.step(params, before, after)
+    learner = MetaLearner(policy, options, trpo.TRPO(outer), dtype=torch.float64, device=device)
+    stepped, metrics = learner.step(params, before, after)
     return {
-        "step_improve": report.surrogate_after - report.surrogate_before,
-        "step_kl": report.kl,
-        "step_step_size": report.step_size,
+        "step_improve": -metrics["trpo/improvement"],
+        "step_kl": metrics["trpo/kl"],
+        "step_step_size": metrics["trpo/step_size"],
     } | {f"after_step/{name}": value for name, value in stepped.items()}
 
 
-def literal_step_figures(policy, params, before, after, options):
-    """The same from the losses written out task by task, and products by differentiating the divergence twice."""
-    old = flatten(params).requires_grad_()
-    chunk = Chunk(policy, before, after, options, torch.float64, "cpu")  # whose advantages are taken
-    twin = Twin(policy, before, after, chunk, old.detach())
-    surrogate, divergence = twin(old)
-    (gradient,) = torch.autograd.grad(surrogate, old, retain_graph=True)
-    (slope,) = torch.autograd.grad(divergence, old, create_graph=True)
-
-    def product(vector):
-        (curved,) = torch.autograd.grad(slope @ vector, old, retain_graph=True)
-        return curved + options.cg_damping * vector
-
-    def evaluate(fraction):
-        return tuple(value.item() for value in twin(old.detach() - fraction * full_step))
-
-    x = trpo.conjugate_gradient(product, gradient, options.cg_iters).x
-    full_step = trpo.step_length(x, product(x), options.max_kl) * x
-    loss = surrogate.item()
-    found = trpo.line_search(evaluate, loss, options.max_kl, options.ls_max_steps, options.ls_backtrack_ratio)
-    stepped = unflatten(policy, old.detach() - found.fraction * full_step)
-    return {
-        "step_improve": found.loss - loss,
-        "step_kl": found.kl,
-        "step_step_size": found.fraction,
-    } | {f"after_step/{name}": value for name, value in stepped.items()}
+def literal_step_figures(policy, params, before, after, options, outer):
+    """The same from the reference, whose products differentiate the divergence twice."""
+    stepped, figures = reference.step(policy, params, before, after, options, outer)
+    return {f"step_{name}": value for name, value in figures.items()} | {
+        f"after_step/{name}": value for name, value in stepped.items()
+    }
 
 
 def replay(path):
@@ -225,34 +205,34 @@ def replay(path):
     try:
         sizes = description["architecture"] | {"hidden_sizes": tuple(description["architecture"]["hidden_sizes"])}
         policy = make_policy(Architecture(**sizes))
-        options = Options(**description["options"])
+        given = description["options"]
+        outer = trpo.Options(**{name: given[name] for name in trpo.Options._fields})
+        options = Options(**{name: value for name, value in given.items() if name not in trpo.Options._fields})
         params = {name: torch.from_numpy(arrays[f"param/{name}"]) for name in policy.shapes}
         before, after = (
-            Episodes(*(arrays[f"{phase}/{name}"] for name in ("observations", "actions", "rewards", "mask")))
-            for phase in ("before", "after")
+            Episodes(*(arrays[f"{part}/{name}"] for name in ("observations", "actions", "rewards", "mask")))
+            for part in ("before", "after")
         )
     except (KeyError, TypeError) as error:
         raise UserError(f"{path}: expected a flight record: it lacks or misnames {error}") from None
-    print(f"{path}: seed, iteration, phase, first task: {description['origin']}")
+    print(f"{path}: seed, iteration, phase, first task: {description['stream']}")
     for name, value in params.items():
         if not torch.isfinite(value).all():
             print(f"  parameter {name} is not finite")
     for task in range(before.mask.shape[0]):
         try:
-            chunk = Chunk(
-                policy, before.tasks(task, task + 1), after.tasks(task, task + 1), options, torch.float32, "cpu"
-            )
-            loss, gradient, inner_losses = chunk.linearize(flatten(params))
-            curvature = chunk.product(gradient)
+            pair = (episodes.tasks(task, task + 1) for episodes in (before, after))
+            chunk = Chunk(policy, flatten(params), *pair, options)
+            curvature = chunk.kl_hessian_product(chunk.gradient)
         except FloatingPointError as error:
             print(f"  task {task}: {error}")
             continue
         print(
-            f"  task {task}: inner loss {float(inner_losses):g}, surrogate {float(loss):g}, "
-            f"gradient {float(gradient.norm()):g}, curvature product {float(curvature.norm()):g}"
+            f"  task {task}: inner loss {float(chunk.inner_losses):g}, surrogate {float(chunk.loss):g}, "
+            f"gradient {float(chunk.gradient.norm()):g}, curvature product {float(curvature.norm()):g}"
         )
-    _, report = MetaLearner(policy, options).step(params, before, after)
-    print(f"  the step: {report}")
+    _, metrics = MetaLearner(policy, options, trpo.TRPO(outer)).step(params, before, after)
+    print(f"  the step: {metrics}")
     return 0
 
 
@@ -271,7 +251,7 @@ def parse(command_line=None):
 if __name__ == "__main__":
     try:
         options = parse()
-        sys.exit(replay(options.replay) if options.replay else main(options.files, build.device(options.device)))
+        sys.exit(replay(options.replay) if options.replay else main(options.files, devices.chosen(options.device)))
     except UserError as error:
         print(f"conformance: {error}", file=sys.stderr)
         sys.exit(2)

@@ -3,6 +3,14 @@ import re
 import signal
 
 import pytest
+from jaxtyping import install_import_hook
+
+import tests.support.annotations
+
+# Before anything of the package is imported. Tests of whole programs do without (`make test` sets TYPES=unchecked), and
+# so do workers: a run takes four times as long when every call is checked.
+if os.environ.get("TYPES") != "unchecked":
+    install_import_hook("rl", f"{tests.support.annotations.__name__}.checked")
 
 from rl import start
 

@@ -6,7 +6,6 @@ import pytest
 from rl import machine, policies
 from rl.config import (
     GATES,
-    HERE,
     NEUTRAL,
     NONLINEARITIES,
     RESUMABLE,
@@ -42,6 +41,8 @@ DEFAULTS = {
     "--halve-test-lr": False,
     "--fast-batch-size": 20,
     "--fast-lr": 1.0,
+    "--inner-objective": "score",
+    "--wandb": "",
     "--num-batches": 500,
     "--meta-batch-size": 20,
     "--max-kl": 1e-2,
@@ -56,11 +57,11 @@ DEFAULTS = {
     "--expname": "",
     "--device": "auto",
     "--save-freq": 1,
-    "--logdir": str(HERE / "logs"),
-    "--savedir": str(HERE / "saves"),
+    "--logdir": "logs",
+    "--savedir": "saves",
 }
 OTHERS = {str: "other", int: 3, float: 0.25}
-CHOSEN = {"--nm-gate": "soft", "--nonlinearity": "tanh", "--device": "cpu"}
+CHOSEN = {"--inner-objective": "ratio", "--nm-gate": "soft", "--nonlinearity": "tanh", "--device": "cpu"}
 
 
 def field(flag):
@@ -116,7 +117,7 @@ def test_choices_are_those_that_there_are():
         (["--seed", "-1"], "--seed: expected at least 0, got -1"),
         (["--seed", str(2**32)], "--seed: expected at most 4294967295"),
         (["--nonlinearity", "sigmoid"], "--nonlinearity: expected one of relu, tanh, silu, got 'sigmoid'"),
-        (["--nm-gate", "firm"], "--nm-gate: expected one of hard, soft, ste"),
+        (["--nm-gate", "firm"], "--nm-gate: expected one of soft, hard, ste"),
         (["--device", "abacus"], "--device: expected one of auto, cpu, cuda"),
         (["--gamma", "1.5"], "--gamma: expected at most 1"),
         (["--gamma", "1.0000000001"], "--gamma: expected at most 1, got 1.0000000001"),
@@ -128,13 +129,15 @@ def test_choices_are_those_that_there_are():
         (["--max-kl", "-1"], "--max-kl: expected more than 0"),
         (["--ls-backtrack-ratio", "1"], "--ls-backtrack-ratio: expected less than 1"),
         (["--num-test-steps", "128"], "--num-test-steps: expected at most 127"),
+        (["--num-workers", "-1"], "--num-workers: expected at least 0"),
+        (["--inner-objective", "product"], "--inner-objective: expected one of score, ratio, got 'product'"),
         (["--expname", "../up"], "--expname: expected a name without slashes"),
         *[
             ([flag, value], f"{flag}: expected at least 1, got {value}")
             for flag in (
                 "--num-context-params", "--nm-size", "--hidden-size", "--num-layers", "--test-freq", "--num-test-steps",
                 "--test-batch-size", "--fast-batch-size", "--num-batches", "--meta-batch-size", "--cg-iters",
-                "--ls-max-steps", "--num-workers", "--save-freq", "--tasks-per-group",
+                "--ls-max-steps", "--save-freq", "--tasks-per-group",
             )
             for value in ("0", "-2")
         ],
@@ -302,7 +305,7 @@ def test_a_number_too_large_for_a_float_is_refused(tmp_path):
 def test_what_changes_no_result_is_declared_beside_the_option():
     assert {
         "num_workers", "worker_timeout", "learner_memory", "learner_threads", "make_deterministic", "expname", "device",
-        "quiet", "save_freq", "logdir", "savedir",
+        "quiet", "wandb", "save_freq", "logdir", "savedir",
     } == NEUTRAL  # fmt: skip
     assert NEUTRAL - {"expname"} | {"num_batches"} == RESUMABLE
     assert NEUTRAL | {"seed", "env_config_path"} == UNGROUPED

@@ -1,5 +1,6 @@
 """What the documents say exists: options, tags, files, headings, modules."""
 
+import csv
 import pkgutil
 import re
 
@@ -8,29 +9,20 @@ import pytest
 
 from rl import plot
 from rl import test as evaluation_program
-from rl.algorithm.metalearner import StepReport
 from rl.config import make_parser
 from rl.evaluation.evaluate import Evaluated, Summary
-from rl.run.logger import Logger
-from rl.run.state import Counters
+from rl.run import metrics
 from rl.sampling.episodes import Episodes
-from tests.support.documents import PAGES, training_command
+from tests.support.documents import PAGES, code_blocks, training_command
 from tests.support.helpers import ROOT
 
-# Options of other programs: ruff's, tests.conformance's, benchmarks/bench.py's, snakemake's, pip's.
+# Options of ruff, tests.conformance, benchmarks/ and snakemake; of torchrun; of Slurm.
 OTHERS = {
     *("--check", "--replay", "--scaling", "--model", "--snakefile", "--executor", "--jobs", "--config"),
-    *(
-        "--standalone",
-        "--nnodes",
-        "--nproc-per-node",
-        "--max-restarts",
-        "--rdzv-backend",
-        "--rdzv-endpoint",
-        "--rdzv-id",
-    ),
+    *("--standalone", "--nnodes", "--nproc-per-node", "--max-restarts"),
+    *("--rdzv-backend", "--rdzv-endpoint", "--rdzv-id"),
     *("--nodes", "--ntasks-per-node", "--cpus-per-task", "--time"),
-}  # of benchmarks, snakemake, torchrun and Slurm
+}
 FOLDERS = "benchmarks|docs|examples|studies|results|rl|tests"
 
 every_page = pytest.mark.parametrize("page", PAGES)
@@ -149,27 +141,40 @@ def test_the_front_page_is_short():
     assert len(PAGES["README.md"].splitlines()) <= 150
 
 
-@pytest.fixture
-def logged_tags(tmp_path, monkeypatch):
-    """Every tag that a run of two evaluated updates writes, `<k>` for the number of updates."""
-    tags = set()
-    monkeypatch.setattr(Logger, "scalar", lambda logger, tag, value, iteration: tags.add(tag))
+def columns(folder):
+    """The metrics in a run's progress.csv."""
+    with open(folder / "progress.csv", encoding="utf-8", newline="") as file:
+        return set(next(csv.reader(file))) - {"iteration"}
+
+
+def defined(text):
+    """The names in the first column of a text's tables."""
+    return set(re.findall(r"^\| `(.*?)` \|", text, re.MULTILINE))
+
+
+def test_every_tag_is_defined_and_every_definition_is_logged(tiny):
+    """Of a run whose physics can be unstable, and of an evaluation with success on tasks of two classes."""
     ones = np.ones((2, 3, 2))
-    told = {"success": ones, "unstable": ones}
-    episodes = Episodes(np.ones((2, 3, 2, 1), np.float32), np.ones((2, 3, 2, 1), np.float32), ones, ones, told)
-    report = StepReport(*[1.0 for _ in StepReport._fields])
-    logger = Logger(tmp_path)
-    summaries = (Summary.of(episodes), Summary.of(episodes))
-    logger.training(0, summaries, report, {"sampling": 1.0, "learning": 1.0}, Counters())
-    logger.evaluation(0, Evaluated([{"env_name": "push-v3"}, {"env_name": "reach-v3"}], summaries, 1.0))
-    logger.close()
-    assert {"evaluation_rew/avg_rew 0", "evaluation_rew/avg_rew 1"} <= tags
-    tags = {re.sub(r"(push|reach)-v3", "<class>", tag) for tag in tags}
-    return {re.sub(r" \d+$", " <k>", tag) for tag in tags}
+    vectors = np.ones((2, 3, 2, 1), np.float32)
+    episodes = Episodes(vectors, vectors, ones, ones, {"success": ones})
+    classes = [{"env_name": "<class>"}, {"env_name": "other"}]
+    tags = columns(tiny.run("cheetah")) | set(metrics.evaluation(Evaluated(classes, (Summary.of(episodes),), 1.0)))
+    tags = {re.sub(r" \d+$", " <k>", tag) for tag in tags if "other" not in tag}
+    assert defined(PAGES["docs/metrics.md"]) == tags
 
 
-def test_every_tag_is_defined_and_every_definition_is_logged(logged_tags):
-    assert set(re.findall(r"^\| `(.*?)` \|", PAGES["docs/metrics.md"], re.MULTILINE)) == logged_tags
+def test_every_curve_of_the_gates_is_defined(tiny):
+    tags = columns(tiny.run("navigation")) - columns(tiny.run("plain"))
+    section = PAGES["docs/figures.md"].partition("\n## gates\n")[2].partition("\n## ")[0]
+    assert {tag.rpartition("/")[2] for tag in tags} == defined(section)
+
+
+def test_the_library_page_runs(monkeypatch):
+    """Its first block of Python, from the repository's root."""
+    monkeypatch.chdir(ROOT)
+    names = {}
+    exec(code_blocks("python", "docs/library.md")[0], names)
+    assert names["adapted"].returns.shape == (3, 20) and names["action"].shape == (2,)
 
 
 def test_the_demo_is_the_command_of_2d_navigation():

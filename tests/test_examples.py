@@ -13,14 +13,14 @@ from tests.support.helpers import ROOT, only_run
 EXAMPLES = ROOT / "examples"
 SMALL = [
     "--num-batches", "1", "--meta-batch-size", "2", "--fast-batch-size", "2", "--test-batch-size", "2",
-    "--num-workers", "1",
+    "--num-workers", "0",
 ]  # fmt: skip
 
 
 def python(*arguments, folder=ROOT):
     """Run Python in a folder, with the examples on its path: standard output."""
     done = subprocess.run(
-        [sys.executable, *map(str, arguments)], cwd=folder, env={**os.environ, "PYTHONPATH": str(EXAMPLES)},
+        [sys.executable, *map(str, arguments)], cwd=folder, env=os.environ | {"PYTHONPATH": f"{ROOT}:{EXAMPLES}"},
         capture_output=True, text=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"

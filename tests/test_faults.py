@@ -1,6 +1,5 @@
 """What happens to a run at a chosen moment: each test's run is a process of its own that sabotages itself."""
 
-import dataclasses
 import errno
 import json
 import os
@@ -22,14 +21,12 @@ from tensorboardX.event_file_writer import EventsWriter
 from rl.errors import UserError
 from rl.main import main
 from rl.run.console import Console
-from rl.run.folders import load_policy
-from rl.run.state import DAMAGED_STATE, OLDER_STATE, STATE, Counters, State, load_state, save_state
+from rl.run.metrics import Progress
 from rl.run.training_run import MAX_FLIGHT_RECORDS, MAX_REJECTED_IN_A_ROW
+from rl.sampling.in_process import InProcessSampler
 from tests import conformance
-from tests.support.helpers import random_params, small_policy
-from tests.support.in_process import InProcessSampler
 from tests.support.sabotage import FEW, run
-from tests.torture import damage_states, into, points, record, run_of
+from tests.torture import into, progress, record, run_of
 
 NAVIGATION = [
     "--env-name", "2DNavigation-v0", "--meta-batch-size", "4", "--fast-batch-size", "3", "--test-batch-size", "4",
@@ -125,18 +122,26 @@ def limit_files(size):
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
-def fill_events_at(count):
-    """The event file has room for one more byte from the `count`-th time on that it is flushed."""
-    flush, left = EventsWriter.flush, count
+def fill_logs_at(count, owner, name, path_of):
+    """A file of the logs has room for one more byte from the `count`-th time on that it is written to."""
+    write, left = getattr(owner, name), count
 
-    def limited(writer):
+    def limited(writer, *arguments):
         nonlocal left
         left -= 1
         if left == 0:
-            limit_files(os.path.getsize(writer._file_name) + 1)
-        return flush(writer)
+            limit_files(os.path.getsize(path_of(writer)) + 1)
+        return write(writer, *arguments)
 
-    EventsWriter.flush = limited
+    setattr(owner, name, limited)
+
+
+def path_of_progress(sink):
+    return sink.path
+
+
+def path_of_events(writer):
+    return writer._file_name
 
 
 def spoil_actions_of(task):
@@ -146,9 +151,9 @@ def spoil_actions_of(task):
     sample = InProcessSampler.sample
 
     def spoiled(*arguments):
-        phases = sample(*arguments)
-        phases.episodes[-1].actions[task] = np.inf
-        return phases
+        rollouts = sample(*arguments)
+        rollouts.episodes[-1].actions[task] = np.inf
+        return rollouts
 
     InProcessSampler.sample = spoiled
 
@@ -214,9 +219,12 @@ def test_a_full_disk_is_noticed_before_training(tmp_path):
     assert "iteration" not in output and not list(tmp_path.rglob("*.tmp"))
 
 
-def test_a_run_goes_on_once_there_is_room_again(tmp_path, undisturbed):
-    # Flushed before the first iteration and after each: the third of them fails, half written.
-    status, output = run(tmp_path, FEW, fill_events_at, 4)
+@pytest.mark.parametrize(
+    "owner, name, path_of", [(Progress, "write", path_of_progress), (EventsWriter, "flush", path_of_events)]
+)
+def test_a_run_is_resumed_once_there_is_room_again(tmp_path, undisturbed, owner, name, path_of):
+    # The third iteration's logs are half written.
+    status, output = run(tmp_path, FEW, fill_logs_at, 3, owner, name, path_of)
     assert_told(status, output, "File too large", str(tmp_path / "logs"))
     assert "iteration 1:" in output and "iteration 2:" not in output and "resume with: python main.py" in output
     assert not list(tmp_path.rglob("*.tmp"))
@@ -237,12 +245,13 @@ def remove_after(iteration, pattern):
     shown, Console.iteration = Console.iteration, removing
 
 
-@pytest.mark.parametrize("pattern", ["logs", "saves", "logs/*", "saves/*/*/*", "logs/*/*/*/events.*"])
+@pytest.mark.parametrize("pattern", ["logs", "saves", "logs/*", "saves/*/*/*", "logs/*/*/*/progress.csv"])
 def test_a_folder_that_is_deleted_is_noticed_at_the_next_write(tmp_path, pattern):
     status, output = run(tmp_path, FEW, remove_after, 1, pattern)
-    assert_told(status, output, pattern.split("/")[0], "gone" if "events" not in pattern else "No such file")
+    one_file = pattern.endswith("progress.csv")
+    assert_told(status, output, pattern.split("/")[0], "No such file" if one_file else "gone")
     assert "iteration 1:" in output and "iteration 2:" not in output
-    assert ("resume with: " in output) == ("events" in pattern)
+    assert ("resume with: " in output) == one_file
     # Nothing of it is made anew.
     assert not list(tmp_path.glob(pattern))
 
@@ -255,74 +264,6 @@ def test_an_unwritable_folder_is_one_line_and_status_1(tmp_path, capsys, blocked
     assert told.startswith(f"main.py: {tmp_path / blocked}") and "cannot make the run's folder" in told
 
 
-POLICY = small_policy()
-STATES = [
-    State(i, random_params(POLICY, i, torch.float32), Counters(no_update=i), {"events": 10 * i}) for i in range(4)
-]
-
-
-def loads_as(folder, *numbers):
-    """The state in a folder is one of those, whole."""
-    state = load_state(folder, POLICY)
-    expected = STATES[state.iteration]
-    assert state.iteration in numbers
-    assert (state.counters, state.positions) == (expected.counters, expected.positions)
-    assert all(torch.equal(state.params[name], value) for name, value in expected.params.items())
-
-
-def test_a_state_of_before_a_counter_was_there_is_read(tmp_path):
-    counters = dataclasses.make_dataclass("Counters", ["worker_restarts", "no_update", "flight_records"])(1, 2, 3)
-    save_state(tmp_path, State(4, STATES[0].params, counters, {}))
-    assert load_state(tmp_path, POLICY).counters == Counters(worker_restarts=1, no_update=2, flight_records=3)
-
-
-@pytest.mark.parametrize("damaged", [False, True], ids=["two whole states", "the newest damaged"])
-@pytest.mark.parametrize("name, number", [("replace", 1), ("replace", 2), ("fsync", 1), ("fsync", 2)])
-def test_wherever_saving_a_state_stops_the_last_good_one_is_there(tmp_path, monkeypatch, name, number, damaged):
-    class Stopped(Exception):
-        pass
-
-    def stop_at(*arguments):
-        calls.append(arguments)
-        if len(calls) == number:
-            raise Stopped
-        return call(*arguments)
-
-    for state in STATES[:3]:
-        save_state(tmp_path, state)
-    if damaged:
-        (tmp_path / STATE).write_bytes(b"damaged")
-        loads_as(tmp_path, 1)
-    calls, call = [], getattr(os, name)
-    with monkeypatch.context() as patch:
-        patch.setattr(os, name, stop_at)
-        try:
-            save_state(tmp_path, STATES[3])
-        except Stopped:
-            stopped = True
-        else:
-            stopped = False
-    # Without a newest one, there is one renaming less.
-    assert stopped or (damaged and (name, number) == ("replace", 2))
-    loads_as(tmp_path, *((1, 3) if damaged else (2, 3)))
-
-
-def test_damaged_states_are_noticed_and_the_older_one_is_taken(tmp_path, capsys):
-    noticed = damage_states(tmp_path, np.random.default_rng(0), 40)
-    errors = capsys.readouterr().err
-    assert noticed > 10 and errors.count("warning: ") == errors.count("going on from state-older.pt") == noticed
-    assert (tmp_path / DAMAGED_STATE).exists()
-
-
-def test_two_damaged_states_are_an_error_that_names_both(tmp_path):
-    for state in STATES[:2]:
-        save_state(tmp_path, state)
-    for name in (STATE, OLDER_STATE):
-        (tmp_path / name).write_bytes((tmp_path / name).read_bytes()[:-1])
-    with pytest.raises(UserError, match=r"state\.pt: .*damaged.*state-older\.pt: .*damaged"):
-        load_state(tmp_path, POLICY)
-
-
 class Payload:
     """Makes a file when it is unpickled."""
 
@@ -333,41 +274,25 @@ class Payload:
         return open, (self.path, "w")
 
 
-def pickled(content, path):
-    path.write_bytes(pickle.dumps(content))
-
-
-def archived(content, path):
-    with path.open("wb") as file:
-        np.savez(file, config=np.array(content, object), description=np.array(content, object))
-
-
-@pytest.mark.parametrize(
-    "save, load",
-    [
-        (torch.save, lambda path: load_policy(path, POLICY)),
-        (pickled, lambda path: load_policy(path, POLICY)),
-        (torch.save, lambda path: load_state(path.parent, POLICY)),
-        (pickled, lambda path: load_state(path.parent, POLICY)),
-        (archived, conformance.deviations),
-        (pickled, conformance.deviations),
-        (archived, conformance.replay),
-        (pickled, conformance.replay),
-    ],
-)
-def test_a_malicious_file_runs_no_code(tmp_path, save, load):
-    trap, path = tmp_path / "trapped", tmp_path / STATE
-    save({"facts": Payload(str(trap))}, path)
-    with pytest.raises(UserError) as caught:
+@pytest.mark.parametrize("load", [conformance.deviations, conformance.replay])
+@pytest.mark.parametrize("archive", [False, True])
+def test_a_malicious_record_runs_no_code(tmp_path, load, archive):
+    """States and policies: tests/run/test_checkpoint.py."""
+    trap, path = tmp_path / "trapped", tmp_path / "record.npz"
+    content = {"facts": Payload(str(trap))}
+    if archive:
+        np.savez(path, config=np.array(content, object), description=np.array(content, object))
+    else:
+        path.write_bytes(pickle.dumps(content))
+    with pytest.raises(UserError, match=r"record\.npz") as caught:
         load(path)
-    assert str(path) in str(caught.value) and "\n" not in str(caught.value)
-    assert not trap.exists()
+    assert "\n" not in str(caught.value) and not trap.exists()
 
 
 @pytest.mark.parametrize("fault, what", [("NanObservation", "observation"), ("InfiniteReward", "reward")])
 def test_bad_numbers_of_an_environment_name_their_place(tmp_path, capsys, fault, what):
     name = f"tests.test_faults:{fault}-v0"
-    assert main([*NAVIGATION, "--env-name", name, "--num-workers", "2", *into(tmp_path)]) == 1
+    assert main([*NAVIGATION, "--env-name", name, "--num-workers", "0", *into(tmp_path)]) == 1
     told = capsys.readouterr().err
     assert f"{name}: FloatingPointError: {what} is not finite: task 2, episode 0, step 2" in told
     assert "resume with: " in told and "Traceback" in told
@@ -381,31 +306,31 @@ def test_a_reward_whose_square_overflows_does_no_harm(tmp_path):
     logs, saves = run_of(tmp_path)
     params = [torch.load(saves / f"policy-{iteration}.pt", weights_only=True) for iteration in (0, 2)]
     assert all(torch.isfinite(value).all() for value in params[1].values())
-    assert points(logs)["trpo/step_size", 2] > 0 and not torch.equal(params[0]["mu.weight"], params[1]["mu.weight"])
+    assert progress(logs)["trpo/step_size"][2] > 0 and not torch.equal(params[0]["mu.weight"], params[1]["mu.weight"])
 
 
 def test_steps_that_are_not_finite_change_nothing_and_end_the_run_after_ten(tmp_path, capsys):
     status, output = run(tmp_path, [*NAVIGATION, "--num-batches", "99"], spoil_actions_of, 2)
     assert_told(status, output, "10 outer steps in a row", "not finite")
     logs, saves = run_of(tmp_path)
-    curves = points(logs)
-    counts = [curves["trpo/rejected_nonfinite", iteration] for iteration in range(MAX_REJECTED_IN_A_ROW)]
-    assert counts == list(range(1, MAX_REJECTED_IN_A_ROW + 1)) and curves["trpo/no_update", 9] == 0
+    table = progress(logs)
+    assert list(table["trpo/rejected_nonfinite"]) == list(range(1, MAX_REJECTED_IN_A_ROW + 1))
+    assert not table["trpo/no_update"].any() and not table["trpo/step_size"].any()
     assert (saves / "policy-0.pt").read_bytes() == (saves / "policy-9.pt").read_bytes()
     flights = sorted(logs.glob("flight-*.npz"))
     assert [path.name for path in flights] == [f"flight-{i}.npz" for i in range(MAX_FLIGHT_RECORDS)]
 
     description = json.loads(str(np.load(flights[1])["description"]))
-    assert description["origin"] == {"seed": 42, "iteration": 1, "phase": 0, "first_task": 0}
+    assert description["stream"] == {"seed": 42, "iteration": 1, "phase": 0, "first_task": 0}
     assert conformance.replay(flights[1]) == 0
     told = capsys.readouterr().out
     figures = re.findall(r"task \d: inner loss (.*), surrogate (.*), gradient (.*), curvature product (.*)", told)
     finite = [np.isfinite([float(figure) for figure in task]).tolist() for task in figures]
     assert finite == [[True] * 4, [True] * 4, [True, False, False, False], [True] * 4]
-    assert "rejected_nonfinite=True" in told
+    assert "'trpo/gradient_norm': nan" in told
 
     # Resumed, it goes on counting: no fourth record, and the reason again.
     status, output = run(tmp_path, ["--resume", str(logs)], spoil_actions_of, 2)
     assert_told(status, output, "10 outer steps in a row")
     assert len(list(logs.glob("flight-*.npz"))) == MAX_FLIGHT_RECORDS
-    assert points(logs)["trpo/rejected_nonfinite", 10] == 11
+    assert progress(logs)["trpo/rejected_nonfinite"][10] == 11

@@ -1,32 +1,37 @@
 """The two options that make the outer step cheaper, from the command line: one changes nothing, the other not much."""
 
-import numpy as np
 import pytest
 
 from rl.algorithm.chunks import Chunk
 from rl.main import main
-from tests.support.event_files import scalars
 from tests.support.helpers import only_run
+from tests.torture import into, progress
 
 SMALL = [
     "--num-context-params", "3", "--hidden-size", "8", "--fast-lr", "0.5", "--meta-batch-size", "3",
     "--fast-batch-size", "4", "--num-batches", "2", "--test-batch-size", "1", "--num-test-steps", "1",
-    "--num-workers", "1", "--neuromodulation", "--nm-size", "3", "--nm-gate", "soft",
+    "--num-workers", "0", "--neuromodulation", "--nm-size", "3", "--nm-gate", "soft",
 ]  # fmt: skip
 
 
 def trained(folder, *options):
     """The policies of a short run: file name -> bytes."""
-    assert main([*SMALL, *options, "--logdir", str(folder / "logs"), "--savedir", str(folder / "saves")]) == 0
+    assert main([*SMALL, *options, *into(folder)]) == 0
     return {path.name: path.read_bytes() for path in only_run(folder / "saves").glob("policy-*.pt")}
 
 
 @pytest.fixture
 def kept(monkeypatch):
-    """Whether each chunk kept its curvature until it was released."""
+    """Whether each chunk kept its curvature."""
     found = []
-    release = Chunk.release
-    monkeypatch.setattr(Chunk, "release", lambda chunk: found.append(chunk.kept is not None) or release(chunk))
+
+    def noted(*arguments):
+        curvature = keep(*arguments)
+        found.append(curvature is not None)
+        return curvature
+
+    keep = Chunk._kept
+    monkeypatch.setattr(Chunk, "_kept", noted)
     return found
 
 
@@ -59,8 +64,7 @@ def test_a_quarter_of_the_steps_learns_navigation_as_well(tmp_path, seed):
     for fraction in ("1.0", "0.25"):
         folder = tmp_path / fraction
         trained(folder, *larger, "--fvp-subsample", fraction)
-        curve = scalars(only_run(folder / "logs"))["running_returns/after_update"]
-        after = np.array([value for _, value in curve])
+        after = progress(only_run(folder / "logs"))["running_returns/after_update"].to_numpy()
         assert after[-5:].mean() > after[0] + 20
         ends.append(after[-5:].mean())
     # Two seeds differ by two or three.

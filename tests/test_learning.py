@@ -1,11 +1,10 @@
 """A tiny problem is really learnt: a wrong sign anywhere passes many unit tests, but not this one."""
 
-import numpy as np
 import pytest
 
 from rl.main import main
-from tests.support.event_files import scalars
 from tests.support.helpers import only_run
+from tests.torture import into, progress
 
 SMALL = [
     "--num-context-params", "5", "--hidden-size", "16", "--fast-lr", "0.5", "--meta-batch-size", "10",
@@ -16,13 +15,9 @@ SMALL = [
 
 @pytest.mark.parametrize("seed", [0, *[pytest.param(seed, marks=pytest.mark.slow) for seed in (1, 2)]])
 def test_navigation_is_learnt(tmp_path, seed):
-    folders = ["--logdir", str(tmp_path / "logs"), "--savedir", str(tmp_path / "saves")]
-    assert main([*SMALL, "--seed", str(seed), *folders]) == 0
-    curves = scalars(only_run(tmp_path / "logs"))
-    before, after = (
-        np.array([value for _, value in curves[f"running_returns/{name}"]])
-        for name in ("before_update", "after_update")
-    )
+    assert main([*SMALL, "--seed", str(seed), *into(tmp_path)]) == 0
+    table = progress(only_run(tmp_path / "logs"))
+    before, after = (table[f"running_returns/{name}"].to_numpy() for name in ("before_update", "after_update"))
     # Goals hidden at about 0.4 from the start: standing still for 100 steps earns about −38, and no policy can do much
     # better before it adapts. One update must learn where the goal is, in every one of the last iterations.
     assert (after[-5:] > before[-5:]).all(), (before, after)

@@ -4,7 +4,6 @@ import re
 import signal
 import subprocess
 import sys
-import uuid
 from multiprocessing import active_children
 
 import pytest
@@ -13,8 +12,8 @@ import torch
 from rl.config import load_config, parse_options
 from rl.main import main
 from tests.support.broken_env import leaving
-from tests.support.event_files import scalars
-from tests.support.helpers import PATIENCE, ROOT, alive, becomes, only_run
+from tests.support.helpers import ROOT, only_run
+from tests.torture import Program, into, progress, record
 
 GRAPH = ROOT / "rl" / "envs" / "ctgraph" / "ctgraph_d2.json"
 NAVIGATION = ["--env-name", "2DNavigation-v0", "--neuromodulation", "--nm-size", "3"]
@@ -42,61 +41,58 @@ TAGS = {
 }  # fmt: skip
 
 
-def into(folder):
-    return ["--logdir", str(folder / "logs"), "--savedir", str(folder / "saves")]
-
-
-def figures(folder):
-    """All that a run computed: its policies' tensors as bytes and its scalars, those of time left out."""
-    policies = {
-        path.name: [(name, value.numpy().tobytes()) for name, value in torch.load(path, weights_only=True).items()]
-        for path in only_run(folder / "saves").glob("policy-*.pt")
-    }
-    curves = scalars(only_run(folder / "logs"))
-    return policies, {tag: points for tag, points in curves.items() if not tag.startswith("time/")}
-
-
 def trained(folder, *line):
     assert main([*SMALL, *line, *into(folder)]) == 0
-    return figures(folder)
+    return record(folder)
 
 
 @pytest.mark.parametrize("line", [NAVIGATION, WALKS, [*NAVIGATION[:2], "--maml"]], ids=["cavia", "walks", "maml"])
 def test_the_same_seed_is_the_same_run_for_any_number_of_workers(tmp_path, line):
-    policies, curves = trained(tmp_path / "1", *line, "--num-workers", "1")
+    """None at all is this process."""
+    policies, curves = trained(tmp_path / "0", *line, "--num-workers", "0")
     assert set(policies) == {"policy-0.pt", "policy-1.pt", "policy-2.pt"}
     assert policies["policy-0.pt"] != policies["policy-1.pt"] != policies["policy-2.pt"]
-    for workers in ("2", "3"):
+    for workers in ("1", "2", "3") if line is WALKS else ("2",):
         assert trained(tmp_path / workers, *line, "--num-workers", workers) == (policies, curves)
-    others, other_curves = trained(tmp_path / "other seed", *line, "--num-workers", "2", "--seed", "43")
+    others, other_curves = trained(tmp_path / "other seed", *line, "--num-workers", "0", "--seed", "43")
     assert others["policy-0.pt"] != policies["policy-0.pt"]
     assert other_curves["loss/inner_rl"] != curves["loss/inner_rl"]
 
 
 def test_another_process_computes_the_same(tmp_path):
-    command = [sys.executable, "main.py", *SMALL, *NAVIGATION, "--num-workers", "2", *into(tmp_path / "other process")]
-    done = subprocess.run(command, cwd=ROOT / "rl", capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert figures(tmp_path / "other process") == trained(tmp_path / "this one", *NAVIGATION, "--num-workers", "1")
+    program = Program(tmp_path, *SMALL, *NAVIGATION, "--num-workers", "2", *into(tmp_path / "other process"))
+    assert (program.finish(), program.errors) == (0, "")
+    assert record(tmp_path / "other process") == trained(tmp_path / "this one", *NAVIGATION, "--num-workers", "0")
+
+
+@pytest.mark.parametrize("line", [NAVIGATION, [*NAVIGATION[:2], "--maml"]], ids=["cavia", "maml"])
+def test_likelihood_ratios_have_the_same_update_and_another_gradient(tmp_path, line):
+    """Of the first iteration the sampled episodes are the same, before and after the inner update."""
+    score, ratio = (
+        trained(tmp_path / name, *line, "--num-workers", "0", "--inner-objective", name, "--fast-lr", "0.1")
+        for name in ("score", "ratio")
+    )
+    for tag in ("running_returns/before_update", "running_returns/after_update"):
+        assert score[1][tag][0] == ratio[1][tag][0] and score[1][tag] != ratio[1][tag]
+    assert float(ratio[1]["trpo/step_size"][0]) > 0 and score[0]["policy-0.pt"] != ratio[0]["policy-0.pt"]
 
 
 def test_a_run_writes_what_it_should(tmp_path, capsys):
-    line = [*SMALL, *WALKS, "--num-workers", "1", "--save-freq", "2", "--expname", "name"]
+    line = [*SMALL, *WALKS, "--num-workers", "0", "--save-freq", "2", "--expname", "name"]
     assert main([*line, "--num-batches", "4", *into(tmp_path)]) == 0
     logs, saves = only_run(tmp_path / "logs"), only_run(tmp_path / "saves")
     assert logs.relative_to(tmp_path / "logs") == saves.relative_to(tmp_path / "saves")
     assert logs.parts[-3:-1] == ("CTgraphEnvGoalChange-v0", "nm_cavia") and logs.name.endswith("_name")
     # Every second policy and the last one.
     assert {path.name for path in saves.iterdir()} == {
-        "config.json", "ctgraph_d2.json", "policy-0.pt", "policy-2.pt", "policy-3.pt", "state.pt", "state-older.pt",
-        ".lock",
+        "config.json", "ctgraph_d2.json", "policy-0.pt", "policy-2.pt", "policy-3.pt", "state.pt", ".lock",
     }  # fmt: skip
-    curves = {tag: points for tag, points in scalars(logs).items() if not tag.startswith(("_hparams_", "custom_"))}
-    gates = {tag for tag in curves if tag.startswith("gates/layer")}
-    assert gates and set(curves) - gates == TAGS | {"sampler/worker_restarts"}
-    for tag, points in curves.items():
+    table = progress(logs)
+    gates = {tag for tag in table if tag.startswith("gates/layer")}
+    assert gates and set(table) - gates == TAGS | {"sampler/worker_restarts"}
+    for tag in table:
         evaluated = tag.startswith(("evaluation", "gates")) or tag == "time/evaluation"
-        assert [iteration for iteration, _ in points] == ([0, 2] if evaluated else [0, 1, 2, 3]), tag
+        assert list(table[tag].dropna().index) == ([0, 2] if evaluated else [0, 1, 2, 3]), tag
     config, description = load_config(logs / "config.json")
     assert config == parse_options([*line, "--num-batches", "4", *into(tmp_path)])
     assert description["input_size"] == 17 and description["output_size"] == 3
@@ -145,7 +141,7 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, monkeypatch, capsys, line)
     assert '"delay_prob": 0.0' in GRAPH.read_text()
     (tmp_path / "unlikely.json").write_text(GRAPH.read_text().replace('"delay_prob": 0.0', '"delay_prob": 1.0'))
     before = sorted(tmp_path.iterdir())
-    assert main([*line, "--num-workers", "1", *into(tmp_path)]) == 2
+    assert main([*line, "--num-workers", "0", *into(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert error.startswith("main.py: ") and len(error.splitlines()) == 1
     assert sorted(tmp_path.iterdir()) == before
@@ -190,7 +186,8 @@ def test_an_environment_cannot_end_the_program_with_0(tmp_path, monkeypatch, cap
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.chdir(tmp_path)
     name = leaving(tmp_path, where)
-    assert main([*SMALL, "--env-name", name, "--num-workers", "1", *into(tmp_path / "run")]) == status
+    workers = "1" if where == "step" else "0"
+    assert main([*SMALL, "--env-name", name, "--num-workers", workers, *into(tmp_path / "run")]) == status
     error = capsys.readouterr().err
     if status == 2:
         assert f"environment {name}: it calls sys.exit(0) in " in error and error.count("\n") == 1
@@ -219,7 +216,7 @@ def test_an_environment_cannot_end_the_program_with_0(tmp_path, monkeypatch, cap
     ],
 )
 def test_what_is_wrong_with_tasks_is_told_before_anything_is_written(tmp_path, capsys, line, message):
-    assert main([*SMALL, *line, "--num-workers", "1", *into(tmp_path / "run")]) == 2
+    assert main([*SMALL, *line, "--num-workers", "0", *into(tmp_path / "run")]) == 2
     error = capsys.readouterr().err
     assert message in error and error.count("\n") == 1
     assert not (tmp_path / "run").exists()
@@ -227,46 +224,33 @@ def test_what_is_wrong_with_tasks_is_told_before_anything_is_written(tmp_path, c
 
 def test_status_2_means_that_nothing_was_written(tmp_path, capsys):
     """What is wrong with later tasks is an error of the run."""
-    line = ["--env-name", "tests.support.user_environments:Tiring-v0", "--num-workers", "1", "--test-freq", "1"]
+    line = ["--env-name", "tests.support.user_environments:Tiring-v0", "--num-workers", "0", "--test-freq", "1"]
     assert main([*SMALL, *line, *into(tmp_path)]) == 1
     resume, told = capsys.readouterr().err.splitlines()
     assert resume.startswith("resume with: ") and "sample_tasks must return a list of 7 dicts" in told
 
 
 @pytest.mark.parametrize(
-    "when, to",
+    "begin, to",
     [
-        pytest.param("logs in", "the whole group", id="while workers start-the whole group"),
-        pytest.param("logs in", "the main process", id="while workers start-the main process", marks=pytest.mark.slow),
-        pytest.param("iteration 1:", "the whole group", id="while training-the whole group", marks=pytest.mark.slow),
-        pytest.param("iteration 1:", "the main process", id="while training-the main process"),
+        pytest.param(1, os.killpg, id="while workers start-the whole group"),
+        pytest.param(1, os.kill, id="while workers start-the main process", marks=pytest.mark.slow),
+        pytest.param(4, os.killpg, id="while training-the whole group", marks=pytest.mark.slow),
+        pytest.param(4, os.kill, id="while training-the main process"),
     ],
 )
-def test_an_interrupt_ends_the_run_at_once_and_leaves_no_process(tmp_path, when, to):
-    marker = uuid.uuid4().hex
-    process = subprocess.Popen(
-        [sys.executable, "main.py", *SMALL, *NAVIGATION, *LONG, *into(tmp_path)],
-        cwd=ROOT / "rl", env=os.environ | {"MARKER": marker}, start_new_session=True, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
-    try:
-        for line in process.stdout:
-            if when in line:
-                break
-        # As from a terminal, or from `kill`.
-        (os.killpg if to == "the whole group" else os.kill)(process.pid, signal.SIGINT)
-        _, error = process.communicate(timeout=PATIENCE)
-        assert process.returncode == 130
-        advice, told = error.splitlines()
-        assert advice.startswith("resume with: python main.py --resume ") and told == "main.py: interrupted (SIGINT)"
-        assert becomes(lambda: not alive(marker))
-    finally:
-        process.kill()
-        process.wait()
+def test_an_interrupt_ends_the_run_at_once_and_leaves_no_process(tmp_path, begin, to):
+    """As from a terminal, or from `kill`."""
+    program = Program(tmp_path, *SMALL, *NAVIGATION, *LONG, *into(tmp_path))
+    program.until_lines(begin)
+    to(program.process.pid, signal.SIGINT)
+    assert program.finish() == 130
+    advice, line = program.errors.splitlines()
+    assert advice.startswith("resume with: python main.py --resume ") and line == "main.py: interrupted (SIGINT)"
 
 
 DULL = [
-    "--env-name", "tests.support.user_environments:Dull-v0", "--num-workers", "1", "--meta-batch-size", "2",
+    "--env-name", "tests.support.user_environments:Dull-v0", "--num-workers", "0", "--meta-batch-size", "2",
     "--fast-batch-size", "2", "--test-batch-size", "2", "--num-test-steps", "1", "--test-freq", "99",
     "--hidden-size", "4",
 ]  # fmt: skip
@@ -299,5 +283,5 @@ def test_success_rates_are_told_where_the_environment_tells_them(tmp_path, capsy
     assert re.match(rf"iteration 0: return \S+ -> \S+, success rate {rate} -> {rate}, ", first)
     assert re.fullmatch(rf"  evaluation after .*: \S+, \S+; success rate \(any step\): {rate}, {rate}", evaluation)
     assert any(re.fullmatch(rf"success rate \(any step\): {rate}, {rate}", line) for line in rest)
-    assert main([*NAVIGATION, *SMALL, "--num-batches", "1", "--num-workers", "1", *into(tmp_path / "navigation")]) == 0
+    assert main([*NAVIGATION, *SMALL, "--num-batches", "1", "--num-workers", "0", *into(tmp_path / "navigation")]) == 0
     assert "success rate" not in capsys.readouterr().out

@@ -74,7 +74,7 @@ def test_a_folder_with_a_space_in_its_name_and_what_results_may_use(tmp_path):
     commands = folder / ".venv" / "bin"
     commands.mkdir(parents=True)
     (folder / "rl").symlink_to(ROOT / "rl")
-    for path in ("Makefile", "tests/requirements.txt", "studies/requirements.txt"):
+    for path in ("Makefile", "pyproject.toml", "tests/requirements.txt", "studies/requirements.txt"):
         (folder / path).parent.mkdir(exist_ok=True)
         (folder / path).write_bytes((ROOT / path).read_bytes())
 

@@ -19,6 +19,7 @@ def run(tmp_path, body, *arguments, **environment):
     return subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_each_variant_surrounds_the_tests_and_is_told_of(tmp_path):
     marker, seen = uuid.uuid4().hex, tmp_path / "seen"
     body = (
@@ -36,6 +37,7 @@ def test_each_variant_surrounds_the_tests_and_is_told_of(tmp_path):
     assert not alive(marker)
 
 
+@pytest.mark.slow
 def test_the_busy_processes_end_with_a_program_that_is_killed(tmp_path):
     marker = uuid.uuid4().hex
     done = run(tmp_path, "os.kill(os.getppid(), 9)", "busy", MARKER=marker)
@@ -43,6 +45,7 @@ def test_the_busy_processes_end_with_a_program_that_is_killed(tmp_path):
     assert becomes(lambda: not alive(marker))
 
 
+@pytest.mark.slow
 def test_a_variant_in_which_a_test_fails_decides_the_exit_status(tmp_path):
     body = "assert os.environ.get('ATEN_CPU_CAPABILITY') != 'avx2'"
     done = run(tmp_path, body, "avx2", "one-core", ATEN_CPU_CAPABILITY="")

@@ -10,7 +10,7 @@ from gymnasium.spaces import Box
 from rl import machine, main, test
 from rl.config import Config, parse_given
 from rl.run import resources
-from rl.run.build import Setup
+from rl.run.setup import Setup
 from tests.support.documents import commands
 from tests.support.helpers import ROOT
 

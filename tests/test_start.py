@@ -1,13 +1,18 @@
-"""What programs and workers set for themselves; whoever imports the package keeps the process as it was."""
+"""How programs are started, and what they and their workers set for themselves; whoever imports the package keeps the
+process as it was.
+"""
 
 import json
 import os
 import subprocess
 import sys
+from importlib.machinery import ModuleSpec
+from pathlib import Path
 
 import pytest
 
-from rl.start import THREAD_COUNTS
+from rl import start
+from rl.start import CONSOLE_COMMANDS, THREAD_COUNTS
 from tests.support.helpers import ROOT
 from tests.support.user_environments import mapped_alone
 
@@ -15,11 +20,54 @@ FRESH = {name: value for name, value in os.environ.items() if name not in THREAD
 IMPORTED = """
 import os
 before = dict(os.environ)
-import rl, rl.envs, rl.sampling.worker_pool, rl.run.build
+import rl, rl.envs, rl.sampling.worker_pool, rl.run.setup
 assert dict(os.environ) == before, set(os.environ.items()) ^ set(before.items())
 from tests.support.user_environments import mapped_alone
 assert mapped_alone() is not False
 """
+
+
+def installed(program):
+    """The console command of a program."""
+    return [str(Path(sys.executable).with_name(CONSOLE_COMMANDS[program]))]
+
+
+STARTED = {
+    "by its file": lambda program: [sys.executable, str(ROOT / "rl" / f"{program}.py")],
+    "as a module": lambda program: [sys.executable, "-m", f"rl.{program}"],
+    "installed": installed,
+}
+
+
+@pytest.mark.parametrize(
+    "program, how", [*(("main", how) for how in STARTED), ("test", "installed"), ("plot", "installed")]
+)
+def test_all_ways_to_start_a_program_are_alike(tmp_path, program, how):
+    """A module `test`, which a folder rl/ on the path would hide, is Python's own."""
+    environment = FRESH | {"PYTHONPATH": str(ROOT)} if how == "as a module" else FRESH
+    command = [*STARTED[how](program), "--no-such-option"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 2 and line.startswith(f"{program}.py: ")
+
+
+@pytest.mark.parametrize(
+    "typed, module, expected, in_ranks",
+    [
+        ("rl/main.py", None, "python rl/test.py", "torchrun --standalone rl/test.py"),
+        ("main.py", None, "python test.py", "torchrun --standalone test.py"),
+        ("/rl/main.py", "rl.main", "python -m rl.test", "torchrun --standalone -m rl.test"),
+        ("/bin/on path/nmcavia-train", None, "nmcavia-test", "torchrun --standalone --no-python nmcavia-test"),
+        ("venv/nmcavia-plot", None, "venv/nmcavia-test", "torchrun --standalone --no-python venv/nmcavia-test"),
+        ("/usr/bin/pytest", "pytest.__main__", "python test.py", "torchrun --standalone test.py"),
+    ],
+)
+def test_commands_name_programs_as_the_user_typed_them(monkeypatch, typed, module, expected, in_ranks):
+    monkeypatch.setattr("sys.argv", [typed])
+    monkeypatch.setattr(sys.modules["__main__"], "__spec__", module and ModuleSpec(module, None))
+    monkeypatch.setattr("shutil.which", lambda name: f"/bin/on path/{name}")
+    assert " ".join(start.command("test")) == expected
+    assert " ".join(start.command("test", "torchrun", "--standalone")) == in_ranks
 
 
 def test_importing_the_package_changes_nothing_in_the_process():
@@ -49,14 +97,14 @@ def test_the_program_and_its_workers_compute_with_one_thread_and_keep_freed_memo
 
 
 WORKERS = """
-import os
+import contextlib, os
 from rl.policies import Architecture
 from rl.sampling.worker_pool import WorkerSpec, WorkerPool
 
 if __name__ == "__main__":
     before = dict(os.environ)
     setting = WorkerSpec("tests.support.user_environments:Dull-v0", {}, Architecture(1, 1, False, 2, (4,)))
-    with WorkerPool(setting, 1):
+    with contextlib.closing(WorkerPool(setting, 1, 5)):
         assert dict(os.environ) == before
 """
 

@@ -74,7 +74,7 @@ def test_environments_never_import_torch(path):
 def test_numerics_know_torch_alone(name):
     path = PACKAGE / "algorithm" / f"{name}.py"
     assert parts_imported(path) == set()
-    assert others_imported(path) - {"typing"} == {"torch"}
+    assert others_imported(path) - {"collections", "math", "typing", "jaxtyping"} == {"torch"}
 
 
 @modules(*ORDER)
@@ -86,3 +86,49 @@ def test_tests_share_code_through_support_alone():
     """A test module imports no other one; what several need stands in tests/support/."""
     for path in (ROOT / "tests").rglob("test_*.py"):
         assert not [name for name in imports(path) if re.search(r"^tests\..*\btest_", name)], path
+
+
+def dotted(path):
+    """The module's name."""
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def without_annotation(tree):
+    """What lacks an annotation, of public functions and of public classes' public methods: parameters and results."""
+    for parent in ast.walk(tree):
+        if not isinstance(parent, ast.Module | ast.ClassDef) or getattr(parent, "name", "").startswith("_"):
+            continue
+        for function in parent.body:
+            if not isinstance(function, ast.FunctionDef) or re.match(r"_(?!_init__|_call__)", function.name):
+                continue
+            arguments = function.args
+            named = [*arguments.posonlyargs, *arguments.args, *arguments.kwonlyargs, arguments.vararg, arguments.kwarg]
+            static = "staticmethod" in {node.id for node in function.decorator_list if isinstance(node, ast.Name)}
+            if isinstance(parent, ast.ClassDef) and not static:
+                named = named[1:]  # self
+            # A constructor has no result.
+            answers = function.returns is not None or function.name == "__init__"
+            if not answers or not all(name.annotation for name in named if name):
+                yield function.name
+
+
+@pytest.mark.parametrize("path", MODULES, ids=dotted)
+def test_every_public_function_is_annotated(path):
+    assert not list(without_annotation(ast.parse(path.read_text(encoding="utf-8"))))
+
+
+def test_the_check_sees_what_lacks_an_annotation():
+    source = """
+def whole(a: int, *b: int, c: int = 0, **d: int) -> None: ...
+def result(a: int): ...
+def keyword(*, a) -> int: ...
+def _private(a): ...
+class Public:
+    def __init__(self, a) -> None: ...
+    def method(self) -> int: ...
+    @staticmethod
+    def static(a) -> int: ...
+class _Private:
+    def method(self): ...
+"""
+    assert list(without_annotation(ast.parse(source))) == ["result", "keyword", "__init__", "static"]

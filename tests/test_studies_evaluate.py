@@ -37,7 +37,7 @@ def test_the_run_that_has_its_last_policy_is_taken(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words, told",
+    "words, complaint",
     [
         (["maze", "cavia", "1"], "experiments.toml: has no 'maze'; expected one of ctgraph_d2, "),
         (["navigation", "caviar", "1"], "experiments.toml: has no 'caviar'; expected one of cavia, "),
@@ -45,13 +45,13 @@ def test_the_run_that_has_its_last_policy_is_taken(tmp_path):
         (["navigation", "cavia", "one"], "argument seed: invalid int value: 'one'"),
     ],
 )
-def test_what_cannot_be_evaluated_is_refused_in_one_line(tmp_path, capsys, words, told):
+def test_what_cannot_be_evaluated_is_refused_in_one_line(tmp_path, capsys, words, complaint):
     assert evaluate.main([*words, "--runs", str(tmp_path), "--results", str(tmp_path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("evaluate.py: ") and told in line
+    assert line.startswith("evaluate.py: ") and complaint in line
 
 
-def test_an_evaluation_that_fails_is_told_with_its_status(tmp_path, monkeypatch):
+def test_an_evaluation_that_fails_is_reported_with_its_status(tmp_path, monkeypatch):
     (tmp_path / "rl").mkdir()
     (tmp_path / "rl/test.py").write_text("import sys\nsys.exit(3)\n")
     monkeypatch.setattr(evaluate, "ROOT", tmp_path)
@@ -59,7 +59,7 @@ def test_an_evaluation_that_fails_is_told_with_its_status(tmp_path, monkeypatch)
         evaluate.test(tmp_path / "run", tmp_path / "policy-1.pt", tmp_path / "evaluations", recorded=False)
 
 
-def test_what_a_run_was_made_with_is_told_as_far_as_it_is_known(tmp_path):
+def test_what_a_run_was_made_with_is_kept_if_it_is_known(tmp_path):
     path = tmp_path / "config.json"
     began = {"git_commit": None, "versions": {"torch": "2.13.0"}}
     path.write_text(json.dumps(began))

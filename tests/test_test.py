@@ -13,20 +13,19 @@ import pytest
 import torch
 
 import rl.plots.adaptation
-import rl.run.build
 import rl.test
-from rl.config import HERE, Config, load_config
+from rl.config import Config, load_config
 from rl.errors import UserError
 from rl.evaluation import report
 from rl.evaluation.evaluate import Evaluated, Summary
 from rl.ranks import Ranks
-from rl.run import request
-from rl.run.build import Setup
-from rl.run.folders import load_policy
+from rl.run import test_request
+from rl.run.checkpoint import load_policy
+from rl.run.setup import Setup
 from rl.sampling.episodes import Episodes
 from tests.support.helpers import files_limited, only_run
 
-TASKS, STEPS, EPISODES, PHASES = 6, 100, 3, 3
+TASKS, STEPS, EPISODES, STAGES = 6, 100, 3, 3
 UNITS = 2 * (3 + 8 + 8)
 
 
@@ -52,7 +51,7 @@ def test_files(folder):
 
 def test_returns(folder):
     found = rewards(folder)
-    assert found.shape == (TASKS, STEPS, EPISODES, PHASES)
+    assert found.shape == (TASKS, STEPS, EPISODES, STAGES)
     told = results(folder)
     np.testing.assert_allclose([row["mean"] for row in told["returns"]], found.sum(axis=1).mean(axis=(0, 1)))
     np.testing.assert_allclose(told["returns_per_task"], found.sum(axis=1).mean(axis=1).T)
@@ -70,7 +69,7 @@ def pictured(folder, metric):
 def test_results_and_picture_show_one_interval_and_it_is_over_tasks(folder):
     told = results(folder)
     assert told["intervals"].startswith("95%, over tasks")
-    per_task = rewards(folder).sum(axis=1).mean(axis=1)  # [tasks, phases]
+    per_task = rewards(folder).sum(axis=1).mean(axis=1)  # [tasks, stages]
     # t(0.975, 5) = 2.5706
     expected = 2.570582 * per_task.std(axis=0, ddof=1) / np.sqrt(TASKS)
     half = np.array([row["half_width_95"] for row in told["returns"]])
@@ -86,17 +85,17 @@ def test_the_printed_table(tiny, capsys):
     lines = capsys.readouterr().out.splitlines()
     title = lines.index("return on 4 tasks × 3 episodes")
     assert lines[title + 1] == "updates      mean    95% interval over tasks"
-    for line, row in zip(lines[title + 2 :][:PHASES], results(folder)["returns"], strict=True):
+    for line, row in zip(lines[title + 2 :][:STAGES], results(folder)["returns"], strict=True):
         assert line.split() == [str(row["updates"]), f"{row['mean']:.3f}", f"±{row['half_width_95']:.3f}"]
 
 
 def test_one_task_makes_no_interval(tiny, capsys):
     capsys.readouterr()
     assert tiny.evaluate("navigation", "--num-tasks", "1", "--logdir", str(tiny.folder / "one task")) == 0
-    assert capsys.readouterr().out.count(" none\n") == PHASES
+    assert capsys.readouterr().out.count(" none\n") == STAGES
     folder = only_run(tiny.folder / "one task")
-    assert [row["half_width_95"] for row in results(folder)["returns"]] == [None] * PHASES
-    assert (folder / "adaptation.csv").read_text(encoding="utf-8").count(",,\n") == PHASES
+    assert [row["half_width_95"] for row in results(folder)["returns"]] == [None] * STAGES
+    assert (folder / "adaptation.csv").read_text(encoding="utf-8").count(",,\n") == STAGES
 
 
 def test_success_rates_are_printed_and_pictured_with_one_interval(tiny, capsys):
@@ -108,9 +107,9 @@ def test_success_rates_are_printed_and_pictured_with_one_interval(tiny, capsys):
     columns = ["updates", "mean", "95% interval over tasks", "success rate (any step)", "success rate (final step)"]
     assert re.split(" {2,}", lines[header]) == columns
     told = results(folder)
-    solved = np.load(folder / "success_metric.npy").astype(bool)  # [tasks, steps, episodes, phases]
+    solved = np.load(folder / "success_metric.npy").astype(bool)  # [tasks, steps, episodes, stages]
     assert solved.any() and not solved.all()
-    for updates, (line, row) in enumerate(zip(lines[header + 1 :][:PHASES], told["success"], strict=True)):
+    for updates, (line, row) in enumerate(zip(lines[header + 1 :][:STAGES], told["success"], strict=True)):
         share = solved[..., updates].any(axis=1).mean(axis=1)
         assert row["any"]["mean"] == pytest.approx(share.mean())
         # Wilson's for six tasks, whatever the number of episodes: at least 0.27 wide (all or none of them).
@@ -126,16 +125,16 @@ def test_success_rates_of_classes():
     """Two tasks of one class and one of another, two episodes each, one step; before and after an update."""
     told = np.array([[[False, True]], [[False, False]], [[True, True]]])
     ones = np.ones(told.shape)
-    phases = tuple(Episodes(ones[..., None], ones, ones, ones, {"success": values}) for values in (told, told | True))
+    stages = tuple(Episodes(ones[..., None], ones, ones, ones, {"success": values}) for values in (told, told | True))
     tasks = [{"env_name": "push-v3"}, {"env_name": "push-v3"}, {"env_name": "reach-v3"}]
-    lines = report.table(Evaluated(tasks, tuple(map(Summary.of, phases)), 0.0)).splitlines()
+    lines = report.table(Evaluated(tasks, tuple(map(Summary.of, stages)), 0.0)).splitlines()
     assert lines[-3] == "success rate (any step), by class, after each number of updates"
     assert [line.split() for line in lines[-2:]] == [["push-v3", "25.0%", "100.0%"], ["reach-v3", "100.0%", "100.0%"]]
 
 
 def test_episodes(folder):
     episodes = np.load(folder / "episodes.npz")
-    shape = (TASKS, STEPS, 2, PHASES)
+    shape = (TASKS, STEPS, 2, STAGES)
     assert {name: episodes[name].shape for name in episodes} == {
         "observations": (*shape, 2), "actions": (*shape, 2), "mask": shape
     }  # fmt: skip
@@ -172,10 +171,10 @@ def forward(folder, context, observations):
 
 def test_contexts_explain_the_activations(folder):
     contexts = np.load(folder / "contexts.npy")
-    assert contexts.shape == (TASKS, PHASES, 2)
+    assert contexts.shape == (TASKS, STAGES, 2)
     assert not contexts[:, 0].any() and contexts[:, 1:].all()
     episodes, activations = np.load(folder / "episodes.npz"), np.load(folder / "activations.npy")
-    assert activations.shape == (TASKS, STEPS, 2, PHASES, UNITS)
+    assert activations.shape == (TASKS, STEPS, 2, STAGES, UNITS)
     layout = json.loads((folder / "activations.json").read_text(encoding="utf-8"))
     record = forward(folder, contexts[4, 1], episodes["observations"][4, :, 1, 1])
     expected = np.concatenate([record[name][0] for name, _ in layout["units"]], axis=1)
@@ -209,7 +208,7 @@ def test_maml_has_no_contexts(tiny):
     folder = tiny.evaluation("maml", "--num-tasks", "3")
     assert not (folder / "contexts.npy").exists()
     gates = np.load(folder / "probe.npz")["layer1.gates"]
-    assert gates.shape == (3, PHASES, 256, 8)
+    assert gates.shape == (3, STAGES, 256, 8)
     assert not np.array_equal(gates[0, 1], gates[1, 1])
 
 
@@ -233,8 +232,8 @@ def test_causal_checks(tiny, folder, option, value, unchanged):
     told = results(checked)
     assert told[option] == value
     assert told["returns_normal"] == results(folder)["returns"]
-    same = [np.allclose(rewards(checked)[..., k], rewards(folder)[..., k], rtol=0, atol=1e-3) for k in range(PHASES)]
-    assert same == [k in unchanged for k in range(PHASES)]
+    same = [np.allclose(rewards(checked)[..., k], rewards(folder)[..., k], rtol=0, atol=1e-3) for k in range(STAGES)]
+    assert same == [k in unchanged for k in range(STAGES)]
     assert not (checked / "activations.npy").exists() and (checked / "episodes.npz").exists()
 
 
@@ -252,6 +251,60 @@ def test_without_context_the_policy_acts_as_before_adaptation(tiny, folder):
     np.testing.assert_allclose(*left, rtol=0, atol=1e-4)
 
 
+GOALS = [{"goal": [0.25, -0.5]}, {"goal": [0.0, 0.125]}]
+
+
+def test_tasks_that_are_written_down_are_evaluated(tiny, tmp_path):
+    (tmp_path / "mine.json").write_text(json.dumps(GOALS))
+
+    def evaluated(name, tasks):
+        assert tiny.evaluate("navigation", "--tasks", str(tasks), "--logdir", str(tmp_path / name)) == 0
+        return only_run(tmp_path / name)
+
+    folder = evaluated("mine", tmp_path / "mine.json")
+    assert json.loads((folder / "tasks.json").read_text()) == GOALS
+    assert rewards(folder).shape == (2, STEPS, EPISODES, STAGES)
+    found = results(folder)
+    assert (found["num_tasks"], found["split"]) == (2, str(tmp_path / "mine.json"))
+    # The first reward of an episode says how far the goal is: from where the first action leads.
+    episodes = np.load(folder / "episodes.npz")
+    for task, goal in enumerate(GOALS):
+        distances = np.linalg.norm(episodes["observations"][task, 1, :, 0] - goal["goal"], axis=-1)
+        np.testing.assert_allclose(rewards(folder)[task, 0, :, 0], -distances, rtol=1e-5)
+    # What an evaluation wrote is such a file, and gives the same tasks the same streams.
+    again = evaluated("again", folder / "tasks.json")
+    np.testing.assert_array_equal(rewards(again), rewards(folder))
+
+
+@pytest.mark.parametrize(
+    "name, content, options, words",
+    [
+        ("navigation", '[{"leaf": 1}]', [], ["task {'leaf': 1}", "goal"]),
+        ("graph", '[{"leaf": 4}]', [], ["task {'leaf': 4}"]),
+        ("graph", '[{"goal": [0.1, 0.2]}]', [], ["task {'goal': [0.1, 0.2]}"]),
+        ("navigation", '[{"goal": [0.1]}]', [], ["task {'goal': [0.1]}"]),
+        ("navigation", '[{"goal": "there"}]', [], ["task {'goal': 'there'}"]),
+        ("navigation", '{"goal": [0.1, 0.2]}', [], ["tasks.json", "a list of tasks"]),
+        ("navigation", "[]", [], ["tasks.json", "a list of tasks"]),
+        ("navigation", "[3]", [], ["tasks.json", "a list of tasks"]),
+        ("navigation", "[{", [], ["tasks.json", "a list of tasks"]),
+        ("navigation", None, [], ["tasks.json", "a list of tasks"]),
+        ("navigation", json.dumps(GOALS), ["--num-tasks", "2"], ["--tasks", "--num-tasks"]),
+        ("navigation", json.dumps(GOALS), ["--split", "train"], ["--tasks", "--split"]),
+    ],
+)  # fmt: skip
+def test_tasks_that_cannot_be(tiny, tmp_path, capsys, name, content, options, words):
+    tiny.run(name)
+    if content is not None:
+        (tmp_path / "tasks.json").write_text(content)
+    capsys.readouterr()
+    line = ["--tasks", str(tmp_path / "tasks.json"), *options, "--logdir", str(tmp_path / "logs")]
+    assert tiny.evaluate(name, *line) == 2
+    (error,) = capsys.readouterr().err.splitlines()
+    assert error.startswith("test.py: ") and all(word in error for word in words), error
+    assert not (tmp_path / "logs").exists()
+
+
 def test_checks_do_not_depend_on_the_number_of_workers(tiny):
     one = tiny.evaluation("navigation", "--modulation", "swapped")
     two = tiny.evaluation("navigation", "--modulation", "swapped", "--num-workers", "2")
@@ -261,11 +314,11 @@ def test_checks_do_not_depend_on_the_number_of_workers(tiny):
 def test_tasks_are_swapped_in_the_smallest_groups_that_have_two_different_ones():
     one, two = {"goal": 1}, {"goal": 2}
     config = Config(tasks_per_group=2, tasks_per_block=4)
-    assert request.swappable(config, [one, two, two, one]) is config
+    assert test_request.swappable(config, [one, two, two, one]) is config
     # In threes: (1, 1, 2), (1, 2).
-    assert request.swappable(config, [one, one, two, one, two]).tasks_per_group == 3
+    assert test_request.swappable(config, [one, one, two, one, two]).tasks_per_group == 3
     # In threes: (1, 1, 2), (1).
-    assert request.swappable(config, [one, one, two, one]).tasks_per_group == 4
+    assert test_request.swappable(config, [one, one, two, one]).tasks_per_group == 4
 
 
 def test_a_group_without_two_different_tasks_makes_groups_larger(tiny, capsys):
@@ -274,7 +327,7 @@ def test_a_group_without_two_different_tasks_makes_groups_larger(tiny, capsys):
     policy = only_run(tiny.folder / "navigation" / "saves") / "policy-1.pt"
     capsys.readouterr()
     options = rl.test.parse([str(config), str(policy), "--context", "swapped", "--num-tasks", "4"])
-    assert request.checked(options, Ranks({})).experiment.config.tasks_per_group == 4
+    assert test_request.checked(options, Ranks({})).setup.config.tasks_per_group == 4
     assert capsys.readouterr().out == "swapped:     tasks in groups of 4; in one of 3 none differ\n"
 
 
@@ -291,7 +344,7 @@ def test_a_group_without_two_different_tasks_makes_groups_larger(tiny, capsys):
         ("navigation", ["--num-test-steps", "0"], "--num-test-steps: expected at least 1, got 0"),
         ("navigation", ["--num-test-steps", "999"], "--num-test-steps: expected at most "),
         ("navigation", ["--num-tasks", "0"], "--num-tasks: expected at least 1, got 0"),
-        ("navigation", ["--num-workers", "0"], "--num-workers: expected at least 1, got 0"),
+        ("navigation", ["--num-workers", "-1"], "--num-workers: expected at least 0, got -1"),
         ("navigation", ["--seed", "-1"], "--seed: expected at least 0, got -1"),
         ("navigation", ["--video", "-1"], "--video: expected 1 to 6 episodes, one a task, got -1"),
         (
@@ -329,7 +382,7 @@ def test_a_signal_leaves_no_half_of_an_evaluation(tiny, tmp_path, capsys, monkey
 def test_a_full_disk_is_told_of_in_one_line(tiny, tmp_path, capsys):
     tiny.run("navigation")
     capsys.readouterr()
-    # 6 tasks × 100 steps × 3 episodes × 3 phases × 8 bytes are 43,200.
+    # 6 tasks × 100 steps × 3 episodes × 3 stages × 8 bytes are 43,200.
     with files_limited(43_000):
         assert tiny.evaluate("navigation", "--logdir", str(tmp_path)) == 1
     told = capsys.readouterr().err
@@ -391,7 +444,7 @@ def test_tasks_that_cannot_be_drawn_are_told_of_before_anything_is_written(tiny,
 
     tiny.run("navigation")
     capsys.readouterr()
-    monkeypatch.setattr(rl.run.build.Setup, "sample_tasks", too_few)
+    monkeypatch.setattr(Setup, "sample_tasks", too_few)
     assert tiny.evaluate("navigation", "--logdir", str(tmp_path / "none"), "--num-tasks", "7") == 2
     assert capsys.readouterr().err == "test.py: --num-tasks 7: too few\n"
     assert not (tmp_path / "none").exists()
@@ -400,7 +453,7 @@ def test_tasks_that_cannot_be_drawn_are_told_of_before_anything_is_written(tiny,
 def test_an_evaluation_goes_beside_its_run(tmp_path):
     config = Config(neuromodulation=True)
     run = tmp_path / "moved" / "2DNavigation-v0" / "nm_cavia" / "run" / "config.json"
-    assert request.beside(run, config) == tmp_path / "moved"
+    assert test_request.beside(run, config) == tmp_path / "moved"
     # A config.json that lies alone has no run around it.
     for alone in (tmp_path / "config.json", tmp_path / "2DNavigation-v0" / "cavia" / "run" / "config.json"):
-        assert request.beside(alone, config) == HERE / "logs"
+        assert str(test_request.beside(alone, config)) == "logs"

@@ -1,12 +1,17 @@
 """Episodes as tensors for losses, with advantages and weights; each distinct observation once."""
 
 import functools
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float, Float64, Int, Num
+from torch import Tensor
 
 from rl.algorithm import baseline, returns
+from rl.algorithm.trajectories import Trajectories
+from rl.policies.heads import Distribution
 
 # Observations are deduplicated where that leaves at most this share of the rows: gathering costs little then.
 _WORTHWHILE = 0.5
@@ -16,31 +21,31 @@ class Batch(NamedTuple):
     """Steps of K tasks, flattened to N = T·E of each.
 
     Attributes:
-        observations: [K, U, O] distinct observations, or all of them (U = N).
-        index: int64 [K, N], the row in `observations` of every step; None where U = N.
-        actions: [K, N, A] float or [K, N] int64.
-        advantages: [K, N] normalised, zero where masked.
-        weights: [K, N]; weights·x is the mean over episodes of the mean over valid steps.
+        observations: the U distinct ones, or all of them (U = N).
+        rows: the row in `observations` of every step; None where U = N.
+        advantages: normalised, zero where masked.
+        weights: weights·x is the mean over episodes of the mean over valid steps.
     """
 
-    observations: torch.Tensor
-    index: torch.Tensor | None
-    actions: torch.Tensor
-    advantages: torch.Tensor
-    weights: torch.Tensor
+    observations: Float[Tensor, "K U O"]
+    rows: Int[Tensor, "K N"] | None
+    actions: Num[Tensor, "K N *A"]
+    advantages: Float[Tensor, "K N"]
+    weights: Float[Tensor, "K N"]
 
     @property
-    def observation_weights(self):
-        """Weights [K, U] of the distinct observations: the sums over the steps that saw them."""
-        if self.index is None:
+    def observation_weights(self) -> Float[Tensor, "K U"]:
+        """Weights of the distinct observations: the sums over the steps that saw them."""
+        if self.rows is None:
             return self.weights
-        return self.weights.new_zeros(self.observations.shape[:2]).scatter_add_(1, self.index, self.weights)
+        return self.weights.new_zeros(self.observations.shape[:2]).scatter_add_(1, self.rows, self.weights)
 
-    def tasks(self, which):
+    def tasks(self, which: slice) -> "Batch":
         """The tasks of a slice."""
-        return Batch(*(None if part is None else part[which] for part in self))
+        rows = None if self.rows is None else self.rows[which]
+        return Batch(self.observations[which], rows, *(part[which] for part in self[2:]))
 
-    def cut(self, count):
+    def cut(self, count: int) -> list["Batch"]:
         """About equal parts of every task's steps, at most `count`, with the weights that they have. Where observations
         repeat, there can be one alone.
         """
@@ -50,48 +55,47 @@ class Batch(NamedTuple):
         parts = zip(*(part.split(size, dim=1) for part in self if part is not None), strict=True)
         return [Batch(observations, None, *others) for observations, *others in parts]
 
-    def subsample(self, fraction):
+    def subsample(self, fraction: float) -> "Batch":
         """The batch with this fraction of its steps, their weights scaled to sum to 1 a task.
 
         Which steps is drawn once for all tasks and iterations. Where observations repeat, all are kept: they cost
         little.
         """
         count = self.weights.shape[1]
-        if fraction >= 1 or self.index is not None:
+        if fraction >= 1 or self.rows is not None:
             return self
         chosen = np.random.Generator(np.random.Philox(key=0)).permutation(count)[: max(1, round(fraction * count))]
-        chosen = torch.from_numpy(np.sort(chosen)).to(self.weights.device)
-        weights = self.weights[:, chosen]
+        steps = torch.from_numpy(np.sort(chosen)).to(self.weights.device)
+        weights = self.weights[:, steps]
         return Batch(
-            self.observations[:, chosen],
+            self.observations[:, steps],
             None,
-            self.actions[:, chosen],
-            self.advantages[:, chosen],
+            self.actions[:, steps],
+            self.advantages[:, steps],
             weights / weights.sum(1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny),
         )
 
-    def log_prob(self, distribution):
-        """log π of every step's action [K, N] under the distribution at `observations`."""
-        if self.index is not None:
-            distribution = distribution.gather(self.index)
+    def log_prob(self, distribution: Distribution) -> Float[Tensor, "K N"]:
+        """log π of every step's action under the distribution at `observations`."""
+        if self.rows is not None:
+            distribution = distribution.gather(self.rows)
         return distribution.log_prob(self.actions)
 
 
 @functools.cache
-def _projection(size):
-    """A fixed random direction [O]; drawn once, since rollouts need it at every step."""
+def _projection(size: int) -> Float64[np.ndarray, " O"]:
+    """A fixed random direction; drawn once, since rollouts need it at every step."""
     return np.random.Generator(np.random.Philox(key=0)).standard_normal(size)
 
 
-def distinct_rows(observations):
+def distinct_rows(
+    observations: Float[np.ndarray, "K N O"],
+) -> tuple[Float[np.ndarray, "K U O"], Int[np.ndarray, "K N"]] | None:
     """Each task's distinct rows.
 
-    Args:
-        observations: array [K, N, O]
-
     Returns:
-        (rows [K, U, O] padded with zeros to the largest U, index int64 [K, N]) with rows[k, index[k, n]] equal to
-        observations[k, n]; or None where fewer than half of the rows repeat.
+        (rows, padded with zeros to the largest U; index) with rows[k, index[k, n]] equal to observations[k, n]; or None
+        where fewer than half of the rows repeat.
     """
     num_tasks, num_rows, size = observations.shape
     # Rows differ unless they agree in a random projection; only candidates are then compared exactly.
@@ -112,20 +116,27 @@ def distinct_rows(observations):
     return distinct, np.stack([index for _, index in found])
 
 
-def prepare(fitted_on, used_for, gamma, gae_lambda, dtype=torch.float32, device="cpu"):
-    """Fit the baseline on one phase's episodes and make batches of several phases with its advantages.
+def prepare(
+    fitted_on: Trajectories,
+    used_for: Sequence[Trajectories],
+    gamma: float,
+    gae_lambda: float,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> tuple[list[Batch], int]:
+    """Fit the baseline on some episodes and make batches of these and of others with its advantages.
 
     The baseline and the advantages are computed on the device, in float64: they are cheap and the normal equations are
     not well conditioned.
 
     Args:
-        fitted_on: `Episodes` before the update, whose returns the baseline learns.
-        used_for: sequence of `Episodes` of the same tasks.
+        fitted_on: before the update; the baseline learns their returns.
+        used_for: of the same tasks.
         gamma, gae_lambda: of the returns and of the advantages.
         dtype, device: of the batches.
 
     Returns:
-        (list of `Batch`, one for each entry of `used_for`, number of ridge retries)
+        (a batch for each entry of `used_for`, number of ridge retries)
     """
     sent, fitted = _sent(fitted_on, device)
     targets = returns.discounted_returns(fitted["rewards"], gamma)
@@ -144,7 +155,7 @@ def prepare(fitted_on, used_for, gamma, gae_lambda, dtype=torch.float32, device=
     return batches, retries
 
 
-def _sent(episodes, device):
+def _sent(episodes: Trajectories, device: torch.device | str) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """(some arrays of the episodes on the device, as they are: float32 is half of what float64 would be to send; the
     same in float64)
     """
@@ -153,17 +164,24 @@ def _sent(episodes, device):
     return sent, {name: value.double() for name, value in sent.items()}
 
 
-def _batch(episodes, observations, advantages, weights, dtype, device):
+def _batch(
+    episodes: Trajectories,
+    observations: Float[Tensor, "K T E O"],
+    advantages: Float[Tensor, "K T E"],
+    weights: Float[Tensor, "K T E"],
+    dtype: torch.dtype,
+    device: torch.device | str,
+) -> Batch:
     num_tasks, horizon, num_episodes, size = episodes.observations.shape
     repeats = distinct_rows(episodes.observations.reshape(num_tasks, horizon * num_episodes, size))
     if repeats is None:
-        observations, index = observations.flatten(1, 2), None
+        observations, rows = observations.flatten(1, 2), None
     else:
-        observations, index = (torch.from_numpy(array).to(device) for array in repeats)
+        observations, rows = (torch.from_numpy(array).to(device) for array in repeats)
     actions = torch.from_numpy(episodes.actions).flatten(1, 2)
     return Batch(
         observations=observations.to(dtype),
-        index=index,
+        rows=rows,
         actions=actions.to(device, dtype if actions.is_floating_point() else torch.int64),
         advantages=advantages.flatten(1, 2).to(device, dtype),
         weights=weights.flatten(1, 2).to(device, dtype),

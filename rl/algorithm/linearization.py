@@ -19,25 +19,68 @@ pass ā = dh_da h̄, z̄ = dh_dz h̄, and its own tangent (Pearlmutter 1994, the
 Axes: K tasks, N rows (distinct observations) of each, H units.
 """
 
+from typing import NamedTuple
+
 import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rl.algorithm.affine import Affine, Params, Rows
+from rl.policies import MLPPolicy
+from rl.policies.elementwise import Elementwise, Function
+
+
+class Inside(NamedTuple):
+    """Tangents inside a layer, None for zero.
+
+    Attributes:
+        x, context: dx and dφ, of the layer's inputs.
+        a: da.
+        gate: (dm, dz) of a gate that learns.
+    """
+
+    x: Rows | None
+    context: Float[Tensor, "K C"] | None
+    a: Rows
+    gate: tuple[Rows, Rows] | None
+
+
+class Flow(NamedTuple):
+    """What a forward tangent leaves for the backward one.
+
+    Attributes:
+        layers: of each hidden layer.
+        hidden: the tangent of the last one's outputs.
+        theta: dθ, or None for zero.
+    """
+
+    layers: list[Inside]
+    hidden: Rows | None
+    theta: Params | None
 
 
 class Linearization:
     """The network linearized on the observations of K tasks.
 
     Args:
-        policy: `MLPPolicy` with a context, its weights shared by all tasks, and `differentiated_by_hand`.
+        policy: with a context, its weights shared by all tasks, and `differentiated_by_hand`.
         params: θ.
-        context: φ [K, C].
-        observations: [K, N, O]
-        second_order: whether `backward_tangent` will be asked for.
+        context: φ.
+        second_order: whether `backward_tangent` will be called.
 
     Attributes:
         distribution: the policy's output there, outside of any graph.
     """
 
-    def __init__(self, policy, params, context, observations, second_order=False):
-        record = {}
+    def __init__(
+        self,
+        policy: MLPPolicy,
+        params: Params,
+        context: Float[Tensor, "K C"],
+        observations: Float[Tensor, "K N O"],
+        second_order: bool = False,
+    ):
+        record: dict[str, Tensor] = {}
         with torch.no_grad():
             self.distribution = policy(params, context, observations, record)
             self.layers = []
@@ -46,241 +89,202 @@ class Linearization:
                 seen = context if index == 0 else None
                 self.layers.append(_Layer(policy, params, name, inputs, record, seen, second_order))
                 inputs = record[f"{name}.output"]
-            self.output = _Affine(params, policy.head.output_name(policy.output_name), inputs, None, second_order)
+            self.output = Affine(params, policy.head.output_name(policy.output_name), inputs, None, second_order)
 
-    def forward_tangent(self, tangent, d_context):
-        """The tangent of the network's output.
+    def forward_tangent(self, tangent: Params | None, d_context: Float[Tensor, "K C"] | None) -> tuple[Rows, Flow]:
+        """The tangent of the network's output, and the flow that `backward_tangent` needs.
 
         Args:
-            tangent: dθ, a dict as θ, or None for zero.
-            d_context: dφ [K, C], or None for zero.
-
-        Returns:
-            (d outputs [K, N, A], the flow that `backward_tangent` needs)
+            tangent: dθ, or None for zero.
+            d_context: dφ, or None for zero where dθ is not.
         """
-        d_inputs, flow = None, []
+        d_inputs: Tensor | None = None
+        flow: list[Inside] = []
         for layer in self.layers:
-            d_outputs, inside = layer.forward_tangent(tangent, d_inputs, d_context)
-            flow.append((d_inputs, *inside))
-            d_inputs, d_context = d_outputs, None
-        return self.output.tangent(tangent, d_inputs, None), (flow, d_inputs, tangent)
+            d_inputs, inside = layer.forward_tangent(tangent, d_inputs, d_context)
+            flow.append(inside)
+            d_context = None
+        return self.output.tangent(tangent, d_inputs, None), Flow(flow, d_inputs, tangent)
 
-    def backward(self, cotangent, gradient):
-        """Propagate ∂ℓ/∂outputs to θ and φ. Of a second-order linearization this can be done once.
+    def backward(self, cotangent: Float[Tensor, "K N A"], gradient: Params | None) -> Float[Tensor, "K C"]:
+        """∂ℓ/∂φ from ∂ℓ/∂outputs. Of a second-order linearization this can be done once.
 
         Args:
-            cotangent: [K, N, A]
-            gradient: dict as θ, to which the derivatives are added; None where only φ's are wanted.
-
-        Returns:
-            ∂ℓ/∂φ [K, C]
+            gradient: gets ∂ℓ/∂θ added; None where only φ's is wanted.
         """
-        for layer in [self.output, *reversed(self.layers)]:
+        cotangent = self.output.backward(cotangent, gradient)
+        for layer in reversed(self.layers):
             cotangent = layer.backward(cotangent, gradient)
         return cotangent
 
-    def backward_tangent(self, d_cotangent, flow, gradient):
-        """The tangent of `backward`.
+    def backward_tangent(
+        self, d_cotangent: Float[Tensor, "K N A"], flow: Flow, gradient: Params | None
+    ) -> Float[Tensor, "K C"]:
+        """d(∂ℓ/∂φ), the tangent of `backward`.
 
         Args:
-            d_cotangent: d(∂ℓ/∂outputs) [K, N, A].
+            d_cotangent: d(∂ℓ/∂outputs).
             flow: from `forward_tangent`.
-            gradient: dict as θ, to which d(∂ℓ/∂θ) is added; None where only φ's is wanted.
-
-        Returns:
-            d(∂ℓ/∂φ) [K, C]
+            gradient: gets d(∂ℓ/∂θ) added; None where only φ's is wanted.
         """
-        flows, d_hidden, tangent = flow
-        d_cotangent = self.output.backward_tangent(d_cotangent, tangent, d_hidden, None, gradient)
-        for layer, flow in zip(reversed(self.layers), reversed(flows), strict=True):
-            d_cotangent = layer.backward_tangent(d_cotangent, tangent, flow, gradient)
+        d_cotangent = self.output.backward_tangent(d_cotangent, flow.theta, flow.hidden, None, gradient)
+        for layer, inside in zip(reversed(self.layers), reversed(flow.layers), strict=True):
+            d_cotangent = layer.backward_tangent(d_cotangent, flow.theta, inside, gradient)
         return d_cotangent
 
-    def nbytes(self):
-        """Bytes kept."""
-        kept = {}
-        for layer in [self.output, *self.layers]:
-            for value in layer.kept():
-                kept[value.data_ptr()] = value.numel() * value.element_size()
-        return sum(kept.values())
-
-
-class _Affine:
-    """W [x, φ] + b; its derivatives are named as its parameters. For second order it keeps `backward`'s cotangent."""
-
-    def __init__(self, params, name, inputs, context, second_order):
-        self.name = name
-        self.second_order = second_order
-        self.cotangent = self.sums = None
-        self.inputs = inputs
-        self.context = context
-        self.split = inputs.shape[-1]
-        self.weight = params[f"{name}.weight"].detach()
-
-    def tangent(self, tangent, d_inputs, d_context):
-        """[K, N, out], or [K, 1, out] where only the context has a tangent; None where nothing has."""
-        result = common = None
-        if tangent is not None:
-            d_weight, d_bias = tangent[f"{self.name}.weight"], tangent[f"{self.name}.bias"]
-            if self.context is None:
-                result = torch.addmm(d_bias, _rows(self.inputs), d_weight.mT)
-            else:
-                result = _rows(self.inputs) @ d_weight[:, : self.split].mT
-                common = torch.addmm(d_bias, self.context, d_weight[:, self.split :].mT)
-        if d_context is not None:
-            of_context = d_context @ self.weight[:, self.split :].mT
-            common = of_context if common is None else common + of_context
-        if d_inputs is not None:
-            rows = _rows(d_inputs)
-            result = rows @ self.weight.mT if result is None else result.addmm_(rows, self.weight.mT)
-        if result is None:
-            return None if common is None else common[:, None, :]
-        result = result.view(*self.inputs.shape[:2], -1)
-        return result if common is None else result.add_(common[:, None, :])
-
-    def backward(self, cotangent, gradient, onto=None):
-        """x̄ [K, N, in], added to `onto` if given; for the layer that reads the context φ̄ [K, C]."""
-        sums = cotangent.sum(1) if gradient is not None or self.context is not None else None
-        if self.second_order:
-            self.cotangent, self.sums = cotangent, sums
-        if gradient is not None:
-            self._accumulate(gradient, cotangent, sums, self.inputs, self.context)
-            gradient[f"{self.name}.bias"].add_(sums.sum(0))
-        return self._pull(cotangent, sums, onto)
-
-    def backward_tangent(self, d_cotangent, tangent, d_inputs, d_context, gradient, onto=None):
-        """dx̄ = c̄ dW + dc̄ W, added to `onto` if given, or dφ̄; adds dW̄ = dc̄ᵀ x + c̄ᵀ dx."""
-        d_sums = d_cotangent.sum(1) if gradient is not None or self.context is not None else None
-        if gradient is not None:
-            self._accumulate(gradient, d_cotangent, d_sums, self.inputs, self.context)
-            self._accumulate(gradient, self.cotangent, self.sums, d_inputs, d_context)
-            gradient[f"{self.name}.bias"].add_(d_sums.sum(0))
-        result = self._pull(d_cotangent, d_sums, onto)
-        if tangent is not None:
-            d_weight = tangent[f"{self.name}.weight"]
-            if self.context is None:
-                _rows(result).addmm_(_rows(self.cotangent), d_weight)
-            else:
-                result.addmm_(self.sums, d_weight[:, self.split :])
-        return result
-
-    def _accumulate(self, gradient, cotangent, sums, inputs, context):
-        """Add cotangentᵀ [x, φ] to the gradient of W, where sums [K, out] are the cotangent's over rows; x or φ None
-        stands for zero."""
-        weight = gradient[f"{self.name}.weight"]
-        if inputs is not None:
-            weight[:, : self.split].addmm_(_rows(cotangent).mT, _rows(inputs))
-        if context is not None:
-            weight[:, self.split :].addmm_(sums.mT, context)
-
-    def _pull(self, cotangent, sums, onto):
-        """cotangent · W, for the inputs or, where there is one, for the context, whose rows are all alike."""
-        if self.context is None:
-            factors, shape = (_rows(cotangent), self.weight), (*cotangent.shape[:2], -1)
-        else:
-            factors, shape = (sums, self.weight[:, self.split :]), (len(sums), -1)
-        if onto is None:
-            return torch.mm(*factors).view(shape)
-        onto.view(-1, onto.shape[-1]).addmm_(*factors)
-        return onto
-
-    def kept(self):
-        """The tensors that it keeps."""
-        return [self.inputs] if self.cotangent is None else [self.inputs, self.cotangent]
+    def nbytes(self) -> int:
+        """Bytes kept, once `backward` was called where that is kept for second order."""
+        kept = [*self.output.kept(), *(value for layer in self.layers for value in layer.kept())]
+        return sum({value.data_ptr(): value.numel() * value.element_size() for value in kept}.values())
 
 
 class _Layer:
     """A hidden layer h = f(a ∘ g(z)): plain (g = 1), or modulated by a gate that is flat (g constant) or learns."""
 
-    def __init__(self, policy, params, name, inputs, record, context, second_order):
-        gate, f = policy.gate, policy.nonlinearity.derivatives
-        u, h, g = (record.get(f"{name}.{part}") for part in ("input", "output", "gates"))
-        df_du = f.first(u, h)
-        d2f_duu = f.second_over_first(u, h) * df_du if second_order and f.second_over_first else None
-        self.learns = gate is not None and not gate.flat
+    def __init__(
+        self,
+        policy: MLPPolicy,
+        params: Params,
+        name: str,
+        inputs: Rows,
+        record: dict[str, Tensor],
+        context: Tensor | None,
+        second_order: bool,
+    ):
+        gate = policy.gate
+        first, second_over_first = _by_hand(policy.nonlinearity)
+        u, h = record[f"{name}.input"], record[f"{name}.output"]
+        df_du = first(u, h)
+        d2f_duu = second_over_first(u, h) * df_du if second_order and second_over_first else None
         self.second_order = second_order
-        self.to_a = _Affine(params, f"{name}.std" if gate else name, inputs, context, second_order)
-        self.dh_da = df_du if gate is None else df_du * g
-        # None where they vanish; `backward` multiplies them by h̄.
-        self.d2h_daa = self.d2h_daz = self.d2h_dzz = None
-        if d2f_duu is not None:
-            self.d2h_daa = d2f_duu if gate is None else d2f_duu * g.square()
-        if self.learns:
-            a, m, z = (record[f"{name}.{part}"] for part in ("preactivation", "modulators", "logits"))
-            self.to_n = _Affine(params, f"{name}.in_nm", inputs, context, second_order)
-            self.to_z = _Affine(params, f"{name}.out_nm", m, None, second_order)
-            self.dm_dn = m.sign()
-            dg_dz = gate.derivatives.first(z, g)
-            du_dz = a * dg_dz
-            self.dh_dz = df_du * du_dz
-            if second_order:
-                self.d2h_daz = df_du * dg_dz
-                if gate.derivatives.second_over_first:
-                    self.d2h_dzz = self.dh_dz * gate.derivatives.second_over_first(z, g)
-                if d2f_duu is not None:
-                    self.d2h_daz += d2f_duu * g * du_dz
-                    self.d2h_dzz = _plus(self.d2h_dzz, d2f_duu * du_dz.square())
+        self.to_a = Affine(params, f"{name}.std" if gate else name, inputs, context, second_order)
+        self.gate: _Gate | None = None
+        # The second derivatives are None where they vanish; `backward` multiplies them by h̄.
+        self.dh_da, self.d2h_daa = df_du, d2f_duu
+        if gate is not None:
+            g = record[f"{name}.gates"]
+            self.dh_da = df_du * g
+            if d2f_duu is not None:
+                self.d2h_daa = d2f_duu * g.square()
+            if not gate.flat:
+                self.gate = _Gate(gate, params, name, inputs, record, context, second_order, (df_du, d2f_duu))
 
-    def forward_tangent(self, tangent, d_x, d_context):
-        """(dh, (da, dm, dz, dφ))"""
+    def forward_tangent(
+        self, tangent: Params | None, d_x: Rows | None, d_context: Tensor | None
+    ) -> tuple[Rows, Inside]:
+        """(dh, tangents inside)"""
         d_a = self.to_a.tangent(tangent, d_x, d_context)
         d_h = self.dh_da * d_a
-        if not self.learns:
-            return d_h, (d_a, None, None, d_context)
-        d_m = self.dm_dn * self.to_n.tangent(tangent, d_x, d_context)
-        d_z = self.to_z.tangent(tangent, d_m, None)
-        return d_h.addcmul_(self.dh_dz, d_z), (d_a, d_m, d_z, d_context)
+        if self.gate is None:
+            return d_h, Inside(d_x, d_context, d_a, None)
+        d_m, d_z = self.gate.forward_tangent(tangent, d_x, d_context)
+        return d_h.addcmul_(self.gate.dh_dz, d_z), Inside(d_x, d_context, d_a, (d_m, d_z))
 
-    def backward(self, h_bar, gradient):
+    def backward(self, h_bar: Rows, gradient: Params | None) -> Tensor:
         """x̄ or φ̄ from h̄."""
         result = self.to_a.backward(self.dh_da * h_bar, gradient)
-        if self.learns:
-            n_bar = self.to_z.backward(self.dh_dz * h_bar, gradient).mul_(self.dm_dn)
-            result = self.to_n.backward(n_bar, gradient, onto=result)
-        if self.second_order:
-            for derivative in (self.d2h_daa, self.d2h_daz, self.d2h_dzz):
-                if derivative is not None:
-                    derivative.mul_(h_bar)
+        if self.gate is not None:
+            result = self.gate.backward(h_bar, gradient, result)
+        if self.second_order and self.d2h_daa is not None:
+            self.d2h_daa.mul_(h_bar)
         return result
 
-    def backward_tangent(self, d_h_bar, tangent, flow, gradient):
+    def backward_tangent(
+        self, d_h_bar: Rows, tangent: Params | None, inside: Inside, gradient: Params | None
+    ) -> Tensor:
         """dx̄ or dφ̄ from dh̄; by now the second derivatives hold the factor h̄."""
-        d_x, d_a, d_m, d_z, d_context = flow
         d_a_bar = self.dh_da * d_h_bar
-        if self.d2h_daa is not None:
-            d_a_bar.addcmul_(self.d2h_daa, d_a)
-        if self.learns:
-            d_a_bar.addcmul_(self.d2h_daz, d_z)
-        result = self.to_a.backward_tangent(d_a_bar, tangent, d_x, d_context, gradient)
-        if self.learns:
-            d_z_bar = self.dh_dz * d_h_bar
-            d_z_bar.addcmul_(self.d2h_daz, d_a)
-            if self.d2h_dzz is not None:
-                d_z_bar.addcmul_(self.d2h_dzz, d_z)
-            d_n_bar = self.to_z.backward_tangent(d_z_bar, tangent, d_m, None, gradient).mul_(self.dm_dn)
-            result = self.to_n.backward_tangent(d_n_bar, tangent, d_x, d_context, gradient, onto=result)
+        _add_product(d_a_bar, self.d2h_daa, inside.a)
+        if self.gate is not None and inside.gate is not None:
+            _add_product(d_a_bar, self.gate.d2h_daz, inside.gate[1])
+        result = self.to_a.backward_tangent(d_a_bar, tangent, inside.x, inside.context, gradient)
+        if self.gate is not None:
+            result = self.gate.backward_tangent(d_h_bar, tangent, inside, gradient, result)
         return result
 
-    def kept(self):
+    def kept(self) -> list[Tensor]:
         """The tensors that it keeps."""
-        return [value for value in _tensors(vars(self).values()) if value.dim() == 3]
+        own = [value for value in (self.dh_da, self.d2h_daa) if value is not None]
+        return [*own, *self.to_a.kept(), *([] if self.gate is None else self.gate.kept())]
 
 
-def _plus(left, right):
-    """left + right, None standing for zero."""
-    return right if left is None else left + right
+class _Gate:
+    """The network of a gate that learns, and the derivatives of h in which z takes part.
+
+    Args:
+        of_f: f′ and f″ at u.
+    """
+
+    def __init__(
+        self,
+        gate: Elementwise,
+        params: Params,
+        name: str,
+        inputs: Rows,
+        record: dict[str, Tensor],
+        context: Tensor | None,
+        second_order: bool,
+        of_f: tuple[Rows, Rows | None],
+    ):
+        df_du, d2f_duu = of_f
+        first, second_over_first = _by_hand(gate)
+        a, m, z, g = (record[f"{name}.{part}"] for part in ("preactivation", "modulators", "logits", "gates"))
+        self.to_n = Affine(params, f"{name}.in_nm", inputs, context, second_order)
+        self.to_z = Affine(params, f"{name}.out_nm", m, None, second_order)
+        self.dm_dn = m.sign()
+        dg_dz = first(z, g)
+        du_dz = a * dg_dz
+        self.dh_dz = df_du * du_dz
+        self.d2h_daz: Tensor | None = None
+        self.d2h_dzz: Tensor | None = None
+        if second_order:
+            self.d2h_daz = df_du * dg_dz
+            if second_over_first:
+                self.d2h_dzz = self.dh_dz * second_over_first(z, g)
+            if d2f_duu is not None:
+                self.d2h_daz += d2f_duu * g * du_dz
+                curved = d2f_duu * du_dz.square()
+                self.d2h_dzz = curved if self.d2h_dzz is None else self.d2h_dzz + curved
+
+    def forward_tangent(self, tangent: Params | None, d_x: Rows | None, d_context: Tensor | None) -> tuple[Rows, Rows]:
+        """(dm, dz)"""
+        d_m = self.dm_dn * self.to_n.tangent(tangent, d_x, d_context)
+        return d_m, self.to_z.tangent(tangent, d_m, None)
+
+    def backward(self, h_bar: Rows, gradient: Params | None, onto: Tensor) -> Tensor:
+        """Its share of x̄ or φ̄, added to `onto`."""
+        n_bar = self.to_z.backward(self.dh_dz * h_bar, gradient).mul_(self.dm_dn)
+        for derivative in (self.d2h_daz, self.d2h_dzz):
+            if derivative is not None:
+                derivative.mul_(h_bar)
+        return self.to_n.backward(n_bar, gradient, onto)
+
+    def backward_tangent(
+        self, d_h_bar: Rows, tangent: Params | None, inside: Inside, gradient: Params | None, onto: Tensor
+    ) -> Tensor:
+        """Its share of dx̄ or dφ̄, added to `onto`."""
+        assert inside.gate is not None
+        d_m, d_z = inside.gate
+        d_z_bar = self.dh_dz * d_h_bar
+        _add_product(d_z_bar, self.d2h_daz, inside.a)
+        _add_product(d_z_bar, self.d2h_dzz, d_z)
+        d_n_bar = self.to_z.backward_tangent(d_z_bar, tangent, d_m, None, gradient).mul_(self.dm_dn)
+        return self.to_n.backward_tangent(d_n_bar, tangent, inside.x, inside.context, gradient, onto)
+
+    def kept(self) -> list[Tensor]:
+        """The tensors that it keeps."""
+        own = [value for value in (self.dm_dn, self.dh_dz, self.d2h_daz, self.d2h_dzz) if value is not None]
+        return [*own, *self.to_n.kept(), *self.to_z.kept()]
 
 
-def _tensors(values):
-    for value in values:
-        if isinstance(value, torch.Tensor):
-            yield value
-        elif isinstance(value, tuple):
-            yield from _tensors(value)
-        elif isinstance(value, _Affine):
-            yield from value.kept()
+def _by_hand(function: Elementwise) -> tuple[Function, Function | None]:
+    """f′, and f″/f′ or None where that vanishes, of a function that declares them and is not flat."""
+    if function.derivatives is None or function.derivatives.first is None:
+        raise ValueError("expected a function that declares a derivative other than zero")
+    return function.derivatives.first, function.derivatives.second_over_first
 
 
-def _rows(values):
-    """[K, N, X] -> [K·N, X]"""
-    return values.flatten(0, 1)
+def _add_product(total: Rows, derivative: Rows | None, tangent: Rows) -> None:
+    """total += derivative ∘ tangent; a derivative of None stands for zero."""
+    if derivative is not None:
+        total.addcmul_(derivative, tangent)

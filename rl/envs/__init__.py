@@ -1,66 +1,86 @@
 """The environments by name; importing this package registers the built-in ones with gymnasium.
 
-Nothing heavy is imported before an environment is asked for, so one whose physics engine is not installed hurts nobody
+This registry and the families' own folders are all that knows the ids: what else is said of an environment (its
+description, labels of its tasks, pictures, films) is looked up here, by name.
+
+Nothing heavy is imported before an environment is made, so one whose physics engine is not installed hurts nobody
 else.
 """
 
 import difflib
 import importlib
 import json
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
 
 import gymnasium
+import numpy as np
+from jaxtyping import Bool, Float
 
 from rl.envs import adapter
-from rl.envs.base import ScalarEnv, TaskVectorEnv
+from rl.envs.base import ScalarEnv, Task, TaskVectorEnv
 from rl.envs.metaworld.benchmark import IDS as META_WORLD
 from rl.errors import UserError
 
-# id -> (module:class of a TaskVectorEnv, fixed keyword arguments). A new environment is one more line.
-_BUILT_IN = {
-    "2DNavigation-v0": ("rl.envs.navigation:Navigation", {}),
-    "CTgraphEnvGoalChange-v0": ("rl.envs.ctgraph.environment:CTGraph", {}),
-    "Bandit-K5-v0": ("rl.envs.bandit:BernoulliBandit", {"num_arms": 5}),
-    "Bandit-K10-v0": ("rl.envs.bandit:BernoulliBandit", {"num_arms": 10}),
-    "Bandit-K50-v0": ("rl.envs.bandit:BernoulliBandit", {"num_arms": 50}),
-    "TabularMDP-v0": ("rl.envs.tabular_mdp:TabularMDP", {}),
-    "HalfCheetahDir-v1": ("rl.envs.mujoco.half_cheetah:HalfCheetahDir", {}),
-    "HalfCheetahVel-v1": ("rl.envs.mujoco.half_cheetah:HalfCheetahVel", {}),
-    "AntDir-v1": ("rl.envs.mujoco.ant:AntDir", {}),
-    "AntVel-v1": ("rl.envs.mujoco.ant:AntVel", {}),
-    "AntPos-v0": ("rl.envs.mujoco.ant:AntPos", {}),
-} | {name: ("rl.envs.metaworld.benchmark:MetaWorldML", {"name": name}) for name in META_WORLD}
+
+class Row(NamedTuple):
+    """One environment: module:class of a `TaskVectorEnv`, and keyword arguments that the id fixes."""
+
+    constructor: str
+    fixed: dict[str, Any] = {}
 
 
-def known():
-    """The ids of the built-in environments, a list of str."""
-    return list(_BUILT_IN)
+# id -> row. A new environment is one more line.
+REGISTRY = {
+    "2DNavigation-v0": Row("rl.envs.navigation.environment:Navigation"),
+    "CTgraphEnvGoalChange-v0": Row("rl.envs.ctgraph.environment:CTGraph"),
+    "Bandit-K5-v0": Row("rl.envs.bandit:BernoulliBandit", {"num_arms": 5}),
+    "Bandit-K10-v0": Row("rl.envs.bandit:BernoulliBandit", {"num_arms": 10}),
+    "Bandit-K50-v0": Row("rl.envs.bandit:BernoulliBandit", {"num_arms": 50}),
+    "TabularMDP-v0": Row("rl.envs.tabular_mdp:TabularMDP"),
+    "HalfCheetahDir-v1": Row("rl.envs.mujoco.half_cheetah:HalfCheetahDir"),
+    "HalfCheetahVel-v1": Row("rl.envs.mujoco.half_cheetah:HalfCheetahVel"),
+    "AntDir-v1": Row("rl.envs.mujoco.ant:AntDir"),
+    "AntVel-v1": Row("rl.envs.mujoco.ant:AntVel"),
+    "AntPos-v0": Row("rl.envs.mujoco.ant:AntPos"),
+} | {name: Row("rl.envs.metaworld.benchmark:MetaWorldML", {"name": name}) for name in META_WORLD}
 
 
-def options(name, config_path=None, seed=0, horizon=None):
+def known() -> list[str]:
+    """The ids of the built-in environments."""
+    return list(REGISTRY)
+
+
+def options(
+    name: str, config_path: str | Path | None = None, seed: int = 0, horizon: int | None = None
+) -> dict[str, Any]:
     """Read and check, in the parent process, what `make` needs beyond the name and the number of episodes.
 
     Args:
         name: a built-in id, or package.module:Id for a user's own environment.
-        config_path: the environment's configuration file, or None.
+        config_path: the environment's configuration file.
         seed: of the task sets, where they are drawn once for a run.
-        horizon: steps of an episode where the user may choose, or None.
+        horizon: steps of an episode where the user may choose.
 
     Returns:
-        A picklable dict of keyword arguments for `make` and `make_scalar`.
+        Keyword arguments for `make` and `make_scalar`, which can be pickled.
 
     Raises:
         UserError: an unknown environment, a configuration file that is missing, wrong, or not wanted.
 
     Usage: options = rl.envs.options("CTgraphEnvGoalChange-v0", "rl/envs/ctgraph/ctgraph_d2.json")
     """
-    if ":" in name:
-        nothing = TaskVectorEnv.read_options(name, config_path, seed, horizon)
-        adapter.check(name)
-        return nothing
-    return _load(name)[0].read_options(name, config_path, seed, horizon)
+    if ":" not in name:
+        return _load(name).read_options(name, config_path, seed, horizon)
+    with adapter.sys_exit_as_error(name):
+        read_options = getattr(adapter.entry_point(name), "read_options", TaskVectorEnv.read_options)
+        found = read_options(name, config_path, seed, horizon)
+    adapter.make(name, 1, **found).close()  # whatever is wrong with it is found out in the parent process
+    return found
 
 
-def make(name, num_envs, **options):
+def make(name: str, num_envs: int, **options: Any) -> Any:
     """Make an environment with N episodes side by side, each with a task of its own.
 
     Args:
@@ -69,9 +89,7 @@ def make(name, num_envs, **options):
         options: as from `rl.envs.options`.
 
     Returns:
-        A `TaskVectorEnv`, whose set_tasks takes N tasks. reset(seed=…) returns (observations float32 [N, O], infos);
-        step(actions), actions [N, A] or integers [N], returns (observations float32 [N, O], rewards float64 [N],
-        terminated bool [N], truncated bool [N], infos). An episode that has ended stays as it is.
+        A `TaskVectorEnv`, or a user's own environment that works like one. An episode that has ended stays as it is.
 
     Raises:
         UserError: an unknown environment.
@@ -79,12 +97,11 @@ def make(name, num_envs, **options):
     Usage: env = rl.envs.make("2DNavigation-v0", 20, **rl.envs.options("2DNavigation-v0"))
     """
     if ":" in name:
-        return adapter.make(name, num_envs)
-    constructor, fixed = _load(name)
-    return constructor(num_envs, **fixed, **options)
+        return adapter.make(name, num_envs, **options)
+    return _load(name)(num_envs, **REGISTRY[name].fixed, **options)
 
 
-def sample_tasks(name, env, num_tasks, split, rng):
+def sample_tasks(name: str, env: Any, num_tasks: int, split: str, rng: np.random.Generator) -> list[Task]:
     """Draw tasks as `TaskVectorEnv.sample_tasks` does, from code that may be the user's, and check them.
 
     Args:
@@ -92,10 +109,7 @@ def sample_tasks(name, env, num_tasks, split, rng):
         env: the environment, as from `make`.
         num_tasks: how many.
         split: "train" or "test".
-        rng: a `numpy.random.Generator`.
-
-    Returns:
-        A list of `num_tasks` dicts that JSON can hold; env.set_tasks takes one for each episode.
+        rng: a generator.
 
     Raises:
         UserError: the environment's code returned something else.
@@ -104,45 +118,91 @@ def sample_tasks(name, env, num_tasks, split, rng):
     """
     with adapter.sys_exit_as_error(name):
         tasks = env.sample_tasks(num_tasks, split, rng)
-    wanted = f"environment {name}: sample_tasks must return a list of {num_tasks} dicts that JSON can hold"
+    expected = f"environment {name}: sample_tasks must return a list of {num_tasks} dicts that JSON can hold"
     if not isinstance(tasks, list) or len(tasks) != num_tasks or not all(isinstance(task, dict) for task in tasks):
-        raise UserError(wanted)
+        raise UserError(expected)
     try:
         json.dumps(tasks)
     except (TypeError, ValueError) as error:
-        raise UserError(f"{wanted}: {error}") from error
+        raise UserError(f"{expected}: {error}") from error
     return tasks
 
 
-def make_scalar(name, **options):
+def make_scalar(name: str, **options: Any) -> ScalarEnv:
     """Make an environment with one episode, a `gymnasium.Env` that also has sample_tasks and set_tasks.
 
     Args:
         name: as for `make`.
         options: as from `rl.envs.options`.
 
-    Returns:
-        A `ScalarEnv`: reset(seed=…) returns (observation float32 [O], info); step(action), action [A] or an integer,
-        returns (observation float32 [O], reward, terminated, truncated, info).
-
     Usage: env = rl.envs.make_scalar("Bandit-K5-v0"); env.set_tasks(env.sample_tasks(1, "train", rng))
     """
     return ScalarEnv(make(name, 1, **options))
 
 
-def _load(name):
-    """The class and the fixed arguments of a built-in environment."""
-    if name not in _BUILT_IN:
-        folded = {built_in.casefold(): built_in for built_in in _BUILT_IN}
+def describe(name: str, config_path: str | Path | None = None) -> str:
+    """An environment in words, for titles: its name and what its configuration file makes of it."""
+    return name if config_path is None else _hook(name, "describe")(name, config_path)
+
+
+def task_label(name: str, task: Task) -> str:
+    """A few words for a task, for legends and titles; empty where they would be many."""
+    return _hook(name, "task_label")(task)
+
+
+def task_class(task: Task) -> str | None:
+    """Which class a task belongs to, where an environment has several: a task says so as `env_name`."""
+    return task.get("env_name")
+
+
+def success(name: str, rewards: Float[np.ndarray, "K T E U"]) -> Bool[np.ndarray, "K E U"] | None:
+    """Which episodes succeeded, of an environment whose rewards tell; None of any other."""
+    return _hook(name, "success")(rewards)
+
+
+def protocols(name: str) -> tuple[str, ...]:
+    """What test.py's --protocol may be on this environment, beside "paper"."""
+    return _hook(name, "protocols")
+
+
+def pictures(name: str) -> ModuleType | None:
+    """The module that draws an environment, with `trajectories` or `Scene` or both; None: nothing does.
+
+    Raises:
+        UserError: an environment that cannot be found here.
+    """
+    module = getattr(_entry_point(name), "pictures", None)
+    return None if module is None else importlib.import_module(module)
+
+
+def _hook(name: str, hook: str) -> Any:
+    """A class attribute of the environment. What has none, or cannot be imported here, is described as any other: a
+    run's curves can be drawn where its environment is not installed.
+    """
+    try:
+        entry_point = _entry_point(name)
+    except (UserError, ImportError):
+        entry_point = None
+    return getattr(entry_point, hook, getattr(TaskVectorEnv, hook))
+
+
+def _entry_point(name: str) -> Any:
+    """What makes an environment: its class, or, of a user's, what is registered."""
+    return adapter.entry_point(name) if ":" in name else _load(name)
+
+
+def _load(name: str) -> type[TaskVectorEnv]:
+    """The class of a built-in environment."""
+    if name not in REGISTRY:
+        folded = {built_in.casefold(): built_in for built_in in REGISTRY}
         similar = " or ".join(folded[found] for found in difflib.get_close_matches(name.casefold(), folded, n=2))
         raise UserError(
             f"unknown environment {name!r}{f' (did you mean {similar}?)' if similar else ''}; "
             f"known: {', '.join(known())}, or package.module:Id for one of your own"
         )
-    path, fixed = _BUILT_IN[name]
-    module, _, attribute = path.partition(":")
+    module, _, attribute = REGISTRY[name].constructor.partition(":")
     try:
-        return getattr(importlib.import_module(module), attribute), fixed
+        return getattr(importlib.import_module(module), attribute)
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "rl":
             raise
@@ -152,8 +212,8 @@ def _load(name):
         ) from error
 
 
-def _register():
-    for name in _BUILT_IN:
+def _register() -> None:
+    for name in REGISTRY:
         # A second import of this package under a reloader must not warn.
         if name not in gymnasium.registry:
             gymnasium.register(

@@ -10,13 +10,17 @@ import importlib
 import os
 import sys
 import traceback
+from collections.abc import Iterator
+from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Discrete
-from gymnasium.vector import AutoresetMode
+from gymnasium.envs.registration import EnvSpec, load_env_creator
+from gymnasium.spaces import Box, Discrete, Space
+from gymnasium.vector import AutoresetMode, VectorEnv
+from jaxtyping import Float32, Int, Shaped
 
-from rl.envs.base import TaskVectorEnv, conforming
+from rl.envs.base import Step, Task, TaskVectorEnv, conforming
 from rl.errors import EpisodeError, UserError
 
 _TASK_METHODS = ("sample_tasks", "set_tasks")
@@ -26,16 +30,7 @@ _WHAT_TO_ADD = (
 )
 
 
-def check(name):
-    """Find out, in the parent process, whether `make` will succeed.
-
-    Raises:
-        UserError: whatever is missing or wrong, and what to do about it.
-    """
-    make(name, 1).close()
-
-
-def make(name, num_envs):
+def make(name: str, num_envs: int, **options: Any) -> VectorEnv:
     """The user's environment `name`, "package.module:Id", with `num_envs` episodes side by side.
 
     Raises:
@@ -44,7 +39,7 @@ def make(name, num_envs):
     with sys_exit_as_error(name):
         spec = _find(name)
         if spec.vector_entry_point is not None:
-            env = gymnasium.make_vec(spec, num_envs, vectorization_mode="vector_entry_point")
+            env = gymnasium.make_vec(spec, num_envs, vectorization_mode="vector_entry_point", **options)
             if all(callable(getattr(env, method, None)) for method in _TASK_METHODS):
                 return _checked_vector(name, env, spec)
             env.close()
@@ -52,10 +47,23 @@ def make(name, num_envs):
             raise UserError(f"environment {name} cannot change its task: {_WHAT_TO_ADD}")
         if spec.max_episode_steps is None:
             raise UserError(_no_horizon(name))
-        return AdaptedEnv(name, spec, num_envs)
+        return AdaptedEnv(name, spec, num_envs, **options)
 
 
-def look_here():
+def entry_point(name: str) -> Any:
+    """What `make` calls, where the hooks of `TaskVectorEnv` are looked for: as a rule a class.
+
+    Raises:
+        UserError: module or id not found.
+    """
+    with sys_exit_as_error(name):
+        spec = _find(name)
+        registered = [point for point in (spec.vector_entry_point, spec.entry_point) if point is not None]
+        points = [load_env_creator(point) if isinstance(point, str) else point for point in registered]
+    return next((point for point in points if all(hasattr(point, method) for method in _TASK_METHODS)), points[-1])
+
+
+def look_here() -> None:
     """Have modules looked for in the folder that the user stands in: last, so that a file there hides no installed
     package.
     """
@@ -64,7 +72,7 @@ def look_here():
 
 
 @contextlib.contextmanager
-def sys_exit_as_error(name):
+def sys_exit_as_error(name: str) -> Iterator[None]:
     """While entered, a `sys.exit` in the user's code raises an error instead of ending the program without a message.
 
     Raises:
@@ -91,29 +99,32 @@ class AdaptedEnv(TaskVectorEnv):
         name: "package.module:Id", for messages.
         spec: the registration.
         num_envs: N.
+        options: what the user's constructor takes.
     """
 
-    def __init__(self, name, spec, num_envs):
-        first = _make_scalar(spec)
+    def __init__(self, name: str, spec: EnvSpec, num_envs: int, **options: Any):
+        first = _make_scalar(spec, options)
         if not all(callable(_attribute(first, method)) for method in _TASK_METHODS):
             raise UserError(f"environment {name} cannot change its task: {_WHAT_TO_ADD}")
-        self.inner_observation_space, self.inner_action_space = first.observation_space, first.action_space
+        self.inner_observation_space: Any = first.observation_space
+        self.inner_action_space: Any = first.action_space
+        assert spec.max_episode_steps is not None  # `make` has looked
         super().__init__(
             num_envs, _flat_observations(name, first), _flat_actions(name, first), horizon=spec.max_episode_steps
         )
-        self.envs = [first, *(_make_scalar(spec) for _ in range(num_envs - 1))]
-        self.observations = np.zeros(self.observation_space.shape, np.float32)
+        self.envs = [first, *(_make_scalar(spec, options) for _ in range(num_envs - 1))]
+        self.observations = np.zeros((num_envs, *self.single_observation_space.shape), np.float32)
 
-    def sample_tasks(self, num_tasks, split, rng):
+    def sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> Any:
         """The user's tasks, which `rl.envs.sample_tasks` checks."""
         return _attribute(self.envs[0], "sample_tasks")(num_tasks, split, rng)
 
-    def assign(self, tasks):
+    def assign(self, tasks: list[Task]) -> None:
         """Hand every environment its task."""
         for env, task in zip(self.envs, tasks, strict=True):
             _attribute(env, "set_tasks")([task])
 
-    def begin(self, which):
+    def begin(self, which: Int[np.ndarray, "R"]) -> None:
         """Reset the environments.
 
         Raises:
@@ -126,7 +137,7 @@ class AdaptedEnv(TaskVectorEnv):
             except (Exception, SystemExit) as error:
                 raise EpisodeError(i) from error
 
-    def advance(self, actions):
+    def advance(self, actions: Shaped[np.ndarray, "N ..."]) -> Step:
         """Step the environments that run.
 
         Raises:
@@ -146,34 +157,34 @@ class AdaptedEnv(TaskVectorEnv):
             self.truncated[i] = truncated and not terminated[i]
         return rewards, terminated, {"success": success} if reported else {}
 
-    def observe(self):
-        """The flattened observations [N, O]."""
+    def observe(self) -> Float32[np.ndarray, "N O"]:
+        """The flattened observations."""
         return self.observations.copy()
 
-    def close_extras(self, **kwargs):
+    def close_extras(self, **kwargs: Any) -> None:
         """Close the environments."""
         for env in self.envs:
             env.close()
 
-    def _flat(self, observation):
+    def _flat(self, observation: Any) -> Shaped[np.ndarray, "O"]:
         space = self.inner_observation_space
         return conforming("observation", observation, space.shape, space.dtype).ravel()
 
-    def _inner_action(self, action):
+    def _inner_action(self, action: Any) -> Any:
         space = self.inner_action_space
         if isinstance(space, Discrete):
             return space.start + action
         return np.clip(np.asarray(action, space.dtype).reshape(space.shape), space.low, space.high)
 
 
-def _flag(what, value):
+def _flag(what: str, value: Any) -> bool:
     """A truth value, given as such or as 0 or 1."""
     if conforming(what, value, (), np.float64) not in (0, 1):
         raise UserError(f"{what}: expected True or False, got {value}")
     return bool(value)
 
 
-def _find(name):
+def _find(name: str) -> EnvSpec:
     """The gymnasium registration of package.module:Id."""
     module, _, env_id = name.partition(":")
     if not env_id or not all(part.isidentifier() for part in module.split(".")):
@@ -194,21 +205,21 @@ def _find(name):
         ) from error
 
 
-def _make_scalar(spec):
+def _make_scalar(spec: EnvSpec, options: dict[str, Any]) -> gymnasium.Env:
     # Whatever the user has wrapped around it stays; gymnasium's own TimeLimit would count the steps once more.
-    return gymnasium.make(spec, max_episode_steps=-1, disable_env_checker=True)
+    return gymnasium.make(spec, max_episode_steps=-1, disable_env_checker=True, **options)
 
 
-def _attribute(env, name):
+def _attribute(env: gymnasium.Env, name: str) -> Any:
     """An attribute of an environment or of what it wraps; None where there is none."""
     return env.get_wrapper_attr(name) if env.has_wrapper_attr(name) else None
 
 
-def _no_horizon(name):
+def _no_horizon(name: str) -> str:
     return f"environment {name} has no horizon: give max_episode_steps to gymnasium.register"
 
 
-def _checked_vector(name, env, spec):
+def _checked_vector(name: str, env: Any, spec: EnvSpec) -> Any:
     """The user's own vector environment, once it is what the sampler takes it for."""
     space = env.single_observation_space
     if not isinstance(space, Box) or len(space.shape) != 1 or space.dtype != np.float32:
@@ -225,7 +236,7 @@ def _checked_vector(name, env, spec):
     return env
 
 
-def _flat_observations(name, env):
+def _flat_observations(name: str, env: Any) -> Box:
     """The environment's observation space as a float32 vector."""
     space = env.observation_space
     if not isinstance(space, Box):
@@ -233,7 +244,7 @@ def _flat_observations(name, env):
     return Box(space.low.ravel().astype(np.float32), space.high.ravel().astype(np.float32), dtype=np.float32)
 
 
-def _flat_actions(name, env, prefix=""):
+def _flat_actions(name: str, env: Any, prefix: str = "") -> Space:
     """The environment's action space as the policies know it: a float32 vector, or integers from 0."""
     space = getattr(env, prefix + "action_space")
     if isinstance(space, Discrete):

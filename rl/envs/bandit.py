@@ -2,8 +2,9 @@
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
+from jaxtyping import Float32, Int
 
-from rl.envs.base import TaskVectorEnv
+from rl.envs.base import Step, Task, TaskVectorEnv
 
 # RL² gives an agent 10, 100 or 500 pulls; the published MAML code registers 100 an episode for every number of arms.
 HORIZON = 100  # pulls
@@ -22,7 +23,7 @@ class BernoulliBandit(TaskVectorEnv):
 
     num_observations = 1
 
-    def __init__(self, num_envs, num_arms):
+    def __init__(self, num_envs: int, num_arms: int):
         super().__init__(
             num_envs,
             single_observation_space=Box(0.0, 1.0, (1,), np.float32),
@@ -34,29 +35,29 @@ class BernoulliBandit(TaskVectorEnv):
         self.means = np.zeros((num_envs, num_arms))
         self.luck = np.zeros((num_envs, HORIZON))
 
-    def sample_tasks(self, num_tasks, split, rng):
+    def sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> list[Task]:
         """Success probabilities uniform on [0, 1], the same for both splits."""
         return [{"mean": mean} for mean in rng.random((num_tasks, self.num_arms)).tolist()]
 
-    def assign(self, tasks):
+    def assign(self, tasks: list[Task]) -> None:
         """Take over the probabilities."""
         means = np.array([task["mean"] for task in tasks], np.float64)
         if means.shape != self.means.shape or not ((means >= 0) & (means <= 1)).all():
             raise ValueError(f"bandit: the mean of a task is {self.num_arms} probabilities")
         self.means = means
 
-    def begin(self, which):
+    def begin(self, which: Int[np.ndarray, "R"]) -> None:
         """Draw one uniform number a pull; the arm decides what it is compared with."""
         for i in which:
             self.luck[i] = self.generators[i].random(HORIZON)
 
-    def advance(self, actions):
+    def advance(self, actions: Int[np.ndarray, "N"]) -> Step:
         """Pull: r = 1 if uₜ < pₐ, u uniform on [0, 1)."""
         # The last column stands in for episodes that are over.
         pull = np.minimum(self.elapsed, HORIZON - 1)
         lucky = self.luck[self.rows, pull] < self.means[self.rows, actions]
         return lucky.astype(np.float64), np.zeros(self.num_envs, bool), {}
 
-    def observe(self):
-        """Zeros [N, 1]."""
+    def observe(self) -> Float32[np.ndarray, "N 1"]:
+        """Zeros."""
         return np.zeros((self.num_envs, 1), np.float32)

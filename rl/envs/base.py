@@ -1,18 +1,27 @@
 """What every environment of the project is: independent episodes side by side, each with a task of its own."""
 
 from abc import abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Discrete
+from gymnasium.spaces import Box, Discrete, Space
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
+from jaxtyping import Bool, Float, Float32, Float64, Int, Shaped
 
 from rl import streams
+from rl.envs import labels
 from rl.errors import UserError
 
+Task = dict[str, Any]  # that JSON can hold
+Infos = dict[str, Shaped[np.ndarray, "N"]]
+Step = tuple[Float[np.ndarray, "N"], Bool[np.ndarray, "N"], Infos]  # rewards, terminated, fresh infos
 
-def conforming(what, value, shape, dtype):
+
+def conforming(what: str, value: Any, shape: tuple[int, ...], dtype: Any) -> np.ndarray:
     """A value that an environment gave, as an array, once it is what the environment declares.
 
     Args:
@@ -37,27 +46,40 @@ class TaskVectorEnv(VectorEnv):
     random streams, counts steps, truncates at the horizon and knows which episodes run. Stepping an episode that has
     ended changes nothing, earns 0 and reports the end again.
 
+    What else is known of an environment is said by further hooks, all optional and all on the class, so that nothing
+    is built to ask: `describe`, `task_label`, `success`, `pictures`, `protocols`. A user's own environment may have
+    them, too, whether it is one of this class or not.
+
     Axes: N = num_envs, O = size of an observation, A = size of an action.
 
     Attributes:
         generators: generators[i] is the stream of episode i, a `numpy.random.Generator`.
-        running: bool [N], the episodes that have begun and not ended.
-        elapsed: int64 [N], steps taken in the present episode.
-        tasks: the present tasks, one an episode; None before the first `set_tasks` or `reset`.
+        running: the episodes that have begun and not ended.
+        elapsed: steps taken in the present episode.
+        tasks: the present tasks, one an episode; empty before the first `set_tasks` or `reset`.
         num_observations: how many different observations there are, where they are few; else None. It decides how the
             outer step's work is divided, and no result but for that.
+        pictures: the module that draws this environment (`rl.drawing` says what is in it); None: nothing does.
+        protocols: what test.py's --protocol may be, beside "paper".
 
     Args:
         num_envs: N, at least 1.
-        single_observation_space: a one-dimensional float32 `Box` of shape [O].
-        single_action_space: a float32 `Box` of shape [A], or `Discrete` counted from 0.
+        single_observation_space: one-dimensional, float32.
+        single_action_space: a one-dimensional float32 `Box`, or `Discrete` counted from 0.
         horizon: the most steps that an episode takes.
     """
 
     metadata = {"autoreset_mode": AutoresetMode.DISABLED, "render_modes": []}
-    num_observations = None
+    num_observations: int | None = None
+    pictures: str | None = None
+    protocols: tuple[str, ...] = ()
 
-    def __init__(self, num_envs, single_observation_space, single_action_space, horizon):
+    running: Bool[np.ndarray, "N"]
+    elapsed: Int[np.ndarray, "N"]
+    tasks: list[Any]
+    single_observation_space: Box
+
+    def __init__(self, num_envs: int, single_observation_space: Box, single_action_space: Space, horizon: int):
         if num_envs < 1:
             raise ValueError(f"{type(self).__name__}: num_envs must be at least 1, got {num_envs}")
         self.num_envs = num_envs
@@ -72,15 +94,17 @@ class TaskVectorEnv(VectorEnv):
         self.terminated = np.zeros(num_envs, bool)
         self.truncated = np.zeros(num_envs, bool)
         self.elapsed = np.zeros(num_envs, np.int64)
-        self.tasks = None
+        self.tasks = []
 
     @classmethod
-    def read_options(cls, name, config_path=None, seed=0, horizon=None):
-        """What the constructor needs beyond `num_envs`: a picklable dict of keyword arguments.
+    def read_options(
+        cls, name: str, config_path: str | Path | None = None, seed: int = 0, horizon: int | None = None
+    ) -> dict[str, Any]:
+        """What the constructor needs beyond `num_envs`: keyword arguments that can be pickled.
 
         Args:
             name: the environment's id, for messages.
-            config_path: the user's configuration file, or None.
+            config_path: the user's configuration file.
             seed: of the task sets, where the environment draws them once for a run.
             horizon: steps of an episode, where the user may choose; None for the environment's own.
 
@@ -93,52 +117,64 @@ class TaskVectorEnv(VectorEnv):
             raise UserError(f"environment {name} has a horizon of its own; --horizon is for Meta-World")
         return {}
 
+    @classmethod
+    def describe(cls, name: str, config_path: str | Path) -> str:
+        """What a configuration file makes, for titles; two runs are on the same environment where this agrees."""
+        return f"{name} {Path(config_path).stem}"
+
+    @classmethod
+    def task_label(cls, task: Task) -> str:
+        """A few words for a task, for legends and titles; empty where they would be many."""
+        return labels.in_words(task)
+
+    @classmethod
+    def success(cls, rewards: Float[np.ndarray, "K T E U"]) -> Bool[np.ndarray, "K E U"] | None:
+        """Which episodes succeeded, where rewards tell and the environment reports nothing itself (infos["success"]).
+
+        Args:
+            rewards: of K tasks, T steps, E episodes, after each number of updates.
+        """
+        return None
+
     @abstractmethod
-    def sample_tasks(self, num_tasks, split, rng):
-        """Draw tasks.
+    def sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> list[Task]:
+        """Draw tasks from `rng` alone.
 
         Args:
             num_tasks: how many.
             split: "train" or "test"; the same distribution unless the environment has disjoint sets.
-            rng: a `numpy.random.Generator`.
-
-        Returns:
-            A list of `num_tasks` dicts that JSON can hold.
+            rng: a generator.
         """
 
     @abstractmethod
-    def assign(self, tasks):
-        """Take over one task an episode (a list of N dicts); takes effect at once.
+    def assign(self, tasks: list[Task]) -> None:
+        """Take over one task an episode; takes effect at once.
 
         Raises:
             ValueError: a task that this environment does not have.
         """
 
     @abstractmethod
-    def begin(self, which):
-        """Start new episodes in the places `which` (an index array), drawing from `self.generators[i]` alone."""
+    def begin(self, which: Int[np.ndarray, "R"]) -> None:
+        """Start new episodes in the places `which`, drawing from `self.generators[i]` alone."""
 
     @abstractmethod
-    def advance(self, actions):
+    def advance(self, actions: Shaped[np.ndarray, "N ..."]) -> Step:
         """One step of the episodes marked in `self.running`; all others stay as they are.
 
         Args:
             actions: [N, A] or, for discrete actions, integers [N]; those of ended episodes mean nothing.
 
         Returns:
-            (rewards [N], terminated [N] bool, infos: a dict of fresh [N] arrays); the caller ignores rewards and ends
-            of episodes that do not run.
+            (rewards, terminated, infos); the caller ignores rewards and ends of episodes that do not run.
         """
 
     @abstractmethod
-    def observe(self):
-        """The present observations, float32 [N, O], in an array that the caller may keep."""
+    def observe(self) -> Float32[np.ndarray, "N O"]:
+        """The present observations, in an array that the caller may keep."""
 
-    def set_tasks(self, tasks):
+    def set_tasks(self, tasks: Sequence[Task]) -> None:
         """Give episode i the task tasks[i], from now on.
-
-        Args:
-            tasks: N dicts, as from `sample_tasks`.
 
         Raises:
             ValueError: not exactly one task an episode, or a task that this environment does not have.
@@ -151,23 +187,22 @@ class TaskVectorEnv(VectorEnv):
         self.assign(tasks)
         self.tasks = tasks
 
-    def reset(self, *, seed=None, options=None):
+    def reset(
+        self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Float32[np.ndarray, "N O"], Infos]:
         """Start new episodes.
 
         Where no tasks were set, every episode draws its first task from its own stream and keeps it.
 
         Args:
-            seed: one integer for each episode (up to 128 bits: a key of `rl.streams`; None goes on with that episode's
-                present stream), or one integer s, which stands for s, s+1, …, or None to go on with all of them.
+            seed: one integer for each episode (up to 128 bits: a key of `rl.streams`; None continues that episode's
+                present stream), or one integer s, which stands for s, s+1, …, or None to continue all of them.
             options: {"reset_mask": bool [N]} restarts the marked episodes alone, as gymnasium defines it.
-
-        Returns:
-            (observations [N, O] float32, infos)
         """
-        if seed is None or np.isscalar(seed):
-            seeds = [None if seed is None else seed + i for i in range(self.num_envs)]
+        if seed is None:
+            seeds: list[int | None] = [None] * self.num_envs
         else:
-            seeds = list(seed)
+            seeds = [seed + i for i in range(self.num_envs)] if isinstance(seed, int | np.integer) else list(seed)
         mask = np.ones(self.num_envs, bool)
         if options and "reset_mask" in options:
             mask = np.asarray(options["reset_mask"], bool)
@@ -178,9 +213,10 @@ class TaskVectorEnv(VectorEnv):
             )
         which = np.flatnonzero(mask)
         for i in which:
-            if seeds[i] is not None:
-                self.generators.name(i, int(seeds[i]))
-        if self.tasks is None:
+            key = seeds[i]
+            if key is not None:
+                self.generators.name(i, int(key))
+        if not self.tasks:
             self.set_tasks([self.sample_tasks(1, "train", self.generators[i])[0] for i in range(self.num_envs)])
         self.running[which] = True
         self.terminated[which] = False
@@ -189,14 +225,15 @@ class TaskVectorEnv(VectorEnv):
         self.begin(which)
         return self.observe(), {}
 
-    def step(self, actions):
-        """One step of every episode that has not ended.
+    def step(
+        self, actions: Shaped[np.ndarray, "_ ..."]
+    ) -> tuple[
+        Float32[np.ndarray, "N O"], Float64[np.ndarray, "N"], Bool[np.ndarray, "N"], Bool[np.ndarray, "N"], Infos
+    ]:
+        """One step of every episode that has not ended: (observations, rewards, terminated, truncated, infos).
 
         Args:
             actions: [N, A], or integers [N] for discrete actions.
-
-        Returns:
-            (observations [N, O], rewards float64 [N], terminated [N], truncated [N], infos)
 
         Raises:
             ValueError: actions of another shape, or discrete ones that the space does not have.
@@ -220,14 +257,14 @@ class TaskVectorEnv(VectorEnv):
 class _Streams:
     """One random stream an episode, built when it is first read: many environments draw nothing at all."""
 
-    def __init__(self, count):
-        self._streams = [None] * count
+    def __init__(self, count: int):
+        self._streams: list[int | np.random.Generator | None] = [None] * count
 
-    def name(self, i, key):
+    def name(self, i: int | np.integer, key: int) -> None:
         """Episode i draws from the beginning of the stream `key` from now on."""
         self._streams[i] = key
 
-    def __getitem__(self, i):
+    def __getitem__(self, i: int | np.integer) -> np.random.Generator:
         stream = self._streams[i]
         if not isinstance(stream, np.random.Generator):
             stream = np.random.default_rng() if stream is None else streams.generator(stream)
@@ -240,31 +277,33 @@ class ScalarEnv(gymnasium.Env):
 
     metadata = {"render_modes": []}
 
-    def __init__(self, vector_env):
+    def __init__(self, vector_env: Any):
         self.vector_env = vector_env
         self.observation_space = vector_env.single_observation_space
         self.action_space = vector_env.single_action_space
 
-    def sample_tasks(self, num_tasks, split, rng):
+    def sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> list[Task]:
         """As `TaskVectorEnv.sample_tasks`."""
         return self.vector_env.sample_tasks(num_tasks, split, rng)
 
-    def set_tasks(self, tasks):
+    def set_tasks(self, tasks: Sequence[Task]) -> None:
         """As `TaskVectorEnv.set_tasks`, with exactly one task."""
         self.vector_env.set_tasks(tasks)
 
-    def reset(self, *, seed=None, options=None):
-        """Start a new episode: (observation [O], info)."""
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Float32[np.ndarray, "O"], dict[str, Any]]:
+        """Start a new episode: (observation, info)."""
         super().reset(seed=seed)
         observations, _ = self.vector_env.reset(seed=None if seed is None else [seed])
         return observations[0], {}
 
-    def step(self, action):
-        """One step: (observation [O], reward, terminated, truncated, info)."""
+    def step(self, action: Any) -> tuple[Float32[np.ndarray, "O"], float, bool, bool, dict[str, Any]]:
+        """One step, by an action [A] or an integer: (observation, reward, terminated, truncated, info)."""
         observations, rewards, terminated, truncated, infos = self.vector_env.step(np.asarray(action)[None])
         info = {name: values[0] for name, values in infos.items()}
         return observations[0], float(rewards[0]), bool(terminated[0]), bool(truncated[0]), info
 
-    def close(self):
+    def close(self) -> None:
         """Close the vector environment."""
         self.vector_env.close()

@@ -10,6 +10,8 @@ import argparse
 import sys
 import traceback
 import warnings
+from collections.abc import Callable
+from typing import Any
 
 from rl import envs
 from rl.envs.adapter import sys_exit_as_error
@@ -17,19 +19,19 @@ from rl.envs.contract import POINTS, ContractError, Subject
 from rl.errors import EpisodeError, UserError
 
 
-def breach(point, subject):
+def breach(point: Callable[[Subject], None], subject: Subject) -> str | None:
     """What is wrong with an environment at one point of the contract, one line; None where the point holds."""
     try:
         with sys_exit_as_error(subject.name):
             point(subject)
     except EpisodeError as error:
-        return f"episode {error.index}: {described(error.__cause__)}"
+        return f"episode {error.index}: {described(error.__cause__ or error)}"
     except Exception as error:
         return described(error)
     return None
 
 
-def described(error):
+def described(error: BaseException) -> str:
     """An exception in one line, with the place in the user's code that raised it."""
     text = " ".join(str(error).split())
     if isinstance(error, ContractError | UserError):
@@ -38,7 +40,7 @@ def described(error):
     return f"{type(error).__name__}: {text} ({frames[-1].filename}, line {frames[-1].lineno})"
 
 
-def main(arguments=None):
+def main(arguments: list[str] | None = None) -> int:
     """Check the environment that the command line names, and print a line for each point: the exit status."""
     parser = argparse.ArgumentParser(
         prog="python -m rl.envs.check", description="Hold an environment against what training and evaluation rely on."
@@ -56,13 +58,14 @@ def main(arguments=None):
         broken = False
         for point in POINTS:
             found = breach(point, subject)
-            sentence = point.__doc__.rstrip(".")
+            sentence = (point.__doc__ or point.__name__).rstrip(".")
             print(f"ok: {sentence}" if found is None else f"FAILS: {sentence}: {found}", flush=True)
             broken |= found is not None
     return int(broken)
 
 
 if __name__ == "__main__":
+    stream: Any
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # a terminal may lack a character
     sys.exit(main())

@@ -12,8 +12,12 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Discrete
 from gymnasium.utils.env_checker import check_env
+from jaxtyping import Shaped
 
 from rl import envs, streams
+from rl.envs.base import Task
+
+Record = dict[str, Shaped[np.ndarray, "_ _ ..."]]
 
 # Vector steps after which tasks that have made no difference are said to make none.
 STEPS_TO_TELL_TASKS_APART = 20_000
@@ -23,13 +27,13 @@ class ContractError(AssertionError):
     """A point of the contract does not hold: where, what was found, and what was expected."""
 
 
-def draw_actions(env, num_steps, rng):
-    """Random actions [T, N, ...]; those of a Box reach half its width beyond its bounds, or beyond ±1 without bounds.
+def draw_actions(env: Any, num_steps: int, rng: np.random.Generator) -> Shaped[np.ndarray, "T N ..."]:
+    """Random actions; those of a Box reach half its width beyond its bounds, or beyond ±1 without bounds.
 
     Args:
         env: a `TaskVectorEnv` of N episodes.
         num_steps: T.
-        rng: a `numpy.random.Generator`.
+        rng: a generator.
     """
     space = env.single_action_space
     if isinstance(space, Discrete):
@@ -54,28 +58,30 @@ class Subject(NamedTuple):
     draw_actions: Callable = draw_actions
     num_steps: int = 30
 
-    def make(self, num_envs):
+    def make(self, num_envs: int) -> Any:
         """The environment with N episodes side by side."""
         return envs.make(self.name, num_envs, **self.options)
 
-    def episodes(self, num_envs, num_steps=None):
-        """An environment, a task for each of its episodes, and actions [T, N, ...] for them."""
+    def episodes(
+        self, num_envs: int, num_steps: int | None = None
+    ) -> tuple[Any, list[Task], Shaped[np.ndarray, "T N ..."]]:
+        """An environment, a task for each of its episodes, and actions for them."""
         env = self.make(num_envs)
         rng = np.random.default_rng(5)
         tasks = env.sample_tasks(num_envs, "train", rng)
         return env, tasks, self.draw_actions(env, num_steps or self.num_steps, rng)
 
 
-def keys(count, run=0):
-    """Distinct 128-bit keys of random streams, a list of int."""
+def keys(count: int, run: int = 0) -> list[int]:
+    """Distinct 128-bit keys of random streams."""
     return [streams.key(2**31 + run, iteration=7, episode=i) for i in range(count)]
 
 
-def roll(env, seeds, tasks, actions):
-    """Play episodes to the end of `actions` [T, N, ...].
+def roll(env: Any, seeds: Any, tasks: list[Task], actions: Shaped[np.ndarray, "T N ..."]) -> Record:
+    """Play episodes to the end of `actions`.
 
     Returns:
-        A dict of arrays: observations [T + 1, N, O]; rewards, terminated, truncated and every info [T, N]. An info that
+        observations [T + 1, N, O]; rewards, terminated, truncated and every info [T, N]. An info that
         a step does not tell is 0 there.
     """
     env.set_tasks(tasks)
@@ -93,13 +99,13 @@ def roll(env, seeds, tasks, actions):
     return {field: np.stack(values) for field, values in record.items()}
 
 
-def expect(holds, message):
+def expect(holds: Any, message: str) -> None:
     """Raise a `ContractError` with the message unless something holds."""
     if not holds:
         raise ContractError(message)
 
 
-def expect_same(found, expected, what):
+def expect_same(found: Record, expected: Record, what: str) -> None:
     """Two records agree bit for bit; an info that one of them does not tell is 0 there.
 
     Args:
@@ -116,12 +122,12 @@ def expect_same(found, expected, what):
             raise ContractError(f"{what}: {field}[{t}]: {left[t, i]} in episode {i}; expected {right[t, i]}")
 
 
-def tasks_are_data(subject):
+def tasks_are_data(subject: Subject) -> None:
     """Tasks are dicts that JSON can hold, for both splits, drawn from the given generator alone."""
     env, other = subject.make(1), subject.make(1)
     for split in ("train", "test"):
 
-        def draw(count, seed, env=env, split=split):
+        def draw(count: int, seed: int, env: Any = env, split: str = split) -> list[Task]:
             return envs.sample_tasks(subject.name, env, count, split, np.random.default_rng(seed))
 
         tasks = draw(3, 1)
@@ -133,10 +139,10 @@ def tasks_are_data(subject):
         expect(
             draw(20, 1, other) != draw(20, 2), f"{split} tasks: the same from two generators; expected them to differ"
         )
-        expect(draw(0, 1) == [], f"{split} tasks: some where 0 were asked for; expected an empty list")
+        expect(draw(0, 1) == [], f"{split} tasks: some where 0 were wanted; expected an empty list")
 
 
-def declared(subject):
+def declared(subject: Subject) -> None:
     """Observations, rewards and ends are as declared, and finite."""
     env, tasks, actions = subject.episodes(5)
     space = env.single_observation_space
@@ -171,7 +177,7 @@ def declared(subject):
         expect(values.shape[1:2] == (5,), f"{field}: shape {values.shape[1:]} for 5 episodes; expected [N, ...]")
 
 
-def repeatable(subject):
+def repeatable(subject: Subject) -> None:
     """The same tasks, seeds and actions give the same episodes."""
     env, tasks, actions = subject.episodes(4)
     first = roll(env, keys(4), tasks, actions)
@@ -180,7 +186,7 @@ def repeatable(subject):
     expect_same(roll(subject.make(4), keys(4), tasks, actions), first, "played by a new environment")
 
 
-def independent(subject):
+def independent(subject: Subject) -> None:
     """An episode does not depend on its neighbours."""
     env, tasks, actions = subject.episodes(7)
     together = roll(env, keys(7), tasks, actions)
@@ -191,10 +197,10 @@ def independent(subject):
         expect_same(beside, alone, f"episode {i} of 7 beside the others, compared with alone")
 
 
-def tasks_matter(subject):
+def tasks_matter(subject: Subject) -> None:
     """The task that is set decides the episode."""
 
-    def alike(*values):
+    def alike(*values: np.ndarray) -> bool:
         return all((each == each[0]).all() for each in values)
 
     num_tasks, rng = 16, np.random.default_rng(6)
@@ -220,14 +226,14 @@ def tasks_matter(subject):
     )
 
 
-def ends(subject):
+def ends(subject: Subject) -> None:
     """An episode ends by the horizon, and stays ended."""
     env, tasks, actions = subject.episodes(3, num_steps=subject.make(1).horizon + 3)
     record = roll(env, keys(3), tasks, actions)
     terminated, truncated, horizon = record["terminated"], record["truncated"], env.horizon
     expect(not (terminated & truncated).any(), "an episode both terminated and truncated; expected one of them")
     ended = terminated | truncated
-    expect(ended[horizon - 1].all(), f"an episode goes on after step {horizon}; expected an end by the horizon")
+    expect(ended[horizon - 1].all(), f"an episode continues after step {horizon}; expected an end by the horizon")
     # A user's environment may truncate by itself.
     early = truncated[: horizon - 1].any() and ":" not in subject.name
     expect(not early, "an episode was truncated early; expected truncation at the horizon alone")
@@ -245,7 +251,7 @@ def ends(subject):
         )
 
 
-def restarts(subject):
+def restarts(subject: Subject) -> None:
     """An episode can be restarted alone, by options={"reset_mask": …}."""
     env, tasks, actions = subject.episodes(3)
     alone = roll(subject.make(1), keys(1, run=9), [tasks[1]], actions[5:, 1:2])
@@ -266,7 +272,7 @@ def restarts(subject):
         )
 
 
-def ownership(subject):
+def ownership(subject: Subject) -> None:
     """What reset and step returned stays as it was returned."""
     env, tasks, actions = subject.episodes(2)
     env.set_tasks(tasks)
@@ -281,24 +287,24 @@ def ownership(subject):
         expect((array == copy).all(), f"{what}: a later step changed the array; expected one that the caller may keep")
 
 
-def seeds_in_sequence(subject):
+def seeds_in_sequence(subject: Subject) -> None:
     """One seed s stands for s, s + 1, …"""
     env, tasks, actions = subject.episodes(3)
     expected = roll(subject.make(3), [40, 41, 42], tasks, actions)
     expect_same(roll(env, 40, tasks, actions), expected, "seed=40, compared with seed=[40, 41, 42]")
 
 
-def streams_go_on(subject):
-    """Without a seed, reset goes on with the present streams."""
+def streams_go_on(subject: Subject) -> None:
+    """Without a seed, reset continues the present streams."""
     records = []
     for _ in range(2):
         env, tasks, actions = subject.episodes(2)
         roll(env, keys(2), tasks, actions)
         records.append(roll(env, None, tasks, actions))
-    expect_same(*records, "the second episodes after a seed")
+    expect_same(records[0], records[1], "the second episodes after a seed")
 
 
-def gymnasium_checks(subject):
+def gymnasium_checks(subject: Subject) -> None:
     """Gymnasium's own checker passes, where there is an environment of one episode."""
     if gymnasium.spec(subject.name.rpartition(":")[2]).entry_point is None:
         return

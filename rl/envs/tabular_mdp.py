@@ -2,8 +2,9 @@
 
 import numpy as np
 from gymnasium.spaces import Box, Discrete
+from jaxtyping import Float32, Int
 
-from rl.envs.base import TaskVectorEnv
+from rl.envs.base import Step, Task, TaskVectorEnv
 
 NUM_STATES = 10
 NUM_ACTIONS = 5
@@ -19,7 +20,7 @@ class TabularMDP(TaskVectorEnv):
 
     num_observations = NUM_STATES
 
-    def __init__(self, num_envs):
+    def __init__(self, num_envs: int):
         super().__init__(
             num_envs,
             single_observation_space=Box(0.0, 1.0, (NUM_STATES,), np.float32),
@@ -34,7 +35,7 @@ class TabularMDP(TaskVectorEnv):
         self.reward_noise = np.zeros((num_envs, HORIZON))
         self.luck = np.zeros((num_envs, HORIZON))
 
-    def sample_tasks(self, num_tasks, split, rng):
+    def sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> list[Task]:
         """Random processes, the same distribution for both splits."""
         transitions = rng.dirichlet(np.ones(NUM_STATES), size=(num_tasks, NUM_STATES, NUM_ACTIONS))
         rewards_mean = rng.normal(1.0, 1.0, size=(num_tasks, NUM_STATES, NUM_ACTIONS))
@@ -43,7 +44,7 @@ class TabularMDP(TaskVectorEnv):
             for transition, mean in zip(transitions.tolist(), rewards_mean.tolist(), strict=True)
         ]
 
-    def assign(self, tasks):
+    def assign(self, tasks: list[Task]) -> None:
         """Take over the processes."""
         transitions = np.array([task["transitions"] for task in tasks], np.float64)
         rewards_mean = np.array([task["rewards_mean"] for task in tasks], np.float64)
@@ -56,14 +57,14 @@ class TabularMDP(TaskVectorEnv):
         self.bounds = np.cumsum(transitions, axis=-1)[..., :-1]
         self.rewards_mean = rewards_mean
 
-    def begin(self, which):
+    def begin(self, which: Int[np.ndarray, "R"]) -> None:
         """Start in state 0 and draw the noise of all steps."""
         self.states[which] = 0
         for i in which:
             self.reward_noise[i] = self.generators[i].standard_normal(HORIZON)
             self.luck[i] = self.generators[i].random(HORIZON)
 
-    def advance(self, actions):
+    def advance(self, actions: Int[np.ndarray, "N"]) -> Step:
         """Earn m[s, a] + ε, move to the first s' whose cumulative probability exceeds u."""
         # The last column stands in for episodes that are over.
         step = np.minimum(self.elapsed, HORIZON - 1)
@@ -73,8 +74,8 @@ class TabularMDP(TaskVectorEnv):
         self.states = np.where(self.running, following, self.states)
         return rewards, np.zeros(self.num_envs, bool), {}
 
-    def observe(self):
-        """One-hot states [N, 10]."""
+    def observe(self) -> Float32[np.ndarray, "N 10"]:
+        """One-hot states."""
         observations = np.zeros((self.num_envs, NUM_STATES), np.float32)
         observations[self.rows, self.states] = 1.0
         return observations

@@ -2,37 +2,56 @@
 
 import contextlib
 import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
 from rl import streams
+from rl.algorithm.inner_loop import Adapted
 from rl.errors import UserError
-from rl.evaluation import gates
 from rl.evaluation.evaluate import replay
 from rl.evaluation.task_choice import distinct
 from rl.files import array_file, load_arrays, save_array, save_arrays, write_text
+from rl.policies.mlp import MLPPolicy
+from rl.sampling.episodes import Episodes
+from rl.sampling.rollout import AdaptationPlan, Rollouts
 
 PROBE_SIZE = 256  # observations
 
 
-def columns(policy):
+def columns(policy: MLPPolicy) -> list[tuple[str, int]]:
     """What the last axis of activations.npy holds, in order: [(name of the activation, its number of units)]."""
     sizes = policy.architecture
-    found = []
+    units = []
     for name, size in zip(policy.layer_names, sizes.hidden_sizes, strict=True):
         if sizes.nm_gate:
-            found += [(f"{name}.modulators", sizes.nm_size), (f"{name}.gates", size)]
-        found.append((f"{name}.output", size))
-    return found
+            units += [(f"{name}.modulators", sizes.nm_size), (f"{name}.gates", size)]
+        units.append((f"{name}.output", size))
+    return units
 
 
-def shape(policy, num_tasks, num_steps, num_episodes, num_updates):
+def shape(
+    policy: MLPPolicy, num_tasks: int, num_steps: int, num_episodes: int, num_updates: int
+) -> tuple[int, int, int, int, int]:
     """The shape of activations.npy: (tasks, steps, episodes, updates + 1, units); its entries are float32."""
     return num_tasks, num_steps, num_episodes, num_updates + 1, sum(size for _, size in columns(policy))
 
 
-def write(folder, policy, params, tasks, phases, sampling, group_size, num_episodes, probe):
+def write(
+    folder: Path,
+    policy: MLPPolicy,
+    params: dict[str, torch.Tensor],
+    tasks: Sequence[dict[str, Any]],
+    rollouts: Rollouts,
+    plan: AdaptationPlan,
+    group_size: int,
+    num_episodes: int,
+    probe: Float[np.ndarray, "N O"] | None,
+) -> None:
     """Write contexts.npy (where there is a context), activations.npy with activations.json, and probe.npz.
 
     Contexts and activations are computed again from what was sampled, a few tasks at a time:
@@ -44,28 +63,28 @@ def write(folder, policy, params, tasks, phases, sampling, group_size, num_episo
 
     Args:
         folder: where.
-        policy: `MLPPolicy`.
+        policy: of any kind.
         params: θ.
-        tasks: list of K tasks.
-        phases: their `Rollouts`, sampled with θ.
-        sampling: the `AdaptationPlan` of that.
+        tasks: all of them.
+        rollouts: their episodes, sampled with θ.
+        plan: how they were sampled.
         group_size: how many tasks are computed at once.
         num_episodes: how many episodes of each task; none writes the contexts alone.
-        probe: observations [N, O]; unused without episodes.
+        probe: its observations; unused without episodes.
     """
-    size = shape(policy, len(tasks), phases.episodes[0].mask.shape[1], num_episodes, len(sampling.learning_rates))
+    size = shape(policy, len(tasks), rollouts.episodes[0].mask.shape[1], num_episodes, len(plan.learning_rates))
     contexts = np.zeros((size[0], size[3], policy.architecture.num_context_params), np.float32)
     if not num_episodes and not contexts.size:
         return
     with contextlib.ExitStack() as files:
         activations = None
-        if num_episodes:
+        if num_episodes and probe is not None:
             file = files.enter_context(array_file(folder / "activations.npy", np.float32, size))
             activations = _Activations(policy, size, file, probe, distinct(tasks))
         for start in range(0, size[0], group_size):
             group = slice(start, min(start + group_size, size[0]))
             for updates, (episodes, adapted) in enumerate(
-                replay(policy, params, phases.tasks(group.start, group.stop), sampling)
+                replay(policy, params, rollouts.tasks(group.start, group.stop), plan)
             ):
                 if adapted.context is not None:
                     contexts[group, updates] = adapted.context.detach().numpy()
@@ -83,31 +102,38 @@ class _Activations:
     """Activations of episodes, into a file as they come, and those at the probe, kept.
 
     Args:
-        policy: `MLPPolicy`.
+        policy: whose.
         size: the file's shape, as `shape`.
         file: an `array_file`.
-        probe: observations [N, O].
+        probe: its observations.
         chosen: numbers of the tasks of the probe.
 
     Attributes:
         probed: what probe.npz holds.
     """
 
-    def __init__(self, policy, size, file, probe, chosen):
+    def __init__(
+        self,
+        policy: MLPPolicy,
+        size: tuple[int, int, int, int, int],
+        file: Any,
+        probe: Float[np.ndarray, "N O"],
+        chosen: list[int],
+    ) -> None:
         self._policy, self._size, self._file, self._chosen = policy, size, file, chosen
         self._probe = torch.from_numpy(probe)
         self.probed = {"observations": probe, "tasks": np.array(chosen)}
         for name, units in columns(policy):
             self.probed[name] = np.zeros((len(chosen), size[3], len(probe), units), np.float32)
 
-    def add(self, group, updates, episodes, adapted):
+    def add(self, group: slice, updates: int, episodes: Episodes, adapted: Adapted) -> None:
         """Take a group of tasks after a number of updates, one after the other from 0 to all.
 
         Args:
-            group: slice of the tasks' numbers.
+            group: the tasks' numbers.
             updates: how many.
-            episodes: their `Episodes`.
-            adapted: `Adapted` policies of these tasks.
+            episodes: of these tasks.
+            adapted: the policies that sampled them.
         """
         names = [name for name, _ in columns(self._policy)]
         num_tasks, num_episodes = group.stop - group.start, self._size[2]
@@ -130,51 +156,28 @@ class _Activations:
             self._file.write(self._block)
 
 
-def recorded(policy, adapted, observations):
-    """The policy's activations at observations [K, N, O]: name -> array [K, N, units]."""
-    record = {}
+def recorded(
+    policy: MLPPolicy, adapted: Adapted, observations: Float[torch.Tensor, "K N O"]
+) -> dict[str, Float[np.ndarray, "K N _"]]:
+    """The policy's activations at observations, by name."""
+    record: dict[str, torch.Tensor] = {}
     with torch.no_grad():
         policy(adapted.params, adapted.context, observations, record)
     return {name: values.numpy() for name, values in record.items()}
 
 
-def gate_curves(policy, params, phases, sampling, seed):
-    """What the gates do on a group of tasks; docs/figures.md defines the numbers.
-
-    Args:
-        policy: `MLPPolicy`.
-        params: θ.
-        phases: `Rollouts` of the group, sampled with θ.
-        sampling: the `AdaptationPlan` of that.
-        seed: of the probe observations.
-
-    Returns:
-        `gates/<layer>/<name>` -> value after the last update; nothing for a plain policy
+def draw_probe(seed: int, rollouts: Rollouts, chosen: Sequence[int]) -> Float[np.ndarray, "N O"]:
+    """Observations of 256 steps, or all where there are fewer, drawn uniformly, without replacement, from all
+    episodes of the chosen tasks.
     """
-    if not policy.architecture.nm_gate:
-        return {}
-    count = phases.episodes[0].mask.shape[0]
-    probe = torch.from_numpy(draw_probe(seed, phases, list(range(count)))).expand(count, -1, -1)
-    records = [recorded(policy, adapted, probe) for _, adapted in replay(policy, params, phases, sampling)]
-    found = {}
-    for layer in policy.layer_names:
-        for name, value in gates.shares(np.stack([record[f"{layer}.gates"] for record in records], axis=1)).items():
-            if value is not None:
-                # Of flips from step to step, those of the first update.
-                found[f"gates/{layer}/{name}"] = float(np.ravel(value)[0 if name == "flips_between_steps" else -1])
-    return found
-
-
-def draw_probe(seed, phases, chosen):
-    """Observations [N, O] of 256 steps, or all where there are fewer, drawn uniformly, without replacement, from all
-    phases of the chosen tasks.
-    """
-    pooled = np.concatenate([episodes.observations[chosen][episodes.mask[chosen] > 0] for episodes in phases.episodes])
+    pooled = np.concatenate(
+        [episodes.observations[chosen][episodes.mask[chosen] > 0] for episodes in rollouts.episodes]
+    )
     rng = streams.generator(streams.key(seed, purpose=streams.PROBE))
     return pooled[np.sort(rng.choice(len(pooled), min(PROBE_SIZE, len(pooled)), replace=False))]
 
 
-def read_probe(folder, policy):
+def read_probe(folder: Path, policy: MLPPolicy) -> Float[np.ndarray, "N O"]:
     """The probe observations of another evaluation.
 
     Raises:
@@ -190,21 +193,21 @@ def read_probe(folder, policy):
     return observations
 
 
-def write_episodes(folder, phases, num_episodes):
+def write_episodes(folder: Path, rollouts: Sequence[Episodes], num_episodes: int) -> None:
     """Write episodes.npz: `observations`, `actions`, `mask` and each of the environment's infos as `info.<name>`.
 
     Args:
         folder: where.
-        phases: sequence of U + 1 `Episodes`.
+        rollouts: after 0, 1, … updates.
         num_episodes: how many episodes of each task; none writes nothing. Arrays are [tasks, steps, episodes,
             updates + 1, ...].
     """
     if not num_episodes:
         return
-    arrays = {name: [getattr(episodes, name) for episodes in phases] for name in ("observations", "actions", "mask")}
-    for name in phases[0].infos:
-        arrays[f"info.{name}"] = [episodes.infos[name] for episodes in phases]
+    arrays = {name: [getattr(episodes, name) for episodes in rollouts] for name in ("observations", "actions", "mask")}
+    for name in rollouts[0].infos:
+        arrays[f"info.{name}"] = [episodes.infos[name] for episodes in rollouts]
     save_arrays(
         folder / "episodes.npz",
-        {name: np.stack([values[:, :, :num_episodes] for values in found], axis=3) for name, found in arrays.items()},
+        {name: np.stack([array[:, :, :num_episodes] for array in same], axis=3) for name, same in arrays.items()},
     )

@@ -3,8 +3,10 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from rl.config import Config
 from rl.errors import UserError
@@ -19,9 +21,8 @@ class Reference:
         path: its file.
         environment, method, source: what, and who says so.
         nm_gate: hard or soft; None for plain methods.
-        options: those of main.py that it is known to have had, name -> value.
-        iterations: [N]
-        curves: name of the metric -> values [N].
+        options: those of main.py that it is known to have had.
+        curves: a row an iteration, a column a metric.
     """
 
     path: Path
@@ -29,12 +30,11 @@ class Reference:
     method: str
     source: str
     nm_gate: str | None
-    options: dict
-    iterations: np.ndarray
-    curves: dict
+    options: dict[str, Any]
+    curves: pd.DataFrame
 
 
-def read_reference(path):
+def read_reference(path: Path) -> Reference:
     """Read a reference curve (docs/reference_curves/README.md defines the file).
 
     Raises:
@@ -44,13 +44,13 @@ def read_reference(path):
     missing = [name for name in ("environment", "method", "source", "iteration") if name not in content]
     if missing:
         raise UserError(f"{path}: expected a reference curve, found none of {', '.join(missing)}")
-    iterations = np.asarray(content["iteration"])
-    curves = {name: np.asarray(content[name]) for name in ("before_update", "after_update") if name in content}
-    if not curves or any(values.shape != iterations.shape for values in curves.values()):
+    values = {name: content[name] for name in ("before_update", "after_update") if name in content}
+    if not values or any(np.shape(value) != np.shape(content["iteration"]) for value in values.values()):
         raise UserError(f"{path}: expected before_update or after_update with as many entries as iteration")
-    named = (content[name] for name in ("environment", "method", "source"))
     options = content.get("options", {})
     unknown = sorted(set(options) - {field.name for field in dataclasses.fields(Config)})
     if unknown:
         raise UserError(f"{path}: options: unknown {', '.join(unknown)}")
-    return Reference(Path(path), *named, content.get("nm_gate"), options, iterations, curves)
+    environment, method, source = (content[name] for name in ("environment", "method", "source"))
+    curves = pd.DataFrame(values, index=content["iteration"], dtype=float)
+    return Reference(Path(path), environment, method, source, content.get("nm_gate"), options, curves)

@@ -1,18 +1,19 @@
 """What an evaluation says in numbers: results.json and the table that test.py prints."""
 
 import math
+from typing import Any
 
 from rl.evaluation import intervals
-from rl.evaluation.evaluate import by_class
+from rl.evaluation.evaluate import Evaluated, by_class
 
 
-def results(conditions, measured, normal):
+def results(conditions: dict[str, Any], measured: Evaluated, normal: Evaluated | None) -> dict[str, Any]:
     """The content of results.json.
 
     Args:
-        conditions: dict of how the evaluation was made.
-        measured: the `Evaluated` that is reported.
-        normal: the same evaluation without the intervention; None where there is none.
+        conditions: how the evaluation was made.
+        measured: what is reported.
+        normal: the same evaluation without the intervention, where there is one.
     """
     return {
         **conditions,
@@ -24,19 +25,19 @@ def results(conditions, measured, normal):
     }
 
 
-def returns(evaluated):
+def returns(evaluated: Evaluated) -> list[dict[str, Any]]:
     """The mean return and its interval over tasks after each number of updates."""
     per_task = [summary.returns.mean(axis=1) for summary in evaluated.summaries]
     return [
-        {"updates": updates, "mean": float(values.mean()), "half_width_95": known(intervals.half_width(values))}
+        {"updates": updates, "mean": float(values.mean()), "half_width_95": finite(float(intervals.half_width(values)))}
         for updates, values in enumerate(per_task)
     ]
 
 
-def success(evaluated):
-    """The success rates after each number of updates, with intervals over tasks, where the environment tells them."""
-    found = [summary.success for summary in evaluated.summaries]
-    if found[0] is None:
+def success(evaluated: Evaluated) -> dict[str, Any]:
+    """The success rates after each number of updates, with intervals over tasks, if the environment reports success."""
+    found = [summary.success for summary in evaluated.summaries if summary.success is not None]
+    if not found:
         return {}
     per_task = [{name: values.mean(axis=1) for name, values in success.items()} for success in found]
     return {
@@ -52,18 +53,18 @@ def success(evaluated):
     }
 
 
-def rate(shares):
+def rate(shares: intervals.Numbers) -> dict[str, float]:
     """A rate and its interval over tasks, for JSON."""
     return {name: float(value) for name, value in intervals.rate(shares)._asdict().items()}
 
 
-def known(number):
-    """A number for JSON, which knows no NaN."""
-    return None if math.isnan(number) else float(number)
+def finite(number: float) -> float | None:
+    """A number for JSON, which has no NaN."""
+    return None if math.isnan(number) else number
 
 
-def table(evaluated):
-    """The returns, and where the environment tells them the success rates, as text."""
+def table(evaluated: Evaluated) -> str:
+    """The returns, and the success rates if the environment reports success, as text."""
     rates = success(evaluated)
     kinds = {"any": "success rate (any step)", "final": "success rate (final step)"} if rates else {}
     header = ["updates      mean    95% interval over tasks", *(f"{words:<26}" for words in kinds.values())]

@@ -1,20 +1,25 @@
 """Reading the folders that main.py and test.py write, and gathering them in groups."""
 
 import dataclasses
+import io
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
+import pandas as pd
+from jaxtyping import Float, Int, Shaped
 
+from rl import envs
 from rl.config import UNGROUPED, Config, load_config
-from rl.envs.ctgraph import config as ctgraph_config
 from rl.errors import UserError
-from rl.evaluation.events import EVENTS, scalars
 from rl.files import load_arrays, read_json, read_text
 
-GATES = {"hard": "hard", "soft": "soft", "ste": "straight-through"}
+PROGRESS = "progress.csv"
+EVENTS = "events.out.tfevents.*"  # all that runs of earlier versions have of their curves
 
 
 @dataclass(frozen=True)
@@ -30,30 +35,28 @@ class Folder:
     config: Config
 
     @cached_property
-    def environment(self):
-        """The environment's name; a CT-graph's ends with its depth, and its branching where that is not 2."""
-        if not self.config.env_config_path:
-            return self.config.env_name
-        graph = self.graph
-        branching = "" if graph.branching == 2 else f" branching {graph.branching}"
-        return f"{self.config.env_name} depth {graph.depth}{branching}"
-
-    @cached_property
-    def graph(self):
-        """The CT-graph's configuration, read from the folder's own copy."""
-        return ctgraph_config.read(self.path / Path(self.config.env_config_path).name)
+    def environment(self) -> str:
+        """The environment in words: its name, and what its configuration file makes of it."""
+        return envs.describe(self.config.env_name, self.environment_file)
 
     @property
-    def method(self):
+    def environment_file(self) -> Path | None:
+        """The folder's copy of the environment's configuration file, where it has one."""
+        return self.path / Path(self.config.env_config_path).name if self.config.env_config_path else None
+
+    @property
+    def method(self) -> str:
         """The method in words: plain CAVIA; neuromodulated CAVIA, hard gates; …"""
+        from rl.policies.elementwise import GATES  # torch: a second that most of plot.py does without
+
         base = "MAML" if self.config.maml else "CAVIA"
         if not self.config.neuromodulation:
             return f"plain {base}"
         bias = f", bias {self.config.nm_gate_bias:g}" if self.config.nm_gate_bias else ""
-        return f"neuromodulated {base}, {GATES[self.config.nm_gate]} gates{bias}"
+        return f"neuromodulated {base}, {GATES[self.config.nm_gate].label} gates{bias}"
 
     @property
-    def options(self):
+    def options(self) -> dict[str, Any]:
         """Every option and the method: name -> value."""
         return {"method": self.method, **dataclasses.asdict(self.config)}
 
@@ -62,56 +65,57 @@ class Run(Folder):
     """A training run's log folder."""
 
     @cached_property
-    def curves(self):
-        """TensorBoard's scalars: tag -> (iterations [N] ascending, values [N]); a repeated iteration's last one."""
-        points = {}
-        for file in sorted(self.path.glob(EVENTS)):
-            for tag, step, value in scalars(file):
-                # tensorboardX's helpers write the blank of published tags as an underscore.
-                points.setdefault(tag.replace(" ", "_"), {})[step] = value
-        return {tag: (np.array(sorted(found)), np.array([found[step] for step in sorted(found)]))
-                for tag, found in points.items()}  # fmt: skip
-
-    def curve(self, tag):
-        """One of the curves.
+    def progress(self) -> pd.DataFrame:
+        """progress.csv: a row an iteration, a column a tag, NaN where an iteration did not measure it.
 
         Raises:
-            UserError: the run has none of that name.
+            UserError: it is something else.
         """
-        if tag not in self.curves:
-            raise UserError(f"{self.path}: has no curve {tag}; it has: {', '.join(sorted(self.curves)) or 'none'}")
-        return self.curves[tag]
+        path, expected = self.path / PROGRESS, "a run's curves"
+        text = read_text(path, expected)
+        whole = text[: text.rfind("\n") + 1]  # a power cut may leave half a line
+        try:
+            table = pd.read_csv(io.StringIO(whole), index_col="iteration", dtype=np.float64)
+            table.index = table.index.astype(np.int64)
+        except (ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{path}: expected {expected}, a CSV file: {str(error).strip()}") from None
+        return table
+
+    def curve(self, tag: str) -> tuple[Int[np.ndarray, " N"], Float[np.ndarray, " N"]]:
+        """The iterations that measured a tag, and its values.
+
+        Raises:
+            UserError: none did.
+        """
+        curves = self.progress.dropna(axis="columns", how="all")
+        if tag not in curves:
+            raise UserError(f"{self.path}: has no curve {tag}; it has: {', '.join(sorted(map(str, curves))) or 'none'}")
+        values = curves[tag].dropna()
+        return values.index.to_numpy(), values.to_numpy()
 
 
 class Evaluation(Folder):
     """An evaluation's folder."""
 
     @property
-    def options(self):
+    def options(self) -> dict[str, Any]:
         """As `Folder.options`, and what test.py alone can vary."""
         defaults = {"split": "test", "protocol": "paper", "modulation": "normal", "context": "normal"}
         return {**super().options, **{name: self.results.get(name, value) for name, value in defaults.items()}}
 
     @cached_property
-    def results(self):
+    def results(self) -> dict[str, Any]:
         """results.json."""
         return read_json(self.path / "results.json")
 
     @cached_property
-    def tasks(self):
-        """The tasks, a list of dicts."""
-        path = self.file("tasks.json")
-        try:
-            tasks = json.loads(read_text(path, "the tasks of an evaluation"))
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{path}: expected the tasks of an evaluation: {error}") from None
-        if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
-            raise UserError(f"{path}: expected the tasks of an evaluation, a list of objects")
-        return tasks
+    def tasks(self) -> list[dict[str, Any]]:
+        """The evaluated tasks."""
+        return read_tasks(self.file("tasks.json"))
 
     @cached_property
-    def returns(self):
-        """The returns, [tasks, updates + 1, episodes]."""
+    def returns(self) -> Float[np.ndarray, "K updates E"]:
+        """The returns after 0, 1, … updates."""
         path = self.file("rewards.npy")
         rewards = load_arrays(path, "the rewards of an evaluation")
         if rewards.ndim != 4:
@@ -121,25 +125,20 @@ class Evaluation(Folder):
         return np.moveaxis(rewards.sum(axis=1), 1, 2)
 
     @cached_property
-    def episodes(self):
+    def episodes(self) -> dict[str, Shaped[np.ndarray, "K T E updates *"]]:
         """The recorded episodes: name -> array [tasks, steps, episodes, updates + 1, ...]."""
         return self._arrays("episodes.npz", ["observations", "actions", "mask"])
 
     @cached_property
-    def probe(self):
-        """The activations on the probe set, as `rl.evaluation.recordings.write_probe` defines them."""
+    def probe(self) -> dict[str, Shaped[np.ndarray, "..."]]:
+        """The activations on the probe set, as `rl.evaluation.recordings.write` defines them."""
         return self._arrays("probe.npz", ["observations", "tasks"])
 
-    def label(self, number):
-        """A task in a word or two: leaf 0, goal 0.1 −0.3, …; its number where that would be long."""
-        words = []
-        for name, value in self.tasks[number].items():
-            values = value if isinstance(value, list) else [value]
-            words += [name, *(hundredths(entry) if isinstance(entry, float) else str(entry) for entry in values)]
-        text = " ".join(words).replace("-", "−")
-        return text if len(text) <= 16 else f"task {number}"
+    def label(self, number: int | np.integer) -> str:
+        """A task in a few words; its number where they would be many."""
+        return envs.task_label(self.config.env_name, self.tasks[number]) or f"task {number}"
 
-    def file(self, name):
+    def file(self, name: str) -> Path:
         """The path of one of its files.
 
         Raises:
@@ -150,42 +149,58 @@ class Evaluation(Folder):
             raise UserError(f"{path}: no such file; evaluate the policy again with this version of test.py")
         return path
 
-    def _arrays(self, name, arrays):
+    def _arrays(self, name: str, arrays: list[str]) -> dict[str, Shaped[np.ndarray, "..."]]:
         path = self.path / name
         if not path.is_file():
             raise UserError(f"{self.path}: an evaluation without {name}; run test.py again with --activations above 0")
         return load_arrays(path, "a record of test.py", arrays)
 
 
-def read_run(path):
-    """The `Run` in a folder.
+def read_run(path: Path | str) -> Run:
+    """The run in a folder.
 
     Raises:
         UserError: the folder is no run's.
     """
-    path = Path(path)
+    path, expected = Path(path), "a training run's log folder"
     if (path / "results.json").is_file():
-        raise UserError(f"{path}: expected a training run's folder, found an evaluation")
-    run = Run(path, _config(path, "a training run's log folder"))
-    if not any(path.glob(EVENTS)):
-        raise UserError(f"{path}: expected a training run's log folder, found no TensorBoard events in it")
+        raise UserError(f"{path}: expected {expected}, found an evaluation")
+    run = Run(path, _config(path, expected))
+    if not (path / PROGRESS).is_file():
+        found = "a run of an earlier version, which wrote none" if any(path.glob(EVENTS)) else "none"
+        raise UserError(f"{path}: expected {expected} with a {PROGRESS}, found {found}")
     return run
 
 
-def read_evaluation(path):
-    """The `Evaluation` in a folder.
+def read_evaluation(path: Path | str) -> Evaluation:
+    """The evaluation in a folder.
 
     Raises:
         UserError: the folder is no evaluation's.
     """
-    path = Path(path)
-    config = _config(path, "an evaluation's folder")
+    path, expected = Path(path), "an evaluation's folder"
+    config = _config(path, expected)
     if not (path / "results.json").is_file():
-        raise UserError(f"{path}: expected an evaluation's folder, found no results.json in it (test.py writes it)")
+        raise UserError(f"{path}: expected {expected}, found no results.json in it (test.py writes it)")
     return Evaluation(path, config)
 
 
-def _config(path, expected):
+def read_tasks(path: Path) -> list[dict[str, Any]]:
+    """A list of tasks, as an evaluation's tasks.json holds them.
+
+    Raises:
+        UserError: the file holds something else.
+    """
+    try:
+        tasks = json.loads(read_text(path, "a list of tasks"))
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path}: expected a list of tasks: {error}") from None
+    if not isinstance(tasks, list) or not tasks or not all(isinstance(task, dict) for task in tasks):
+        raise UserError(f"{path}: expected a list of tasks, JSON objects")
+    return tasks
+
+
+def _config(path: Path, expected: str) -> Config:
     if not path.is_dir():
         raise UserError(f"{path}: expected {expected}, found no such folder")
     if not (path / "config.json").is_file():
@@ -193,12 +208,7 @@ def _config(path, expected):
     return load_config(path / "config.json")[0]
 
 
-def hundredths(value):
-    """A number with two decimals, and no minus before 0.00."""
-    return f"{round(value, 2) + 0.0:.2f}"
-
-
-def same_environment(folders):
+def same_environment(folders: Sequence[Folder]) -> str:
     """The environment that all folders share.
 
     Raises:
@@ -214,46 +224,39 @@ def same_environment(folders):
     return first.environment
 
 
-def grouped(folders, group_by):
-    """Gather folders in groups of those that differ in nothing but the seed and what changes no result.
+SomeFolder = TypeVar("SomeFolder", bound=Folder)
+
+
+def grouped(folders: Sequence[SomeFolder], group_by: Sequence[str]) -> dict[str, list[SomeFolder]]:
+    """Groups of folders that differ in nothing but the seed and what changes no result, in the order given.
 
     Args:
-        folders: list of `Folder`s of one environment.
-        group_by: names of options (or "method") that tell groups apart, too, even where they change no result.
+        folders: of one environment.
+        group_by: names of options by which folders are separated even where they change no result.
 
     Returns:
-        dict label -> list of folders, in the order given; a label names what differs between the groups.
+        label -> folders; a label is the method and the options in which groups of that method differ.
 
     Raises:
         UserError: an unknown name, or one seed twice in a group.
     """
-    unknown = [name for name in group_by if name not in folders[0].options]
-    if unknown:
-        raise UserError(f"--group-by: unknown option {unknown[0]!r}; expected method or a name in config.json")
-    groups = {}
-    for folder in folders:
-        chosen = tuple(
-            (name, value) for name, value in folder.options.items() if name in group_by or name not in UNGROUPED
-        )
-        groups.setdefault(chosen, []).append(folder)
-    for members in groups.values():
-        seen = {}
-        for member in members:
-            other = seen.setdefault(member.config.seed, member)
-            if other is not member:
-                raise UserError(
-                    f"{member.path}: has the seed {member.config.seed} of {other.path} in the same group; "
-                    "a group has each seed once (--group-by tells groups apart)"
-                )
-    return {_label(key, groups): members for key, members in groups.items()}
-
-
-def _label(key, groups):
-    """The method, and the options in which groups of the same method differ, those left as they were unnamed."""
-    options = dict(key)
-    rivals = [rival for rival in map(dict, groups) if rival["method"] == options["method"]]
-    words = [options["method"]]
-    for name, value in options.items():
-        if value not in ("normal", False) and any(rival[name] != value for rival in rivals):
-            words.append(name.replace("_", " ") + ("" if value is True else f" {value}"))
-    return ", ".join(words)
+    options = pd.DataFrame([folder.options for folder in folders], dtype=object)
+    for name in group_by:
+        if name not in options:
+            raise UserError(f"--group-by: unknown option {name!r}; expected method or a name in config.json")
+    options = options.drop(columns=set(UNGROUPED) - set(group_by), errors="ignore")
+    groups: dict[str, dict[int, SomeFolder]] = {}
+    for folder, (_, own) in zip(folders, options.iterrows(), strict=True):
+        rivals = options[options["method"] == own["method"]]
+        differing = own[rivals.nunique(dropna=False) > 1]
+        # What an option switches off, or leaves as it was, needs no name.
+        words = [name.replace("_", " ") + ("" if value is True else f" {value}")
+                 for name, value in differing.items() if value not in ("normal", False)]  # fmt: skip
+        members = groups.setdefault(", ".join([own["method"], *words]), {})
+        other = members.setdefault(folder.config.seed, folder)
+        if other is not folder:
+            raise UserError(
+                f"{folder.path}: has the seed {folder.config.seed} of {other.path} in the same group; "
+                "a group has each seed once (--group-by separates groups)"
+            )
+    return {label: list(members.values()) for label, members in groups.items()}

@@ -1,12 +1,16 @@
 """What the gates of a neuromodulated policy do between tasks and between adaptation steps."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
-from matplotlib.figure import Figure
+from jaxtyping import Float
+from matplotlib.figure import Figure, SubFigure
 
 from rl.errors import UserError
 from rl.evaluation import gates as numerics
 from rl.evaluation import runs, similarity
-from rl.evaluation.statistics import bootstrap
+from rl.evaluation.statistics import Ends, bootstrap
 from rl.plots import style
 
 SHARES = {
@@ -15,17 +19,17 @@ SHARES = {
     "constant": "sign never\nchanges",
 }
 TERMS = (
-    "gate: the factor g, from −1 to 1, of a hidden unit at one observation; negative: it turns the unit's sign;\n"
+    "gate: the factor g, from −1 to 1, of a hidden unit at one observation; negative: it flips the unit's sign;\n"
     "saturated: it lets the unit pass whole (hard gates always do); both after the last update;\n"
     "sign never changes: units whose gate has one sign for all tasks, updates and observations;"
 )
 
 
-def gates(folder, output):
+def gates(folder: Path, output: Path) -> tuple[list[Path], list[str]]:
     """Draw what gates do on the probe observations: PNG, PDF and all numbers as JSON.
 
     Args:
-        folder: path of an evaluation, with activations, of a neuromodulated policy.
+        folder: an evaluation, with activations, of a neuromodulated policy.
         output: path of the files without suffix.
 
     Returns:
@@ -38,41 +42,37 @@ def gates(folder, output):
     if not evaluation.config.neuromodulation:
         raise UserError(f"{folder}: a plain policy ({evaluation.method}) has no gates; expected a neuromodulated one")
     layers = {name.partition(".")[0]: values for name, values in evaluation.probe.items() if name.endswith(".gates")}
-    found = {layer: numerics.shares(values) for layer, values in layers.items()}
-    spread = {layer: intervals(values) for layer, values in layers.items()}
+    shares = {layer: numerics.shares(values) for layer, values in layers.items()}
     numbers = {
         "environment": evaluation.environment,
         "method": evaluation.method,
         "tasks": [evaluation.tasks[task] for task in evaluation.probe["tasks"]],
         "probe_observations": len(evaluation.probe["observations"]),
-        "layers": {layer: {name: plain(value) for name, value in shares.items()} for layer, shares in found.items()},
-        "intervals_95": {
-            layer: {name: [plain(end) for end in ends] for name, ends in shares.items()}
-            for layer, shares in spread.items()
-        },
+        "layers": plain(shares),
+        "intervals_95": plain({layer: intervals(values) for layer, values in layers.items()}),
     }
     lines = [
-        f"{layer}: {shares['negative'][-1]:.1%} negative, {shares['saturated'][-1]:.1%} saturated after the last "
-        f"update, {shares['constant']:.1%} of units never change sign"
-        for layer, shares in found.items()
+        f"{layer}: {numbers['negative'][-1]:.1%} negative, {numbers['saturated'][-1]:.1%} saturated after the last "
+        f"update, {numbers['constant']:.1%} of units never change sign"
+        for layer, numbers in shares.items()
     ]
-    files = style.save(draw(evaluation, layers, found, spread), output)
+    files = style.save(draw(evaluation, layers), output)
     return [*files, style.save_numbers(output, numbers)], lines
 
 
-def plain(value):
-    """An array as a list."""
-    return value.tolist() if isinstance(value, np.ndarray) else value
+def plain(content: Any) -> Any:
+    """What JSON can hold of nested dicts and tuples of arrays."""
+    if isinstance(content, dict):
+        return {name: plain(value) for name, value in content.items()}
+    if isinstance(content, tuple):
+        return [plain(value) for value in content]
+    return content.tolist() if isinstance(content, np.ndarray) else content
 
 
-def intervals(values):
-    """95% intervals of a layer's shares, tasks being resampled; those of `constant`, of all tasks together, has none.
+def intervals(values: Float[np.ndarray, "K U N H"]) -> dict[str, Ends]:
+    """95% intervals of a layer's shares, as `rl.evaluation.gates.shares` names them, tasks being resampled.
 
-    Args:
-        values: gates [D, U + 1, N, H].
-
-    Returns:
-        name as in `rl.evaluation.gates.shares` -> (low, high), each [U + 1] or [U]; empty for fewer than 3 tasks.
+    `constant`, of all tasks together, has none; nor has anything with fewer than 3 tasks.
     """
     if len(values) < 3:
         return {}
@@ -82,47 +82,24 @@ def intervals(values):
         "saturated": (np.abs(values) > numerics.SATURATED).mean(axis=(2, 3)),
         "flips_between_steps": (negative[:, 1:] != negative[:, :-1]).mean(axis=(2, 3)),
     }
-    found = {name: bootstrap([shares]) for name, shares in by_task.items()}
-    pairs = np.array([(negative != other).mean(axis=(2, 3)) for other in negative])  # [D, D, U + 1]
-    between = [similarity.interval(matrix, np.random.default_rng(0)) for matrix in np.moveaxis(pairs, 2, 0)]
-    return found | {"flips_between_tasks": tuple(np.transpose(between))}
+    pairs = np.array([(negative != other).mean(axis=(2, 3)) for other in negative])  # [K, K, U]
+    between: list[Any] = [similarity.interval(matrix, np.random.default_rng(0)) for matrix in np.moveaxis(pairs, 2, 0)]
+    low, high = np.transpose(between)
+    return {name: bootstrap(shares) for name, shares in by_task.items()} | {"flips_between_tasks": (low, high)}
 
 
 @style.printed
-def draw(evaluation, layers, found, spread):
-    """The figure: shares, flips between tasks, flips between steps; below, each layer's units task by task."""
-    figure = Figure(figsize=(7.0, 5.0), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=[1.0, 1.0])
-    shares, tasks, steps = top.subplots(1, 3)
-    for place, (layer, colour) in enumerate(zip(found, style.colours(), strict=False)):
-        values, low_high = found[layer], spread[layer]
-        aside = (place - (len(found) - 1) / 2) / len(found)  # so that layers hide nothing of one another
-        heights = [float(np.ravel(values[name])[-1]) for name in SHARES]
-        bars = shares.bar(np.arange(len(SHARES)) + 0.8 * aside, heights, 0.8 / len(found), color=colour, label=layer)
-        for bar, height, name in zip(bars, heights, SHARES, strict=True):
-            middle = bar.get_x() + bar.get_width() / 2
-            low, high = (ends[-1] for ends in low_high.get(name, ([height], [height])))
-            shares.vlines(middle, low, high, color=style.BLACK, linewidth=0.8)
-            shares.annotate(f"{height:.2f}", (middle, max(height, high)), (0, 1), textcoords="offset points",
-                            ha="center", fontsize=6)  # fmt: skip
-        for panel, name, first in ((tasks, "flips_between_tasks", 0), (steps, "flips_between_steps", 1)):
-            if values[name] is None:
-                continue
-            updates = np.arange(first, first + len(values[name])) + 0.1 * aside
-            panel.plot(updates, values[name], "o-", color=colour)
-            if name in low_high:
-                panel.vlines(updates, *low_high[name], color=colour, linewidth=0.8)
-    shares.set_xticks(range(len(SHARES)), SHARES.values())
-    shares.set(title="signs and sizes", ylabel="share of gates (right: of units)", ylim=(0, 1.15))
-    tasks.set(title="between tasks", xlabel="inner updates", ylim=(0, None),
-              ylabel="share of gates whose sign\ndiffers between two tasks")  # fmt: skip
-    steps.set(title="between updates", xlabel="inner update", ylim=(0, None),
-              ylabel="share of gates whose sign\nthis update changes")  # fmt: skip
-    style.whole_numbers(tasks.xaxis)
-    style.whole_numbers(steps.xaxis)
-    top.legend(*shares.get_legend_handles_labels(), loc="outside upper center", ncols=len(found),
-               title=f"{evaluation.environment}, {evaluation.method}")  # fmt: skip
+def draw(evaluation: runs.Evaluation, layers: dict[str, Float[np.ndarray, "..."]]) -> Figure:
+    """The figure: shares, flips between tasks, flips between updates; below, each layer's units task by task.
 
+    Args:
+        evaluation: for names.
+        layers: name -> its gates [K, U, N, H].
+    """
+    figure = Figure(figsize=(7.0, 5.0), layout="constrained")
+    (top,), (bottom,) = figure.subfigures(2, 1, squeeze=False)
+    draw_shares(top, layers)
+    top.legend(loc="outside upper center", ncols=len(layers), title=f"{evaluation.environment}, {evaluation.method}")
     below = bottom.subplots(1, len(layers), squeeze=False)[0]
     for panel, (layer, values) in zip(below, layers.items(), strict=True):
         negative = (values[:, -1] < 0).mean(axis=1)
@@ -133,6 +110,37 @@ def draw(evaluation, layers, found, spread):
         chosen = evaluation.probe["tasks"]
         panel.set_yticks(range(len(chosen)), [evaluation.label(task) for task in chosen], fontsize=6)
     bottom.colorbar(image, ax=below, label="share of observations with a\nnegative gate, last update")
-    known = "upright lines: 95% intervals over tasks" if all(spread.values()) else "fewer than 3 tasks: no intervals"
+    few = any(len(values) < 3 for values in layers.values())
+    known = "fewer than 3 tasks: no intervals" if few else "upright lines: 95% intervals over tasks"
     bottom.supxlabel(f"{TERMS}\n{known}", fontsize=6.5)
     return figure
+
+
+def draw_shares(figure: SubFigure, layers: dict[str, Float[np.ndarray, "..."]]) -> None:
+    """Three panels: bars of `SHARES` after the last update; sign changes between tasks, and by each update."""
+    shares, tasks, steps = figure.subplots(1, 3, squeeze=False)[0]
+    for place, ((layer, values), colour) in enumerate(zip(layers.items(), style.colours(), strict=False)):
+        found, ends = numerics.shares(values), intervals(values)
+        aside = (place - (len(layers) - 1) / 2) / len(layers)  # so that layers hide nothing of one another
+        heights = [float(np.ravel(found[name])[-1]) for name in SHARES]
+        bars = shares.bar(np.arange(len(SHARES)) + 0.8 * aside, heights, 0.8 / len(layers), color=colour, label=layer)
+        for bar, height, name in zip(bars, heights, SHARES, strict=True):
+            middle = bar.get_x() + bar.get_width() / 2
+            low, high = (end[-1] for end in ends.get(name, ([height], [height])))
+            shares.vlines(middle, low, high, color=style.BLACK, linewidth=0.8)
+            shares.annotate(f"{height:.2f}", (middle, max(height, high)), (0, 1), textcoords="offset points",
+                            ha="center", fontsize=6)  # fmt: skip
+        for panel, name, first in ((tasks, "flips_between_tasks", 0), (steps, "flips_between_steps", 1)):
+            if found[name] is not None:
+                updates = np.arange(first, first + len(found[name])) + 0.1 * aside
+                panel.plot(updates, found[name], "o-", color=colour)
+                if name in ends:
+                    panel.vlines(updates, *ends[name], color=colour, linewidth=0.8)
+    shares.set_xticks(range(len(SHARES)), SHARES.values())
+    shares.set(title="signs and sizes", ylabel="share of gates (right: of units)", ylim=(0, 1.15))
+    tasks.set(title="between tasks", xlabel="inner updates", ylim=(0, None),
+              ylabel="share of gates whose sign\ndiffers between two tasks")  # fmt: skip
+    steps.set(title="between updates", xlabel="inner update", ylim=(0, None),
+              ylabel="share of gates whose sign\nthis update changes")  # fmt: skip
+    style.whole_numbers(tasks.xaxis)
+    style.whole_numbers(steps.xaxis)

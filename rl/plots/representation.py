@@ -1,31 +1,38 @@
 """How alike tasks are represented: linear CKA on the same observations, layer by layer and step by step."""
 
 import textwrap
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from jaxtyping import Float
+from matplotlib.figure import Figure
 
+from rl.drawing import label_columns
 from rl.errors import UserError
 from rl.evaluation import runs
-from rl.evaluation.similarity import similarity
+from rl.evaluation.similarity import Similarity, similarity
 from rl.plots import style
-from rl.plots.trajectories import label_columns
 
 KINDS = ("output", "modulators")
 NARROWEST = 0.01  # what the colours span at least: smaller differences are none
 BLANK = "#DDDDDD"
+# The maps of an activation of an evaluation: (name, number of the evaluation) -> one for each number of updates.
+Rows = dict[tuple[str, int], list[Similarity]]
 LEGEND = (
     "above a map: mean over pairs of tasks [95% interval over tasks]; null: the same of permuted observations "
     "(its 95th percentile); grey: a task with itself, or undefined"
 )
 
 
-def representation(folder, output, against=None):
+def representation(folder: Path, output: Path, against: Path | None = None) -> tuple[list[Path], list[str]]:
     """Draw heat maps of the similarity between tasks: PNG, PDF and all numbers as JSON.
 
     Args:
-        folder: path of an evaluation with activations.
+        folder: an evaluation with activations.
         output: path of the files without suffix.
-        against: path of another evaluation, drawn row by row below the first.
+        against: another evaluation, drawn row by row below the first.
 
     Returns:
         (paths written, lines of text to print)
@@ -39,11 +46,11 @@ def representation(folder, output, against=None):
         raise UserError(f"{against}: made another number of updates than {folder}")
     probes = [evaluation.probe["observations"] for evaluation in evaluations]
     same = all(np.array_equal(probe, probes[0]) for probe in probes)
-    rows = {}
-    for number, evaluation in enumerate(evaluations):
-        for layer, maps in maps_of(evaluation).items():
-            rows[layer, number] = maps
-    rows = dict(sorted(rows.items()))
+    rows = dict(sorted(
+        ((name, number), maps)
+        for number, evaluation in enumerate(evaluations)
+        for name, maps in maps_of(evaluation).items()
+    ))  # fmt: skip
     numbers = {
         "environment": evaluations[0].environment,
         "same_probe_observations": same,
@@ -60,8 +67,8 @@ def representation(folder, output, against=None):
     return [*files, style.save_numbers(output, numbers)], lines
 
 
-def maps_of(evaluation):
-    """The similarities of an evaluation: name of an activation -> a `Similarity` for each number of updates."""
+def maps_of(evaluation: runs.Evaluation) -> dict[str, list[Similarity]]:
+    """The similarities of an evaluation: name of an activation -> one for each number of updates."""
     return {
         name: [similarity(values[:, updates]) for updates in range(values.shape[1])]
         for name, values in evaluation.probe.items()
@@ -69,7 +76,7 @@ def maps_of(evaluation):
     }
 
 
-def describe(evaluation, number, rows):
+def describe(evaluation: runs.Evaluation, number: int, rows: Rows) -> dict[str, Any]:
     """One evaluation's part of the JSON file."""
     return {
         "folder": str(evaluation.path),
@@ -95,7 +102,7 @@ def describe(evaluation, number, rows):
 
 
 @style.printed
-def draw(evaluations, rows):
+def draw(evaluations: Sequence[runs.Evaluation], rows: Rows) -> Figure:
     """The maps: a row an activation (of each evaluation), a column a number of updates; a scale for each activation.
 
     Before adaptation all tasks have the same policy, and all similarities are 1: that column is left out.
@@ -119,19 +126,19 @@ def draw(evaluations, rows):
             panels[0].set_yticks(range(len(tasks)), [evaluation.label(task) for task in tasks], fontsize=6)
             panels[0].set_ylabel(f"{textwrap.fill(evaluation.method, 24)}\n{layer} {kind}", fontsize=7)
         bar = figure.colorbar(image, ax=np.concatenate(list(together.values())), aspect=12, label="linear CKA")
-        bar.formatter.set_useOffset(False)
+        bar.ax.ticklabel_format(axis="y", useOffset=False)
     label_columns(axes[0], updates, 24)
     figure.suptitle(evaluations[0].environment, fontsize=8)
     figure.supxlabel(textwrap.fill(LEGEND, round(20 * width)), fontsize=6)
     return figure
 
 
-def others(cka):
+def others(cka: Float[np.ndarray, "K K"]) -> Float[np.ndarray, "K K"]:
     """The similarities without those of a task with itself, which are 1."""
     return np.where(np.eye(len(cka), dtype=bool), np.nan, cka)
 
 
-def limits(matrices):
+def limits(matrices: Iterable[Float[np.ndarray, "_ _"]]) -> tuple[float, float]:
     """Of the colours: the least and the largest similarity of two different tasks, at least `NARROWEST` apart."""
     values = np.concatenate([others(cka)[np.isfinite(others(cka))] for cka in matrices])
     if not values.size:
@@ -139,7 +146,7 @@ def limits(matrices):
     return min(float(values.min()), float(values.max()) - NARROWEST), float(values.max())
 
 
-def caption(found):
+def caption(found: Similarity) -> str:
     """What stands above a map: the mean over pairs, its interval, the null."""
     if found.mean is None:
         return "undefined:\nno variation"

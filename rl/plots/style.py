@@ -1,33 +1,33 @@
 """What all figures share: sizes and colours for print, and how their files are written."""
 
-import csv
 import io
 import itertools
 import json
 import os
-import textwrap
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
 
 import matplotlib
+import numpy as np
+import pandas as pd
+from jaxtyping import Shaped
+from matplotlib.artist import Artist
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from rl import drawing
+from rl.drawing import BLACK, BLUE, COLOURS, GREEN, GREY, VERMILION  # noqa: F401
 from rl.errors import UserError
 from rl.files import replacing
 
-# Okabe and Ito's palette, told apart by colour-blind readers; black is kept for references.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-BLUE, VERMILION, GREEN = COLOURS[:3]
-GREY, BLACK = "#8C8C8C", "#000000"
-LINES = ("-", "--", ":", "-.")
+LINES: tuple[Any, ...] = ("-", "--", ":", "-.")
 SEQUENTIAL, DIVERGING = "cividis", "PuOr"
 PANEL = (3.4, 2.4)  # inches; two panels fill the width of a page
-LEGEND_WIDTH = 48  # letters
-LEGEND_LINE = 0.16  # inches
-LEGEND_LETTER = 0.05  # inches; its marks and gaps take as much as twelve
 SUFFIXES = (".png", ".pdf", ".csv", ".json")  # of what plot.py writes
 
-_SETTINGS = {
+_SETTINGS: Any = {
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.labelsize": 8,
@@ -44,68 +44,62 @@ _SETTINGS = {
     "savefig.dpi": 220,
 }
 
+Drawing = TypeVar("Drawing", bound=Callable[..., Any])
 
-def printed(draw):
+
+def printed(draw: Drawing) -> Drawing:
     """Decorate a drawing function: everything that it makes takes the project's settings."""
     return matplotlib.rc_context(_SETTINGS)(draw)
 
 
-def panels(rows, columns, width=PANEL[0], height=PANEL[1], **options):
-    """A figure of equal panels: (figure, array of axes [rows, columns])."""
-    figure = Figure(figsize=(columns * width, rows * height), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False, **options)
+def panels(
+    rows: int, columns: int, width: float = PANEL[0], height: float = PANEL[1], **options: Any
+) -> tuple[Figure, Shaped[np.ndarray, "{rows} {columns}"]]:
+    """A figure of equal panels, with its axes."""
+    return drawing.panels(rows, columns, width, height, **options)
 
 
-def colours():
+def colours() -> Iterator[str]:
     """The palette, again and again."""
     return itertools.cycle(COLOURS)
 
 
-def whole_numbers(axis):
+def whole_numbers(axis: Axis) -> None:
     """Ticks at whole numbers, not too many."""
     axis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 5, 10]))
 
 
-def span(curves):
-    """Limits (low, high) of an axis that shows curves whole. An interval of few seeds can be many times wider; it is
-    cut there, lest nothing else be seen.
+def span(curves: Sequence[pd.DataFrame | pd.Series]) -> tuple[float, float]:
+    """Limits of an axis that shows curves whole. An interval of few seeds can be many times wider; it is cut there,
+    lest nothing else be seen.
     """
-    low, high = min(map(min, curves)), max(map(max, curves))
+    values = np.concatenate([np.ravel(curve) for curve in curves])
+    low, high = float(values.min()), float(values.max())
     margin = 0.1 * (high - low) or 1.0
     return low - margin, high + margin
 
 
-def legend_below(figure, *more):
-    """One legend for all panels, under them, where it hides nothing; the figure grows by its lines.
+def legend_below(figure: Figure, *more: Artist) -> None:
+    """One legend for all panels, each label once, hung below the figure: `save` makes room for it.
 
     Args:
-        figure: whose panels' labelled lines are gathered, each label once.
+        figure: whose panels' labelled lines are gathered.
         more: further lines of the legend.
     """
-    handles = {}
-    for panel in figure.axes:
-        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
-            handles.setdefault(label, handle)
-    handles |= {handle.get_label(): handle for handle in more}
-    width, height = figure.get_size_inches()
-    labels = [textwrap.fill(label, LEGEND_WIDTH) for label in handles]
-    longest = max((len(line) for label in labels for line in label.splitlines()), default=0)
-    columns = max(1, min(len(handles), int(width / (LEGEND_LETTER * (longest + 12)))))
-    lines = sum(label.count("\n") + 1 for label in labels) / columns
-    figure.legend(handles.values(), labels, loc="outside lower center", ncols=columns)
-    figure.set_size_inches(width, height + LEGEND_LINE * lines)
+    lines = [line for panel in figure.axes for line in panel.get_legend_handles_labels()[0]]
+    labelled = {str(line.get_label()): line for line in [*lines, *more]}
+    grid = figure.axes[0].get_gridspec()
+    columns = 1 if grid is None else grid.ncols
+    figure.legend(labelled.values(), labelled, loc="upper center", bbox_to_anchor=(0.5, 0.0), ncols=columns)
 
 
 @printed
-def save(figure, path):
-    """Write a figure as PNG and PDF.
+def save(figure: Figure, path: Path) -> list[Path]:
+    """Write a figure as PNG and PDF, whose paths are returned.
 
     Args:
-        figure: the figure.
+        figure: cut to what is drawn, which may lie outside of it.
         path: the files' common path without suffix.
-
-    Returns:
-        list of the two paths
 
     Raises:
         UserError: they cannot be written.
@@ -115,13 +109,13 @@ def save(figure, path):
         # Neither the hour nor the version of the library, so that the same numbers make the same file.
         metadata = {"CreationDate": None, "Producer": None} if file.suffix == ".pdf" else {"Software": None}
         content = io.BytesIO()
-        figure.savefig(content, format=file.suffix[1:], metadata=metadata)
+        figure.savefig(content, format=file.suffix[1:], metadata=metadata, bbox_inches="tight")
         figure.set_layout_engine("none")  # once is enough, and half of the time
         write_bytes(file, content.getvalue())
     return files
 
 
-def place(output, name):
+def place(output: str, name: str) -> Path:
     """The files' common path without suffix, from what the user typed: a path with or without suffix, or a folder."""
     if output.endswith(("/", os.sep)) or Path(output).is_dir():
         return Path(output, name)
@@ -129,27 +123,29 @@ def place(output, name):
     return path.with_suffix("") if path.suffix in SUFFIXES else path
 
 
-def save_table(path, columns, rows):
-    """Write a CSV file; None becomes an empty field."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([columns, *rows])
-    write_bytes(with_suffix(path, ".csv"), text.getvalue().encode())
+def save_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Path:
+    """Write rows as a CSV file; None becomes an empty field."""
+    return save_frame(path, pd.DataFrame(rows, columns=list(columns)))
+
+
+def save_frame(path: Path, table: pd.DataFrame) -> Path:
+    """Write a table as a CSV file, without its index; NaN becomes an empty field."""
+    write_bytes(with_suffix(path, ".csv"), table.to_csv(index=False, lineterminator="\n").encode())
     return with_suffix(path, ".csv")
 
 
-def save_numbers(path, content):
+def save_numbers(path: Path, content: dict[str, Any]) -> Path:
     """Write a JSON file."""
     write_bytes(with_suffix(path, ".json"), (json.dumps(content, indent=2) + "\n").encode())
     return with_suffix(path, ".json")
 
 
-def with_suffix(path, suffix):
+def with_suffix(path: Path, suffix: str) -> Path:
     """The path with a suffix added; dots in a name are no suffix."""
     return Path(f"{path}{suffix}")
 
 
-def write_bytes(path, content):
+def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole or not at all, in a folder that is made where there is none.
 
     Raises:

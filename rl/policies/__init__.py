@@ -7,6 +7,6 @@ from rl.policies.mlp import Architecture, MLPPolicy
 __all__ = ["GATES", "NONLINEARITIES", "Architecture", "Categorical", "MLPPolicy", "Normal", "make_policy"]
 
 
-def make_policy(architecture):
+def make_policy(architecture: Architecture) -> MLPPolicy:
     """The policy of an `Architecture`."""
     return MLPPolicy(architecture)

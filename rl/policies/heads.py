@@ -4,105 +4,176 @@ A head turns the last hidden layer into the parameters of a distribution over ac
 tasks, N observations, A action size or number of actions.
 """
 
+import abc
 import math
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
 
 import torch
+from jaxtyping import Float, Int, Shaped
+from torch import Tensor
 
-from rl.policies.layers import affine, bind_plain, plain_shapes
+from rl.policies.layers import Params, Shapes, affine, bind_plain, plain_shapes
 
 MIN_LOG_STD = math.log(1e-6)
 _HALF_LOG_TWO_PI = 0.5 * math.log(2 * math.pi)
 
+Self = TypeVar("Self", bound="Distribution")
+
+
+@runtime_checkable
+class Distribution(Protocol):
+    """Distributions over the actions at K·N observations; iterated over, it gives its parameters."""
+
+    def __iter__(self) -> Iterator[Any]: ...
+
+    @property
+    def mode(self) -> Shaped[Tensor, "K N ..."]:
+        """The likeliest actions."""
+        ...
+
+    def log_prob(self, actions: Shaped[Tensor, "K N ..."]) -> Float[Tensor, "K N"]:
+        """log π(a), summed over action dimensions."""
+        ...
+
+    def kl(self: Self, other: Self) -> Float[Tensor, "K N"]:
+        """KL(self ‖ other)."""
+        ...
+
+    def gather(self: Self, index: Int[Tensor, "K M"]) -> Self:
+        """The distribution at these rows of distinct observations."""
+        ...
+
+    def sample(self, noise: Float[Tensor, "K N ..."]) -> Shaped[Tensor, "K N ..."]:
+        """Actions from the noise that `rl.sampling.rollout.action_noise` draws for this kind."""
+        ...
+
+    def at(self: Self, *parameters: Float[Tensor, "..."]) -> Self:
+        """The distribution of this kind with other parameters."""
+        ...
+
+    def detach(self: Self) -> Self:
+        """The same distribution outside of any graph."""
+        ...
+
 
 class Normal(NamedTuple):
-    """Independent normal distributions: mean [K, N, A], log_std [K, 1, A] or [1, 1, A]."""
+    """Independent normal distributions."""
 
-    mean: torch.Tensor
-    log_std: torch.Tensor
+    mean: Float[Tensor, "K N A"]
+    log_std: Float[Tensor, "K 1 A"] | Float[Tensor, "1 1 A"]
 
-    def log_prob(self, actions):
-        """log π(a) summed over action dimensions: actions [K, N, A] -> [K, N]."""
+    @property
+    def mode(self) -> Float[Tensor, "K N A"]:
+        """The mean."""
+        return self.mean
+
+    def log_prob(self, actions: Float[Tensor, "K N A"]) -> Float[Tensor, "K N"]:
+        """log π(a) summed over action dimensions."""
         scaled = (actions - self.mean) * torch.exp(-self.log_std)
         return (-0.5 * scaled.square() - self.log_std - _HALF_LOG_TWO_PI).sum(-1)
 
-    def kl(self, other):
-        """KL(self ‖ other), averaged (as published) over action dimensions: [K, N]."""
+    def kl(self, other: "Normal") -> Float[Tensor, "K N"]:
+        """KL(self ‖ other), averaged (as published) over action dimensions."""
         ratio = torch.exp(2 * (self.log_std - other.log_std))
         shift = (self.mean - other.mean) * torch.exp(-other.log_std)
         return (0.5 * (ratio + shift.square() - 1) + other.log_std - self.log_std).mean(-1)
 
-    def gather(self, index):
-        """The distribution at rows index [K, N] of distinct observations."""
+    def gather(self, index: Int[Tensor, "K M"]) -> "Normal":
+        """The distribution at these rows of distinct observations."""
         return Normal(gather_rows(self.mean, index), self.log_std)
 
-    def sample(self, noise):
-        """Actions [K, N, A] from standard normal noise of that shape."""
+    def sample(self, noise: Float[Tensor, "K N A"]) -> Float[Tensor, "K N A"]:
+        """Actions from standard normal noise."""
         return self.mean + torch.exp(self.log_std) * noise
 
-    def at(self, mean, log_std):
-        """The distribution of this kind with other parameters."""
-        return Normal(mean, log_std)
+    def at(self, *parameters: Float[Tensor, "..."]) -> "Normal":
+        """With another mean and log_std."""
+        return Normal(*parameters)
 
-    def detach(self):
-        """The same distribution outside of any graph."""
+    def detach(self) -> "Normal":
+        """Outside of any graph."""
         return Normal(self.mean.detach(), self.log_std.detach())
 
 
 class Categorical(NamedTuple):
-    """A choice among A actions: log_probs [K, N, A]."""
+    """A choice among A actions."""
 
-    log_probs: torch.Tensor
+    log_probs: Float[Tensor, "K N A"]
 
-    def log_prob(self, actions):
-        """log π(a): actions [K, N] int64 -> [K, N]."""
+    @property
+    def mode(self) -> Int[Tensor, "K N"]:
+        """The likeliest action."""
+        return self.log_probs.argmax(-1)
+
+    def log_prob(self, actions: Int[Tensor, "K N"]) -> Float[Tensor, "K N"]:
+        """log π(a)."""
         return self.log_probs.gather(-1, actions[..., None]).squeeze(-1)
 
-    def kl(self, other):
-        """KL(self ‖ other): [K, N]."""
+    def kl(self, other: "Categorical") -> Float[Tensor, "K N"]:
+        """KL(self ‖ other)."""
         return (self.log_probs.exp() * (self.log_probs - other.log_probs)).sum(-1)
 
-    def gather(self, index):
-        """The distribution at rows index [K, N] of distinct observations."""
+    def gather(self, index: Int[Tensor, "K M"]) -> "Categorical":
+        """The distribution at these rows of distinct observations."""
         return Categorical(gather_rows(self.log_probs, index))
 
-    def sample(self, noise):
-        """Actions [K, N] from uniform noise [K, N] by inversion of the cumulative distribution."""
+    def sample(self, noise: Float[Tensor, "K N"]) -> Int[Tensor, "K N"]:
+        """Actions from uniform noise in [0, 1) by inversion of the cumulative distribution."""
         cumulative = self.log_probs.exp().cumsum(-1)
         # Rounding can leave the last cumulative probability a little below 1: the last action is never skipped.
         return (noise[..., None] >= cumulative[..., :-1]).sum(-1)
 
-    def at(self, log_probs):
-        """The distribution of this kind with other parameters, which need not be normalised."""
+    def at(self, *parameters: Float[Tensor, "..."]) -> "Categorical":
+        """With other log-probabilities, which need not be normalised."""
+        (log_probs,) = parameters
         return Categorical(torch.log_softmax(log_probs, dim=-1))
 
-    def detach(self):
-        """The same distribution outside of any graph."""
+    def detach(self) -> "Categorical":
+        """Outside of any graph."""
         return Categorical(self.log_probs.detach())
 
 
-def gather_rows(values, index):
-    """values [K, U, A] at index [K, N] -> [K, N, A]."""
+def gather_rows(values: Float[Tensor, "K U A"], index: Int[Tensor, "K N"]) -> Float[Tensor, "K N A"]:
+    """Each task's rows at its indices."""
     return values.gather(1, index[..., None].expand(-1, -1, values.shape[-1]))
 
 
-class Head:
-    """What both heads share: the distribution's parameters are an affine map of the last hidden layer."""
+class Head(abc.ABC):
+    """What heads share: the distribution's parameters are an affine map of the last hidden layer.
 
-    def __init__(self, size):
+    Args:
+        size: A.
+    """
+
+    discrete: bool
+
+    def __init__(self, size: int):
         self.size = size
 
-    def trailing_shapes(self, inputs, last_layer):
+    @abc.abstractmethod
+    def leading_shapes(self) -> Shapes:
+        """Parameters that stand before the layers', in the published order."""
+
+    @abc.abstractmethod
+    def output_name(self, last_layer: str) -> str:
+        """The name of the affine map that makes the outputs."""
+
+    @abc.abstractmethod
+    def distribution(self, outputs: Float[Tensor, "K N A"], params: Params) -> Distribution:
+        """The distribution with the affine map's outputs."""
+
+    def trailing_shapes(self, inputs: int, last_layer: str) -> Shapes:
         """Parameters that stand after the layers', in the published order."""
         return plain_shapes(self.output_name(last_layer), inputs, self.size)
 
-    def __call__(self, params, hidden, last_layer):
-        """hidden [K, N, H] -> a distribution."""
+    def __call__(self, params: Params, hidden: Float[Tensor, "K N H"], last_layer: str) -> Distribution:
+        """The distribution of the last hidden layer."""
         name = self.output_name(last_layer)
         return self.distribution(affine(hidden, params[f"{name}.weight"], params[f"{name}.bias"]), params)
 
-    def bind(self, params, last_layer):
-        """As `MLPPolicy.bind`: a function hidden [K, N, H] -> distribution."""
+    def bind(self, params: Params, last_layer: str) -> Callable[[Float[Tensor, "K N H"]], Distribution]:
+        """As `MLPPolicy.bind`, of the last hidden layer."""
         outputs = bind_plain(params, self.output_name(last_layer), None)
         return lambda hidden: self.distribution(outputs(hidden), params)
 
@@ -112,16 +183,16 @@ class NormalHead(Head):
 
     discrete = False
 
-    def leading_shapes(self):
-        """Parameters that stand before the layers' in the published order."""
+    def leading_shapes(self) -> Shapes:
+        """The log-standard-deviations."""
         return {"sigma": (self.size,)}
 
-    def output_name(self, last_layer):
-        """The name of the affine map that makes the outputs."""
+    def output_name(self, last_layer: str) -> str:
+        """As published."""
         return "mu"
 
-    def distribution(self, outputs, params):
-        """outputs [K, N, A], the means -> Normal."""
+    def distribution(self, outputs: Float[Tensor, "K N A"], params: Params) -> Normal:
+        """The outputs are the means."""
         log_std = torch.clamp(params["sigma"], min=MIN_LOG_STD)
         return Normal(outputs, log_std.reshape(-1, 1, self.size))
 
@@ -131,14 +202,14 @@ class CategoricalHead(Head):
 
     discrete = True
 
-    def leading_shapes(self):
+    def leading_shapes(self) -> Shapes:
         """None: all its parameters stand last."""
         return {}
 
-    def output_name(self, last_layer):
-        """The name of the affine map that makes the outputs."""
+    def output_name(self, last_layer: str) -> str:
+        """As published."""
         return last_layer
 
-    def distribution(self, outputs, params):
-        """outputs [K, N, A], the logits up to a constant -> Categorical."""
+    def distribution(self, outputs: Float[Tensor, "K N A"], params: Params) -> Categorical:
+        """The outputs are the logits, up to a constant."""
         return Categorical(torch.log_softmax(outputs, dim=-1))

@@ -1,25 +1,52 @@
-"""Hidden layers: plain, or gated unit by unit by a small neuromodulatory network (arXiv 2111.00134, section 4)."""
+"""Hidden layers: plain, or gated unit by unit by a small neuromodulatory network (arXiv 2111.00134, section 4).
+
+Axes: K tasks, N observations a task, I inputs, C context parameters, H units, M modulators.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Protocol, runtime_checkable
 
 import torch
+from jaxtyping import Float
+from torch import Tensor
 from torch.nn import functional
 
-from rl.policies.elementwise import relu
+from rl.policies.elementwise import Elementwise, relu
+
+Params = Mapping[str, Tensor]  # θ; each tensor may carry a leading task axis
+Shapes = dict[str, tuple[int, ...]]
+Context = Float[Tensor, "K C"] | None
+BoundLayer = Callable[[Float[Tensor, "K N I"]], Float[Tensor, "K N H"]]
+BindLayer = Callable[[Params, str, Context], BoundLayer]
 
 
-def affine(inputs, weight, bias, context=None):
-    """W [x, φ] + b, with any leading task axis on weights and context.
+@runtime_checkable
+class Layer(Protocol):
+    """The argument of the nonlinearity, from the layer's parameters `name.*` in θ."""
+
+    def __call__(
+        self,
+        params: Params,
+        name: str,
+        inputs: Float[Tensor, "K N I"],
+        context: Context,
+        record: dict[str, Tensor] | None,
+        imposed: Float[Tensor, "..."] | None = None,
+    ) -> Float[Tensor, "K N H"]:
+        """With a record, note activations in it; gates that are `imposed` replace the layer's own."""
+        ...
+
+
+def affine(
+    inputs: Float[Tensor, "K N I"],
+    weight: Float[Tensor, "H J"] | Float[Tensor, "K H J"],
+    bias: Float[Tensor, " H"] | Float[Tensor, "K H"],
+    context: Context = None,
+) -> Float[Tensor, "K N H"]:
+    """W [x, φ] + b, with J = I + C columns and any leading task axis on weights and context.
 
     The context is the same for all rows of a task, so its share of the product is made once a task and the
     concatenation [x, φ] never exists.
-
-    Args:
-        inputs: x [K, N, I]
-        weight: W [out, I + C] or, a matrix a task, [K, out, I + C]
-        bias: b [out] or [K, out]
-        context: φ [K, C] or None (C = 0)
-
-    Returns:
-        [K, N, out]
     """
     if context is not None:
         split = inputs.shape[-1]
@@ -32,18 +59,29 @@ def affine(inputs, weight, bias, context=None):
     return torch.baddbmm(bias[:, None, :], inputs, weight.mT)
 
 
-def plain(params, name, inputs, context, record, imposed=None):
-    """W x + b (the caller applies the nonlinearity); without gates, nothing can be imposed."""
+def plain(
+    params: Params,
+    name: str,
+    inputs: Float[Tensor, "K N I"],
+    context: Context,
+    record: dict[str, Tensor] | None,
+    imposed: Float[Tensor, "..."] | None = None,
+) -> Float[Tensor, "K N H"]:
+    """The `Layer` W x + b; without gates, nothing can be imposed."""
     return affine(inputs, params[f"{name}.weight"], params[f"{name}.bias"], context)
 
 
-def modulated(gate):
-    """A neuromodulated layer: (W x + b) ∘ g,  g = gate(z),  z = W_o relu(W_i x + b_i) + b_o, `gate` an `Elementwise`.
+def modulated(gate: Elementwise) -> Layer:
+    """The `Layer` (W x + b) ∘ g,  g = gate(z),  z = W_o relu(W_i x + b_i) + b_o."""
 
-    Gates that are `imposed` replace g.
-    """
-
-    def layer(params, name, inputs, context, record, imposed=None):
+    def layer(
+        params: Params,
+        name: str,
+        inputs: Float[Tensor, "K N I"],
+        context: Context,
+        record: dict[str, Tensor] | None,
+        imposed: Float[Tensor, "..."] | None = None,
+    ) -> Float[Tensor, "K N H"]:
         # Through a flat gate no gradient passes, so nothing of its network needs a graph.
         with torch.set_grad_enabled(torch.is_grad_enabled() and not gate.flat):
             modulators = relu(affine(inputs, params[f"{name}.in_nm.weight"], params[f"{name}.in_nm.bias"], context))
@@ -61,8 +99,8 @@ def modulated(gate):
     return layer
 
 
-def bind_plain(params, name, context):
-    """`plain` as a function of its input alone, without a graph: [K, N, I] -> [K, N, H], the same but for rounding."""
+def bind_plain(params: Params, name: str, context: Context) -> BoundLayer:
+    """`plain` as a function of its input alone, without a graph; the same but for rounding."""
     weight, bias = params[f"{name}.weight"], params[f"{name}.bias"]
     if context is None:
         transposed = weight.t()
@@ -73,10 +111,10 @@ def bind_plain(params, name, context):
     return lambda inputs: torch.mm(inputs.flatten(0, 1), transposed).view(*inputs.shape[:2], -1).add_(shift)
 
 
-def bind_modulated(gate):
+def bind_modulated(gate: Elementwise) -> BindLayer:
     """As `bind_plain`, of `modulated`."""
 
-    def bind(params, name, context):
+    def bind(params: Params, name: str, context: Context) -> BoundLayer:
         main, to_modulators = (bind_plain(params, f"{name}.{part}", context) for part in ("std", "in_nm"))
         to_gates = bind_plain(params, f"{name}.out_nm", None)
         return lambda inputs: gate.value(to_gates(to_modulators(inputs).relu_())).mul_(main(inputs))
@@ -84,12 +122,12 @@ def bind_modulated(gate):
     return bind
 
 
-def plain_shapes(name, inputs, outputs):
+def plain_shapes(name: str, inputs: int, outputs: int) -> Shapes:
     """Names and shapes of a plain layer's parameters, in the published order."""
     return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
 
 
-def modulated_shapes(name, inputs, outputs, modulators):
+def modulated_shapes(name: str, inputs: int, outputs: int, modulators: int) -> Shapes:
     """Names and shapes of a neuromodulated layer's parameters, in the published order."""
     return {
         **plain_shapes(f"{name}.std", inputs, outputs),

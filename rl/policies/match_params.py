@@ -1,39 +1,34 @@
 """The control of arXiv 2111.00134: a plain policy with as many parameters as the modulated one of the same options."""
 
-from rl.policies import make_policy
+import bisect
+
+from rl.policies import Architecture, make_policy
 
 
-def count(architecture):
+def count(architecture: Architecture) -> int:
     """The number of parameters of a policy."""
     return make_policy(architecture).num_params
 
 
-def modulated(plain):
+def modulated(plain: Architecture) -> Architecture:
     """The neuromodulated `Architecture` with the options of a plain one; the kind of gate changes no size."""
     return plain._replace(nm_gate="hard")
 
 
-def widened(plain):
+def widened(plain: Architecture) -> Architecture:
     """A plain `Architecture` with hidden layers of equal width whose number of parameters is closest to the modulated
     one's; the narrower of two that are equally close.
-
-    The number grows with the width, so the width is found by bisection.
     """
-    wanted = count(modulated(plain))
-    narrow = max(plain.hidden_sizes)
-    wide = 2 * narrow
-    while count(_of_width(plain, wide)) < wanted:
-        wide *= 2
-    while wide - narrow > 1:
-        middle = (narrow + wide) // 2
-        if count(_of_width(plain, middle)) <= wanted:
-            narrow = middle
-        else:
-            wide = middle
-    return min((_of_width(plain, width) for width in (narrow, wide)), key=lambda found: abs(count(found) - wanted))
+    target = count(modulated(plain))
+    # The number grows with the width, and exceeds it.
+    width = bisect.bisect_right(
+        range(target + 1), target, lo=max(plain.hidden_sizes) + 1, key=lambda width: count(_of_width(plain, width))
+    )
+    neighbours = (_of_width(plain, width - 1), _of_width(plain, width))
+    return min(neighbours, key=lambda found: abs(count(found) - target))
 
 
-def report(found, hidden_size):
+def report(found: Architecture, hidden_size: int) -> str:
     """A line with both counts, of an `Architecture` widened from layers of `hidden_size` units."""
     plain = _of_width(found, hidden_size)
     return (
@@ -42,5 +37,5 @@ def report(found, hidden_size):
     )
 
 
-def _of_width(plain, width):
+def _of_width(plain: Architecture, width: int) -> Architecture:
     return plain._replace(hidden_sizes=(width,) * len(plain.hidden_sizes))

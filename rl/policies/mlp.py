@@ -2,14 +2,18 @@
 
 import functools
 import math
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float
+from torch import Tensor
 
 from rl.policies import heads, layers
 from rl.policies.elementwise import GATES, NONLINEARITIES
+from rl.policies.heads import Distribution
+from rl.policies.layers import Context, Params, Shapes
 
 
 class Architecture(NamedTuple):
@@ -33,34 +37,35 @@ class Architecture(NamedTuple):
 class MLPPolicy:
     """π(a | o; φ, θ): θ and φ are arguments, never state.
 
-    Axes: K tasks, N observations a task, O observation size, C context parameters.
+    Axes: K tasks, N observations a task, O observation size, H units of a layer, M its modulators, C context
+    parameters.
     """
 
-    def __init__(self, architecture):
+    def __init__(self, architecture: Architecture):
         self.architecture = architecture
-        head = heads.CategoricalHead if architecture.discrete else heads.NormalHead
+        head: type[heads.Head] = heads.CategoricalHead if architecture.discrete else heads.NormalHead
         self.head = head(architecture.action_size)
         self.nonlinearity = NONLINEARITIES[architecture.nonlinearity]
         self.gate = GATES[architecture.nm_gate] if architecture.nm_gate else None
+        self.layer: layers.Layer = layers.plain
+        self.bind_layer: layers.BindLayer = layers.bind_plain
         if self.gate:
             self.layer, self.bind_layer = layers.modulated(self.gate), layers.bind_modulated(self.gate)
-        else:
-            self.layer, self.bind_layer = layers.plain, layers.bind_plain
         self.layer_names = [f"layer{i}" for i in range(1, len(architecture.hidden_sizes) + 1)]
         self.output_name = f"layer{len(architecture.hidden_sizes) + 1}"
 
     @property
-    def width(self):
+    def width(self) -> int:
         """The most units of a hidden layer."""
         return max(self.architecture.hidden_sizes)
 
     @property
-    def differentiated_by_hand(self):
+    def differentiated_by_hand(self) -> bool:
         """Whether all its gates and nonlinearities declare their derivatives, as `Linearization` needs them."""
         return all(part.derivatives is not None for part in (self.nonlinearity, self.gate) if part is not None)
 
     @property
-    def shapes(self):
+    def shapes(self) -> Shapes:
         """Names and shapes of θ as in published checkpoints and in their order, which flat vectors follow."""
         sizes = self.architecture
         shapes = self.head.leading_shapes()
@@ -74,19 +79,12 @@ class MLPPolicy:
         return shapes | self.head.trailing_shapes(inputs, self.output_name)
 
     @property
-    def num_params(self):
+    def num_params(self) -> int:
         """P, the number of weights in θ."""
         return sum(math.prod(shape) for shape in self.shapes.values())
 
-    def initial_params(self, rng):
-        """Draw θ: Xavier-uniform weights, zero log-std, zero biases but for the gates' (`nm_gate_bias`).
-
-        Args:
-            rng: a `numpy.random.Generator`.
-
-        Returns:
-            dict name -> float32 tensor
-        """
+    def initial_params(self, rng: np.random.Generator) -> dict[str, Tensor]:
+        """Draw θ, float32: Xavier-uniform weights, zero log-std, zero biases but for the gates' (`nm_gate_bias`)."""
         params = {}
         for name, shape in self.shapes.items():
             if name.endswith(".weight"):
@@ -97,22 +95,16 @@ class MLPPolicy:
                 params[name] = torch.full(shape, bias)
         return params
 
-    def initial_context(self, num_tasks, like):
-        """φ at the start of a task: zeros [K, C] of the dtype and device of `like`, or None where C = 0."""
+    def initial_context(self, num_tasks: int, like: Tensor) -> Context:
+        """φ at the start of a task: zeros of the dtype and device of `like`, or None where C = 0."""
         size = self.architecture.num_context_params
         return like.new_zeros(num_tasks, size) if size else None
 
-    def bind(self, params, context):
+    def bind(self, params: Params, context: Context) -> Callable[[Float[Tensor, "K N O"]], Distribution]:
         """The policy as a function of observations alone, for many calls without a graph.
 
         What is the same in each call is made once, φ's share of the first layer above all, and what is left takes fewer
         operations than a call of the policy. The outputs are the same but for rounding.
-
-        Args:
-            params, context: as for a call.
-
-        Returns:
-            function observations [K, N, O] -> distribution
         """
         if any(params[name].dim() > len(shape) for name, shape in self.shapes.items()):
             # MAML, once adapted: a matrix a task.
@@ -123,7 +115,7 @@ class MLPPolicy:
             context = None
         to_distribution = self.head.bind(params, self.output_name)
 
-        def act(observations):
+        def act(observations: Float[Tensor, "K N O"]) -> Distribution:
             hidden = observations
             for layer in hidden_layers:
                 hidden = self.nonlinearity.value(layer(hidden))
@@ -133,25 +125,21 @@ class MLPPolicy:
 
     def __call__(
         self,
-        params: Mapping[str, torch.Tensor],
-        context: torch.Tensor | None,
-        observations: torch.Tensor,
-        record: dict[str, Any] | None = None,
-        gates: Mapping[str, torch.Tensor] | None = None,
-    ):
+        params: Params,
+        context: Context,
+        observations: Float[Tensor, "K N O"],
+        record: dict[str, Tensor] | None = None,
+        gates: Params | None = None,
+    ) -> Distribution:
         """The distribution over actions.
 
         Args:
-            params: θ; each tensor may carry a leading task axis [K, ...].
-            context: φ [K, C], or None.
-            observations: [K, N, O]
+            params: θ.
+            context: φ.
             record: if given, gains every layer's activations: its `layer{i}.output` [K, N, H], the nonlinearity's
                 `layer{i}.input` [K, N, H] and, where modulated, `layer{i}.modulators` [K, N, M],
                 `layer{i}.preactivation`, `layer{i}.logits` and `layer{i}.gates` [K, N, H].
             gates: if given, `layer{i}` -> gates, broadcast to [K, N, H], that replace the computed ones.
-
-        Returns:
-            A `heads.Normal` or `heads.Categorical`.
         """
         hidden = observations
         for name in self.layer_names:

@@ -4,11 +4,17 @@ import math
 import shlex
 import sys
 import time
+from collections.abc import Mapping, Sequence
+from types import TracebackType
+from typing import Any
 
 from tqdm import tqdm
 
 from rl import start
-from rl.policies import match_params
+from rl.config import Config
+from rl.evaluation.evaluate import Evaluated, Summary
+from rl.policies import Architecture, match_params
+from rl.run.folders import Folders
 from rl.run.summary import summary as run_summary
 
 
@@ -16,12 +22,10 @@ class Console:
     """A progress bar on a terminal; one plain line an iteration elsewhere.
 
     Args:
-        config: `Config` of the run.
         iteration: the first one to come.
-        stream: where to.
     """
 
-    def __init__(self, config, iteration=0, stream=None):
+    def __init__(self, config: Config, iteration: int = 0, stream: Any = None):
         self.config, self.first = config, iteration
         self.stream = stream or sys.stdout
         self.started = time.perf_counter()
@@ -30,13 +34,8 @@ class Console:
             total = config.num_batches
             self.bar = tqdm(total=total, initial=iteration, file=self.stream, unit="it", dynamic_ncols=True)
 
-    def introduce(self, architecture, folders):
-        """Say what is run, and where its files go.
-
-        Args:
-            architecture: the policy's `Architecture`.
-            folders: the run's `Folders`.
-        """
+    def introduce(self, architecture: Architecture, folders: Folders) -> None:
+        """Say what is run, and where its files go."""
         config = self.config
         self.note(f"{config.method} on {config.env_name}: logs in {folders.logs}, policies in {folders.saves}")
         if self.first:
@@ -46,20 +45,28 @@ class Console:
         if config.neuromodulation and config.nm_gate == "hard":
             self.note("hard gates: their derivative is zero, so the modulators keep the weights they were drawn with")
 
-    def iteration(self, number, summaries, step, times, evaluated=None):
+    def iteration(
+        self,
+        number: int,
+        summaries: Sequence[Summary],
+        step: Mapping[str, float],
+        times: Mapping[str, float],
+        evaluated: Evaluated | None = None,
+    ) -> None:
         """Show one iteration.
 
         Args:
-            number: its number, from 0.
-            summaries: `Summary` of the episodes before and of those after the update.
-            step: the outer step's `StepReport`.
+            number: from 0.
+            summaries: of the episodes before and of those after the update.
+            step: the outer step's metrics.
             times: {"sampling", "learning"} -> seconds.
-            evaluated: the `Evaluated` of an iteration that had an evaluation.
         """
         before, after = (summary.returns.mean() for summary in summaries)
         success = success_rates(summaries)
-        kl = step.kl
-        outcome = "no step accepted" if not step.accepted else f"kl {kl:.4f}" if kl >= 5e-5 else f"kl {kl:.1e}"
+        kl = step["trpo/kl"]
+        outcome = f"kl {kl:.4f}" if kl >= 5e-5 else f"kl {kl:.1e}"
+        if not step["trpo/step_size"]:
+            outcome = "no step accepted"
         speed = sum(summary.steps for summary in summaries) / max(times["sampling"], 1e-9)
         if self.bar is not None:
             rates = "success {:.0%} -> {:.0%}, ".format(*success) if success else ""
@@ -77,44 +84,44 @@ class Console:
         if evaluated:
             self.note(evaluation_line(evaluated.summaries))
 
-    def finish(self, folders):
+    def finish(self, folders: Folders) -> None:
         """Say where everything lies, how to evaluate the last policy, and what the logs say of the run."""
         policy = folders.policy(self.config.num_batches - 1)
-        evaluate = shlex.join(["python", start.path_of("test.py"), str(folders.logs / "config.json"), str(policy)])
+        evaluate = shlex.join([*start.command("test"), str(folders.logs / "config.json"), str(policy)])
         for line in (f"logs: {folders.logs}", f"policies: {folders.saves}", f"evaluate with: {evaluate}"):
             self.note(line)
         for line in run_summary(folders.logs):
             self.note(line)
 
-    def note(self, text):
+    def note(self, text: str) -> None:
         """Print a line, above the bar where there is one."""
         if self.bar is None:
             print(text, file=self.stream, flush=True)
         else:
             self.bar.write(text, file=self.stream)
 
-    def __enter__(self):
+    def __enter__(self) -> "Console":
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         if self.bar is not None:
             self.bar.close()
 
 
-def evaluation_line(summaries):
-    """The mean returns, and success rates if any, of an evaluation after 0, 1, 2, … updates: a `Summary` of each."""
+def evaluation_line(summaries: Sequence[Summary]) -> str:
+    """The mean returns, and success rates if any, of an evaluation after 0, 1, 2, … updates."""
     line = "  evaluation after 0, 1, 2, … updates: " + ", ".join(f"{each.returns.mean():.3f}" for each in summaries)
     rates = success_rates(summaries)
     return line + ("; success rate (any step): " + ", ".join(f"{rate:.1%}" for rate in rates) if rates else "")
 
 
-def success_rates(summaries):
-    """The success rate (any step) of each phase; None where the environment knows no success."""
-    found = [summary.success for summary in summaries]
-    return tuple(success["any"].mean() for success in found) if found[0] else None
+def success_rates(summaries: Sequence[Summary]) -> tuple[float, ...] | None:
+    """The success rate (any step) after each number of updates; None where the environment knows no success."""
+    found = [summary.success for summary in summaries if summary.success]
+    return tuple(success["any"].mean() for success in found) if found else None
 
 
-def duration(seconds):
+def duration(seconds: float) -> str:
     """Seconds as h:mm:ss."""
     minutes, seconds = divmod(math.ceil(seconds), 60)
     hours, minutes = divmod(minutes, 60)

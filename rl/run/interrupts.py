@@ -2,10 +2,17 @@
 
 import contextlib
 import os
+import re
 import signal
 import sys
+from collections.abc import Callable, Iterator
+from types import FrameType, TracebackType
+from typing import Any
+
+import torch
 
 from rl.errors import UserError
+from rl.sampling.jobs import WorkerError
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -15,7 +22,7 @@ class Interrupted(BaseException):
     129 for HUP).
     """
 
-    def __init__(self, number):
+    def __init__(self, number: int):
         super().__init__(signal.Signals(number).name)
         self.status = 128 + number
 
@@ -27,26 +34,26 @@ class Interrupts:
 
     Args:
         alone: False for one of several ranks. torchrun sends them a signal, perhaps another one, as soon as one of them
-            ends: then the end is under way, and nothing hurries it.
+            ends; the end is then under way, and nothing hurries it.
     """
 
-    def __init__(self, alone=True):
+    def __init__(self, alone: bool = True):
         self._alone = alone
 
-    def __enter__(self):
+    def __enter__(self) -> "Interrupts":
         self._shielded = False
-        self._received = None
+        self._received: int | None = None
         # nohup has the closing of a terminal ignored.
         wanted = [number for number in SIGNALS if (number, signal.getsignal(number)) != (signal.SIGHUP, signal.SIG_IGN)]
         self._before = {number: signal.signal(number, self._handle) for number in wanted}
         return self
 
-    def __exit__(self, *_):
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler if self._alone else signal.SIG_IGN)
 
     @contextlib.contextmanager
-    def shield(self):
+    def shield(self) -> Iterator[None]:
         """Let a block of writing finish."""
         self._shielded = True
         try:
@@ -56,7 +63,7 @@ class Interrupts:
         if self._received is not None:
             raise Interrupted(self._received)
 
-    def _handle(self, number, _frame):
+    def _handle(self, number: int, _frame: FrameType | None) -> None:
         if self._received is not None:
             if self._alone:
                 os._exit(128 + number)
@@ -66,61 +73,84 @@ class Interrupts:
             raise Interrupted(number)
 
 
-def exit_status(program, run, ranks=None):
-    """The exit status of a program: what it returns, or what stands for the error that ended it, told in one line.
+class RunError(UserError):
+    """A run cannot continue; what it has saved stays."""
+
+    status = 1
+
+
+def as_run_error(error: BaseException | None) -> RunError | None:
+    """An exception as a `RunError`, where it is the user's, a worker's or of PyTorch's memory; else None."""
+    # Where CUDA or a library of its asks for memory, and not PyTorch, the error has no class of its own.
+    full = isinstance(error, RuntimeError) and re.search(
+        r"CUDA error: out of memory|_ALLOC_FAILED|Cuda failure .*out of memory", str(error)
+    )
+    if full or isinstance(error, torch.OutOfMemoryError):
+        return RunError(
+            "the GPU has not enough memory for the outer step; a smaller --learner-memory may help, or --device cpu"
+        )
+    if lacks_memory(error):
+        return RunError(
+            "the machine has not enough memory for the outer step; a smaller --learner-memory, fewer --learner-threads "
+            "or fewer --num-workers may help"
+        )
+    return RunError(str(error)) if isinstance(error, (WorkerError, UserError)) else None
+
+
+def exit_status(program: str, run: Callable[[Interrupts], int], alone: bool = True) -> int:
+    """The exit status of a program: what it returns, or what stands for the error that ended it, printed in one line.
 
     Bad input is 2, a file (or standard output) that cannot be read or written 1, Ctrl-C 130, SIGTERM 143, SIGHUP 129.
 
     Args:
         program: its name, to begin the line with.
-        run: function of the entered `Interrupts`.
-        ranks: `rl.ranks.Ranks`, of which one alone tells the error, where there may be several.
+        alone: as of `Interrupts`.
     """
     try:
-        with Interrupts(ranks is None or ranks.size == 1) as interrupts:
+        with Interrupts(alone) as interrupts:
             status = run(interrupts)
             sys.stdout.flush()
             return status
-    except UserError as error:
-        told, status = str(error), error.status
+    except (UserError, WorkerError) as error:
+        line, status = str(error), getattr(error, "status", 1)
     except OSError as error:
-        told, status = f"{error.filename}: {error.strerror}" if error.filename else str(error), 1
+        # An error names its file, but not a stream, in which the line is still pending.
+        name = error.filename or (None if settle(sys.stdout) else "standard output")
+        line, status = f"{name}: {error.strerror}" if name else str(error), 1
     except MemoryError as error:
-        told, status = f"not enough memory: {error}".rstrip(": "), 1
+        line, status = f"not enough memory: {error}".rstrip(": "), 1
     except Interrupted as interrupted:
-        told, status = f"interrupted ({interrupted})", interrupted.status
+        line, status = f"interrupted ({interrupted})", interrupted.status
     except Exception as error:
         if not lacks_memory(error):
-            if ranks:
-                ranks.speaks(1)  # its traceback is what is told
             raise
-        told, status = "not enough memory for what PyTorch computes on the CPU", 1
+        line, status = "not enough memory for what PyTorch computes on the CPU", 1
     settle(sys.stdout)
-    speaks, status = ranks.speaks(status) if ranks else (True, status)
-    if speaks:
-        complain(f"{program}: {told}")
-    if ranks:
-        ranks.end(status)
+    complain(f"{program}: {line}")
     return status
 
 
-def lacks_memory(error):
+def lacks_memory(error: BaseException | None) -> bool:
     """Whether PyTorch found too little memory on the CPU: an error without a class of its own."""
     return isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error)
 
 
-def complain(line):
-    """Print a line on standard error; where that is gone, as a terminal can be, nobody is told."""
+def complain(line: str) -> None:
+    """Print a line on standard error; where that is gone, as a terminal can be, do nothing."""
     with contextlib.suppress(OSError):
         print(line, file=sys.stderr)
     settle(sys.stderr)
 
 
-def settle(stream):
-    """Write what is pending. Where that cannot be done it is dropped, lest Python try again at its end."""
+def settle(stream: Any) -> bool:
+    """Write what is pending; returns whether that was possible. If not, it is dropped, lest Python try again at its
+    end.
+    """
     try:
         stream.flush()
+        return True
     except OSError:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
         os.close(nowhere)
+        return False

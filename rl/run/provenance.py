@@ -4,18 +4,20 @@ import contextlib
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 import torch
 
-from rl.run import build
+from rl.run import device as devices
 
 _PACKAGES = ("torch", "numpy", "scipy", "gymnasium", "mujoco", "metaworld", "scikit-image", "tensorboardX")
 _CPUINFO = Path("/proc/cpuinfo")
 
 
-def provenance(device="cpu"):
+def provenance(device: str = "cpu") -> dict[str, Any]:
     """What config.json says of the run beside its options: `versions`, `git_commit`, `processor` and `gpu`.
 
     Args:
@@ -24,13 +26,13 @@ def provenance(device="cpu"):
     return {"versions": versions(), "git_commit": git_commit(), "processor": processor(), "gpu": gpu(device)}
 
 
-def changes(recorded, device="cpu"):
+def changes(recorded: Mapping[str, Any], device: str = "cpu") -> Iterator[str]:
     """What is no longer as it was when a run began or, where that has changed since, was last continued: a line each.
 
     Args:
         recorded: what its config.json says, `provenance` of the beginning and `continued`; what the last of them lacks
             is taken to be the same.
-        device: `--device` of what goes on.
+        device: `--device` from now on.
     """
     then, verb = recorded, "began"
     if entries := _entries(recorded):
@@ -49,36 +51,36 @@ def changes(recorded, device="cpu"):
         yield f"the run {verb} with its outer step on {_place(then['gpu'])}, this has it on {_place(now['gpu'])}"
 
 
-def _place(gpu):
+def _place(gpu: str | None) -> str:
     return gpu or "the processor"
 
 
-def continued(recorded, iteration, device="cpu"):
-    """What config.json is to say, as `continued`, of a run that goes on.
+def continued(recorded: Mapping[str, Any], iteration: int, device: str = "cpu") -> list[dict[str, Any]]:
+    """What config.json is to say, as `continued`, of a run that is resumed.
 
     Args:
         recorded: what it says so far.
         iteration: the first that is computed now.
-        device: `--device` of what goes on.
+        device: `--device` from now on.
 
     Returns:
         list of dicts, `provenance` and the first "iteration" computed with it; empty where nothing ever changed
     """
     # Nothing is left of what was computed from this iteration on.
     entries = [entry for entry in _entries(recorded) if entry["iteration"] < iteration]
-    if any(changes(recorded | {"continued": entries}, device)):
+    if any(changes(dict(recorded) | {"continued": entries}, device)):
         entries.append({"iteration": iteration, **provenance(device)})
     return entries
 
 
-def _entries(recorded):
-    """`continued`, as far as it is one: people may have edited it."""
+def _entries(recorded: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The valid part of `continued`: people may have edited it."""
     entries = recorded.get("continued")
     entries = entries if isinstance(entries, list) else []
     return [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("iteration"), int)]
 
 
-def versions():
+def versions() -> dict[str, str]:
     """The versions of what decides numbers: name -> version, for the packages that are installed."""
     found = {"python": sys.version.split()[0]}
     for package in _PACKAGES:
@@ -89,7 +91,7 @@ def versions():
     return found
 
 
-def git_commit():
+def git_commit() -> str | None:
     """The commit of this code, with '+' where the working tree differs; None outside of a checkout."""
     try:
         here = Path(__file__).parent
@@ -102,26 +104,26 @@ def git_commit():
     return described.stdout.strip()
 
 
-def processor():
-    """The processor's name, as far as the system tells it, and the instructions that PyTorch uses of it."""
+def processor() -> str:
+    """The processor's name, if the system gives it, and the instructions that PyTorch uses of it."""
     return f"{_processor_name()}, {torch.backends.cpu.get_cpu_capability()}"
 
 
-def gpu(device):
+def gpu(device: str) -> str | None:
     """The name of the GPU that has the outer step; None where that is on the processor.
 
     Args:
         device: `--device`.
     """
-    if build.kind_of_device(device) == "cpu":
+    if devices.kind(device) == "cpu":
         return None
-    # Whether it can be used is told where it is used.
+    # A GPU that cannot be used is an error where it is used.
     with contextlib.suppress(RuntimeError):
         return torch.cuda.get_device_name()
     return "a GPU"
 
 
-def _processor_name():
+def _processor_name() -> str:
     try:
         for line in _CPUINFO.read_text(encoding="utf-8").splitlines():
             if line.startswith("model name"):

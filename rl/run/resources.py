@@ -1,27 +1,36 @@
 """Memory and open files: what a run or an evaluation needs at the least, held against what the machine has."""
 
 import math
+from typing import Any
 
 import numpy as np
 
 from rl import machine
+from rl.config import Config
+from rl.envs.base import TaskVectorEnv
 from rl.errors import UserError
+from rl.policies import MLPPolicy
 from rl.sampling import processes
 
 PROCESS = 10e6  # bytes of a worker's own that hold nothing yet
 TASK, EPISODE = 200, 300  # bytes of a task's parameters; of an episode's environment and random streams
 
 
-def check(config, env, policy, num_tasks_option="--test-batch-size", training=True, interventions=0, num_processes=1):
+def check(
+    config: Config,
+    env: TaskVectorEnv,
+    policy: MLPPolicy,
+    num_tasks_option: str = "--test-batch-size",
+    training: bool = True,
+    interventions: int = 0,
+    num_processes: int = 1,
+) -> None:
     """Find out whether memory and open files suffice, before anything is made.
 
     Args:
-        config: `Config`.
-        env: a `TaskVectorEnv` of its environment.
-        policy: `MLPPolicy`.
         num_tasks_option: the name under which the number of evaluated tasks was typed.
         training: whether there is training too.
-        interventions: how often every evaluated phase is sampled once more.
+        interventions: how often what is evaluated after each number of updates is sampled once more.
         num_processes: which share the machine.
 
     Raises:
@@ -31,34 +40,41 @@ def check(config, env, policy, num_tasks_option="--test-batch-size", training=Tr
     needs = estimate(config, env, policy, num_tasks_option, training, interventions)
     total, available = sum(needs.values()), machine.memory() / num_processes
     if total > available:
-        most = max(needs, key=needs.get)
+        most = max(needs, key=needs.__getitem__)
         raise UserError(
-            f"{most}: at least {machine.told(total)} of memory would be needed, {machine.told(needs[most])} of it "
-            f"for these; this machine has {machine.told(available)}"
+            f"{most}: at least {machine.readable(total)} of memory would be needed, "
+            f"{machine.readable(needs[most])} of it for these; this machine has {machine.readable(available)}"
             + (" for each process" if num_processes > 1 else "")
         )
 
 
-def estimate(config, env, policy, num_tasks_option, training, interventions):
+def estimate(
+    config: Config,
+    env: TaskVectorEnv,
+    policy: MLPPolicy,
+    num_tasks_option: str,
+    training: bool,
+    interventions: int,
+) -> dict[str, float]:
     """Bytes that are in use at once, at the least: the options that decide them -> bytes. What is left out (the
     learner's activations, libraries, a third copy) makes a run need more, never less. Arguments as for `check`.
     """
-    space = env.single_action_space
+    space: Any = env.single_action_space  # gymnasium says nothing of its shape
     entries = math.prod(env.single_observation_space.shape)
     step = 4 * entries + space.dtype.itemsize * math.prod(space.shape) + np.dtype(float).itemsize + 4
     episode = env.horizon * step
     trained = config.meta_batch_size * training
-    phases = (config.num_test_steps + 1) * (1 + interventions)
+    stages = (config.num_test_steps + 1) * (1 + interventions)
     tasks = max(trained, config.test_batch_size)
     group = min(config.tasks_per_group, tasks)
-    at_work = min(config.num_workers, machine.cores(), math.ceil(tasks / group))
+    at_work = min(max(config.num_workers, 1), machine.cores(), math.ceil(tasks / group))
     theta = 4 * policy.num_params
     adapted = group if config.maml else 0
     return {
         "--meta-batch-size, --fast-batch-size": trained * (TASK + 2 * config.fast_batch_size * episode),
         # The groups' results, and what they are joined to.
         f"{num_tasks_option}, --num-test-steps, --fast-batch-size": (
-            config.test_batch_size * (TASK + 2 * phases * config.fast_batch_size * episode)
+            config.test_batch_size * (TASK + 2 * stages * config.fast_batch_size * episode)
         ),
         "--tasks-per-group, --fast-batch-size": at_work * group * config.fast_batch_size * (EPISODE + 2 * episode),
         "--num-workers": config.num_workers * PROCESS,

@@ -1,9 +1,11 @@
 """What is said at a run's end, read from what it logged: a run that was resumed is judged as a whole."""
 
 import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from rl.errors import UserError
 from rl.evaluation import intervals, runs
@@ -13,19 +15,15 @@ from rl.evaluation.references import read_reference
 REFERENCES = Path(__file__).resolve().parents[2] / "docs" / "reference_curves"
 WINDOW = 5  # iterations that a comparison with a reference is the mean of
 MANY_UNACCEPTED = 10  # outer steps in a row without an accepted one, of which people are warned
-FEWEST = 10  # iterations that a judgement of adaptation needs
+FEWEST = 10  # iterations that a test of adaptation needs
 WHAT_MAY_HELP = (
     "more episodes (--fast-batch-size), more tasks (--meta-batch-size) or a smaller --fast-lr may help; where all "
     "returns are equal, there is nothing to learn from"
 )
 
 
-def summary(folder):
-    """What there is to say of a run, a list of lines. Logs that cannot be read cost these lines and nothing else.
-
-    Args:
-        folder: the run's log folder.
-    """
+def summary(folder: Path) -> list[str]:
+    """What there is to say of the run with a log folder, in lines. If its logs cannot be read, a line says so."""
     try:
         run = runs.read_run(folder)
         return [*last_evaluation(run), *unmoved(run), *adaptation(run), *comparison_with_references(run)]
@@ -33,31 +31,26 @@ def summary(folder):
         return [f"no summary: {error}"]
 
 
-def unaccepted(count):
+def unaccepted(count: int) -> str:
     """That so many outer steps in a row were not accepted, in words."""
     return f"{count} outer steps in a row changed nothing, none was accepted: {WHAT_MAY_HELP}"
 
 
-def last_evaluation(run):
-    """Returns, and where the environment tells them success rates, of the last evaluation."""
+def last_evaluation(run: runs.Run) -> Iterator[str]:
+    """Returns, and success rates if the environment reports success, of the last evaluation."""
     counts = range(run.config.num_test_steps + 1)
-    iterations, _ = run.curve("evaluation_rew/avg_rew_0")
-
-    def last(tag, form):
-        return ", ".join(f"{run.curve(f'{tag}_{count}')[1][-1]:{form}}" for count in counts)
-
-    yield (
-        f"last evaluation (iteration {iterations[-1]}), after 0, 1, 2, … updates: "
-        f"return {last('evaluation_rew/avg_rew', '.4g')}"
-    )
-    told, _ = run.curves.get("evaluation_success/any_0", (iterations[:0], None))
-    if iterations[-1] in told:
-        yield f"success rate (any step): {last('evaluation_success/any', '.1%')}"
+    iterations, _ = run.curve("evaluation_rew/avg_rew 0")
+    last = run.progress.loc[iterations[-1]]
+    returns = ", ".join(f"{last[f'evaluation_rew/avg_rew {count}']:.4g}" for count in counts)
+    yield f"last evaluation (iteration {iterations[-1]}), after 0, 1, 2, … updates: return {returns}"
+    if pd.notna(last.get("evaluation_success/any 0")):
+        rates = ", ".join(f"{last[f'evaluation_success/any {count}']:.1%}" for count in counts)
+        yield f"success rate (any step): {rates}"
 
 
-def unmoved(run):
-    """A line where the policy did not move, or stood still for long, or hardly moved at all."""
-    accepted, divergences = run.curve("trpo/step_size")[1] > 0, run.curve("trpo/kl")[1]
+def unmoved(run: runs.Run) -> Iterator[str]:
+    """A line if the policy did not move, or stood still for long, or hardly moved at all."""
+    accepted, divergences = run.curve("trpo/step_size")[1] > 0, run.progress["trpo/kl"]
     longest = max((len(list(row)) for moved, row in itertools.groupby(accepted) if not moved), default=0)
     if not accepted.any():
         yield f"the policy never moved: of {len(accepted)} outer steps none was accepted; {WHAT_MAY_HELP}"
@@ -70,19 +63,18 @@ def unmoved(run):
         )
 
 
-def adaptation(run):
-    """A line where the last quarter of a run, of at least 10 iterations, shows no gain from the inner update.
+def adaptation(run: runs.Run) -> Iterator[str]:
+    """A line if the last quarter of a run, of at least 10 iterations, shows no gain from the inner update.
 
-    What is held against 0 is the mean over iterations of the return after the update minus that before it, of the same
-    tasks, with its 95% interval.
+    The gain is the mean over iterations of the return after the update minus that before it, of the same tasks, with
+    its 95% interval.
     """
-    (iterations, before), (others, after) = (
-        run.curve(f"running_returns/{name}_update") for name in ("before", "after")
-    )
-    count = len(iterations) // 4
-    if count < FEWEST or not np.array_equal(iterations, others):
+    before, after = (run.progress[f"running_returns/{name}_update"] for name in ("before", "after"))
+    gains = (after - before).dropna().to_numpy()
+    count = len(gains) // 4
+    if count < FEWEST:
         return
-    gain, low, high = intervals.mean((after - before)[-count:])
+    gain, low, high = intervals.mean(gains[-count:])
     if np.isnan(low):  # all gains are equal, and an interval has no width
         low = high = gain
     if low <= 0:
@@ -93,8 +85,8 @@ def adaptation(run):
         )
 
 
-def comparison_with_references(run):
-    """Lines that compare a run with the reference curve of the same environment, method and options; else nothing.
+def comparison_with_references(run: runs.Run) -> Iterator[str]:
+    """Lines that compare a run with the reference curve of the same environment, method and options, if there is one.
 
     Compared are the means of the last 5 iterations that both have, of fewer where there are fewer; iteration 0, before
     any training, is left out.
@@ -106,11 +98,10 @@ def comparison_with_references(run):
         if not alike or reference.nm_gate not in (None, gate) or not reference.options.items() <= run.options.items():
             continue
         for name, theirs in reference.curves.items():
-            iterations, ours = run.curve(f"running_returns/{name}")
-            shared, mine, other = np.intersect1d(iterations[iterations > 0], reference.iterations, return_indices=True)
-            if shared.size:
+            ours = run.progress[f"running_returns/{name}"].dropna()
+            shared = ours.index[ours.index > 0].intersection(theirs.index)[-WINDOW:]
+            if len(shared):
                 yield (
-                    f"{name.replace('_', ' ')}, up to iteration {shared[-1]}: "
-                    f"{ours[iterations > 0][mine][-WINDOW:].mean():.4g}; "
-                    f"reference {theirs[other][-WINDOW:].mean():.4g} ({path.name})"
+                    f"{str(name).replace('_', ' ')}, up to iteration {shared[-1]}: {ours[shared].mean():.4g}; "
+                    f"reference {theirs[shared].mean():.4g} ({path.name})"
                 )

@@ -1,134 +1,202 @@
-"""A training run in its folders: how it begins or goes on, what it writes of each iteration, how it ends."""
+"""A training run in its folders: how it begins or is resumed, what it writes of each iteration, how it ends."""
 
 import contextlib
 import dataclasses
+import math
 import sys
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+
+import numpy as np
+import torch
+from torch import Tensor
 
 from rl import streams
-from rl.run import logger, resume
-from rl.run.folders import deciding, extend_config, save_policy, write_config
-from rl.run.interrupts import complain
-from rl.run.state import Counters, State, save_flight_record, save_state
+from rl.evaluation.evaluate import Evaluated, Summary
+from rl.run import checkpoint, config_file, metrics, resume
+from rl.run.checkpoint import Counters, State
+from rl.run.console import Console
+from rl.run.folders import Folders
+from rl.run.interrupts import Interrupts, RunError, as_run_error, complain
+from rl.run.setup import Setup
+from rl.run.shares import Shares
 from rl.run.summary import MANY_UNACCEPTED, unaccepted
-from rl.run.team import RunError, told
+from rl.sampling.rollout import Rollouts
 
 MAX_REJECTED_IN_A_ROW = 10
 MAX_FLIGHT_RECORDS = 3
 
 
 class TrainingRun:
-    """A run's state, and all that is written of it.
+    """A run's state, and all that rank 0 writes and prints of it; other ranks keep count and write nothing.
 
-    Made, it has written everything once that a run writes, so that a place that cannot be written to is noticed before
-    training is. Leaving the `with` block closes the logs; where an error leaves it, the command that resumes the run is
-    told, and the user's or a worker's error, or too little memory, becomes a `RunError`.
+    Entered, it has written everything once that a run writes, so that a folder that cannot be written to is noticed
+    before training is. Left, it closes the logs; where an error leaves it, it prints the command that resumes the run.
 
     Args:
-        experiment: `rl.run.build.Setup`.
-        folders: the run's `Folders`, claimed.
-        resumed: whether a run begun earlier lies in them.
+        folders: of the run to resume; None for a new one.
 
     Attributes:
         state: the `State` reached.
     """
 
-    def __init__(self, experiment, folders, resumed):
-        self.experiment, self.folders = experiment, folders
-        config, policy = experiment.config, experiment.policy
-        state = resume.load(config, folders, policy) if resumed else None
-        # The state comes first and the logs last: a run whose config.json lies there can be resumed.
-        if state is None:
-            state = State(0, experiment.initial_params(), Counters(), {}, deciding(config))
-            save_state(folders.saves, state)
-        if resumed:
-            extend_config(folders, config, state.iteration)
-        else:
-            for folder in (folders.saves, folders.logs):
-                write_config(folder, config, policy, config.env_config_path)
-        self.logger = logger.Logger(folders.logs, state.positions)
-        if not state.iteration:
-            self.logger.describe(config)
-        self.state = dataclasses.replace(state, positions=self.logger.positions(), options=deciding(config))
-        self._stands_still = False
-        save_state(folders.saves, self.state)
+    def __init__(self, setup: Setup, folders: Folders | None, interrupts: Interrupts):
+        self.setup, self.interrupts, self.leads = setup, interrupts, setup.ranks.leads
+        self.resumed = folders is not None
+        if folders is not None:
+            self.folders = folders
+        self._stack = contextlib.ExitStack()
 
-    @property
-    def records_flights(self):
-        """Whether outer steps that met numbers that are not finite are still recorded."""
-        return self.state.counters.flight_records < MAX_FLIGHT_RECORDS
+    def __enter__(self) -> "TrainingRun":
+        config, ranks = self.setup.config, self.setup.ranks
+        with self._stack as stack:
+            arrays: dict[str, np.ndarray] = {}
+            if self.leads:
+                if not self.resumed:
+                    self.folders = Folders.make(config)
+                stack.enter_context(self.folders.claimed())
+                with self.interrupts.shield():
+                    self.state = self._begin()
+                arrays = _arrays(self.state)
+            if ranks.size > 1:
+                self.state = _state(ranks.broadcast(arrays))
+            self.console = stack.enter_context(Console(config, self.state.iteration))
+            if self.leads:
+                self.console.introduce(self.setup.policy.architecture, self.folders)
+            self._stack = stack.pop_all()
+        return self
 
-    def log(self, iteration, summaries, step, times, restarts, evaluation=None, refused=None):
-        """Log an iteration; an outer step that met numbers that are not finite is recorded for study.
-
-        Args:
-            iteration: its number.
-            summaries: `Summary` of the episodes before and of those after the update.
-            step: the outer step's `StepReport`.
-            times: {"sampling", "learning"} -> seconds.
-            restarts: of workers, in the whole run.
-            evaluation: the `Evaluated` of an iteration that had one.
-            refused: `Rollouts` that the outer step met numbers on that are not finite.
-        """
-        self.folders.check()
-        counters = self.state.counters.after(step, restarts)
-        self._stands_still = self.state.counters.longest_idle < MANY_UNACCEPTED <= counters.longest_idle
-        if refused:
-            self._record_flight(iteration, refused.episodes)
-        self.logger.training(iteration, summaries, step, times, counters)
-        if evaluation:
-            self.logger.evaluation(iteration, evaluation)
-        self.state = dataclasses.replace(self.state, counters=counters)
-
-    def save(self, iteration, params):
-        """Save what an iteration reached: the policy where that is due, and the state to go on from.
+    def record(
+        self,
+        iteration: int,
+        params: dict[str, Tensor],
+        step: metrics.Metrics,
+        rollouts: Rollouts,
+        times: Mapping[str, float],
+        evaluated: Evaluated | None,
+        shares: Shares,
+    ) -> None:
+        """Log an iteration and save what it reached.
 
         Args:
-            iteration: its number.
             params: θ after it.
-        """
-        config = self.experiment.config
-        if iteration % config.save_freq == 0 or iteration == config.num_batches - 1:
-            save_policy(self.folders.policy(iteration), params)
-        reached = dataclasses.replace(
-            self.state, iteration=iteration + 1, params=params, positions=self.logger.positions()
-        )
-        save_state(self.folders.saves, reached)
-        self.state = reached
+            step: the outer step's metrics.
+            rollouts: of this rank.
+            times: {"sampling", "learning"} -> seconds.
+            evaluated: of an iteration that had an evaluation.
 
-    def check(self, console):
-        """Warn, once, where no outer step has been accepted for long.
+        Raises:
+            RunError: too many outer steps in a row met numbers that are not finite.
+        """
+        rejected = math.isnan(step["trpo/gradient_norm"])
+        counters = self.state.counters.after(step["trpo/step_size"] > 0, rejected)
+        record_flight = rejected and self.state.counters.flight_records < MAX_FLIGHT_RECORDS
+        refused = shares.rollouts(rollouts) if record_flight else None
+        summaries, restarts = shares.summaries(rollouts), shares.restarts()
+        if self.leads:
+            counters = dataclasses.replace(counters, worker_restarts=self.restarts_before + restarts)
+            with self.interrupts.shield():
+                self.folders.check()
+                if refused:
+                    self._record_flight(iteration, refused)
+                self._write(iteration, params, summaries, step, times, counters, evaluated)
+        self.state = dataclasses.replace(self.state, iteration=iteration + 1, params=params, counters=counters)
+        self._check()
+
+    def _begin(self) -> State:
+        """Load the state of a run that is resumed, or write the first one and config.json."""
+        config, policy, folders = self.setup.config, self.setup.policy, self.folders
+        options = config_file.result_options(config)
+        if self.resumed:
+            state = dataclasses.replace(resume.load(config, folders, policy), options=options)
+            self.sinks = metrics.sinks(folders.logs, config, state.iteration)
+            config_file.extend(folders, config, state.iteration)
+        else:
+            # The state comes first and the logs last: a run whose config.json lies there can be resumed.
+            state = State(0, self.setup.initial_params(), Counters(), options)
+            checkpoint.save_state(folders.saves, state)
+            for folder in (folders.saves, folders.logs):
+                config_file.write(folder, config, policy)
+            self.sinks = metrics.sinks(folders.logs, config)
+        self.restarts_before = state.counters.worker_restarts
+        checkpoint.save_state(folders.saves, state)
+        return state
+
+    def _write(
+        self,
+        iteration: int,
+        params: dict[str, Tensor],
+        summaries: Sequence[Summary],
+        step: metrics.Metrics,
+        times: Mapping[str, float],
+        counters: Counters,
+        evaluated: Evaluated | None,
+    ) -> None:
+        """The metrics, the policy where that is due, then the state to resume from."""
+        config = self.setup.config
+        found = metrics.training(summaries, step, times, counters)
+        if evaluated:
+            found |= metrics.evaluation(evaluated)
+        for sink in self.sinks:
+            sink.write(iteration, found)
+        if iteration % config.save_freq == 0 or iteration == config.num_batches - 1:
+            checkpoint.save_policy(self.folders.policy(iteration), params)
+        checkpoint.save_state(self.folders.saves, State(iteration + 1, params, counters, self.state.options))
+        self.console.iteration(iteration, summaries, step, times, evaluated)
+
+    def _check(self) -> None:
+        """Warn where no outer step was accepted for long.
 
         Raises:
             RunError: too many in a row met numbers that are not finite.
         """
-        if self.state.counters.rejected_in_a_row >= MAX_REJECTED_IN_A_ROW:
+        counters = self.state.counters
+        if counters.rejected_in_a_row >= MAX_REJECTED_IN_A_ROW:
             raise RunError(
                 f"{MAX_REJECTED_IN_A_ROW} outer steps in a row met losses, gradients or curvature products that are "
-                f"not finite; a smaller --fast-lr or --max-kl may help, and the flight records in {self.folders.logs} "
-                "tell more"
+                "not finite; a smaller --fast-lr or --max-kl may help, and the flight records in the log folder show "
+                "where they arose"
             )
-        if self._stands_still:
-            console.note(f"warning: {unaccepted(MANY_UNACCEPTED)}")
+        if counters.idle_in_a_row == MANY_UNACCEPTED:
+            self.console.note(f"warning: {unaccepted(MANY_UNACCEPTED)}")
 
-    def __enter__(self):
-        return self
+    def _record_flight(self, iteration: int, rollouts: Rollouts) -> None:
+        setup, path = self.setup, self.folders.logs / f"flight-{iteration}.npz"
+        options = setup.options._asdict() | setup.outer_options._asdict()
+        stream = setup.stream(iteration, streams.TRAIN)
+        checkpoint.save_flight_record(path, setup.policy, options, self.state.params, rollouts.episodes, stream)
+        print(f"the outer step met numbers that are not finite; it is recorded in {path}", file=sys.stderr)
 
-    def __exit__(self, _, error, __):
-        if error is None:
-            self.logger.close()
-            return
-        # What could not be written is told already.
-        with contextlib.suppress(OSError):
-            self.logger.close()
-        if not self.folders.missing():
-            complain(f"resume with: {resume.command(self.experiment.config, self.folders, self.experiment.ranks)}")
-        reason = told(error)
-        if reason:
+    def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        with self._stack:
+            if not self.leads:
+                pass
+            elif error is None:
+                self._close()
+                self.console.finish(self.folders)
+            else:
+                # What could not be written is reported already.
+                with contextlib.suppress(OSError):
+                    self._close()
+                if not self.folders.missing():
+                    complain(f"resume with: {resume.command(self.setup.config, self.folders, self.setup.ranks)}")
+        if reason := as_run_error(error):
             raise reason from None
 
-    def _record_flight(self, iteration, episodes):
-        path = self.folders.logs / f"flight-{iteration}.npz"
-        experiment = self.experiment
-        origin = experiment.origin(iteration, streams.TRAIN)
-        save_flight_record(path, experiment.policy, experiment.learner_options, self.state.params, episodes, origin)
-        print(f"the outer step met numbers that are not finite; it is recorded in {path}", file=sys.stderr)
+    def _close(self) -> None:
+        for sink in self.sinks:
+            sink.close()
+
+
+def _arrays(state: State) -> dict[str, np.ndarray]:
+    """A state as arrays, for the other ranks."""
+    counters = {f"counter {name}": np.array(value) for name, value in vars(state.counters).items()}
+    params = {f"param {name}": value.numpy() for name, value in state.params.items()}
+    return {"iteration": np.array(state.iteration)} | counters | params
+
+
+def _state(arrays: Mapping[str, np.ndarray]) -> State:
+    def named(prefix: str, make: Callable) -> dict:
+        return {name.removeprefix(prefix): make(value) for name, value in arrays.items() if name.startswith(prefix)}
+
+    return State(int(arrays["iteration"]), named("param ", torch.tensor), Counters(**named("counter ", int)))

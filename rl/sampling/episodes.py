@@ -1,32 +1,33 @@
 """Episodes of a group of tasks: immutable arrays with a mask."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from jaxtyping import Float, Num, Shaped
 
 
 @dataclass(frozen=True)
 class Episodes:
-    """The episodes of one phase.
+    """The episodes that some tasks were acted in after some number of updates.
 
-    Axes: K tasks, T steps (the horizon), E episodes of a task, O observation size, A action size. Everything is zero
-    after an episode's end.
+    Everything is zero after an episode's end.
 
     Attributes:
-        observations: float32 [K, T, E, O], before the action.
-        actions: float32 [K, T, E, A], or int64 [K, T, E] where they are discrete.
-        rewards: float64 [K, T, E]
-        mask: float32 [K, T, E], 1 at the steps that were taken.
-        infos: the environment's `infos` of each step: name -> [K, T, E], zero where it gave none.
+        observations: before the action; float32 where they were sampled.
+        actions: vectors of float32, or int64 where they are discrete.
+        rewards: float64.
+        mask: 1 at the steps that were taken.
+        infos: the environment's `infos` of each step, zero where it gave none.
     """
 
-    observations: np.ndarray
-    actions: np.ndarray
-    rewards: np.ndarray
-    mask: np.ndarray
-    infos: dict[str, np.ndarray] = field(default_factory=dict)
+    observations: Float[np.ndarray, "K T E O"]
+    actions: Num[np.ndarray, "K T E *A"]
+    rewards: Float[np.ndarray, "K T E"]
+    mask: Float[np.ndarray, "K T E"]
+    infos: dict[str, Shaped[np.ndarray, "K T E"]] = field(default_factory=dict)
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         shape = self.mask.shape
         if len(shape) != 3 or self.rewards.shape != shape or self.observations.shape[:3] != shape:
             raise ValueError(
@@ -35,31 +36,33 @@ class Episodes:
             )
 
     @property
-    def returns(self):
-        """Undiscounted returns [K, E]."""
+    def returns(self) -> Float[np.ndarray, "K E"]:
+        """Undiscounted returns."""
         return self.rewards.sum(axis=1)
 
     @property
-    def steps(self):
+    def steps(self) -> int:
         """The number of environment steps taken, over all episodes."""
         return int(self.mask.sum())
 
-    def tasks(self, start, stop):
+    def tasks(self, start: int, stop: int) -> "Episodes":
         """The episodes of tasks start to stop, without copying."""
         infos = {name: values[start:stop] for name, values in self.infos.items()}
-        return Episodes(*(array[start:stop] for array in self.arrays()), infos)
+        observations, actions, rewards, mask = (array[start:stop] for array in self.arrays())
+        return Episodes(observations, actions, rewards, mask, infos)
 
-    def first(self, count):
+    def first(self, count: int) -> "Episodes":
         """The first episodes of each task, without copying."""
         infos = {name: values[:, :, :count] for name, values in self.infos.items()}
-        return Episodes(*(array[:, :, :count] for array in self.arrays()), infos)
+        observations, actions, rewards, mask = (array[:, :, :count] for array in self.arrays())
+        return Episodes(observations, actions, rewards, mask, infos)
 
-    def arrays(self):
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """The arrays that every environment has, in the order of the fields."""
         return self.observations, self.actions, self.rewards, self.mask
 
     @staticmethod
-    def alike(parts):
+    def alike(parts: Sequence["Episodes"]) -> list["Episodes"]:
         """The same episodes with the same names in all `infos`, zero where the environment gave none."""
         dtypes = {name: values.dtype for part in parts for name, values in part.infos.items()}
         return [
@@ -71,9 +74,10 @@ class Episodes:
         ]
 
     @staticmethod
-    def concatenate(parts):
+    def concatenate(parts: Sequence["Episodes"]) -> "Episodes":
         """Join groups of tasks along K."""
         parts = Episodes.alike(parts)
         infos = {name: np.concatenate([part.infos[name] for part in parts]) for name in parts[0].infos}
-        arrays = (np.concatenate(same) for same in zip(*(part.arrays() for part in parts), strict=True))
-        return Episodes(*arrays, infos)
+        together = (np.concatenate(same) for same in zip(*(part.arrays() for part in parts), strict=True))
+        observations, actions, rewards, mask = together
+        return Episodes(observations, actions, rewards, mask, infos)

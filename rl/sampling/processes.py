@@ -6,20 +6,18 @@ import os
 import resource
 import signal
 import sys
-import tempfile
 import threading
+from collections.abc import Iterator
 from multiprocessing import connection, resource_tracker
 from pathlib import Path
 
 from rl import start
 from rl.errors import UserError
 
-LONGEST_SOCKET = 100  # bytes of a socket's path; systems take 107 (Linux) or 103
-SHORT_FOLDER = "/tmp"
 DESCRIPTORS, SPARE_DESCRIPTORS = 3, 11  # open files of a worker; those of a run besides
 
 
-def check_descriptors(num_workers):
+def check_descriptors(num_workers: int) -> None:
     """Raise the process's limit of open files to what its workers need.
 
     Raises:
@@ -39,14 +37,14 @@ def check_descriptors(num_workers):
 
 
 @contextlib.contextmanager
-def starting():
-    """While entered, processes can be started whatever the working directory, TMPDIR and the terminal's signals."""
-    with _environment(), _short_socket(), _uninterruptible():
+def starting() -> Iterator[None]:
+    """While entered, processes can be started whatever the working directory and the terminal's signals."""
+    with _environment(), _uninterruptible():
         yield
 
 
 @contextlib.contextmanager
-def _environment():
+def _environment() -> Iterator[None]:
     """Processes started here look for modules where this one does, and not in the folder that it was started from.
     Their libraries compute with one thread each, unless the user asks for more.
     """
@@ -67,20 +65,7 @@ def _environment():
 
 
 @contextlib.contextmanager
-def _short_socket():
-    """The fork server's socket has a path that the system takes, however long TMPDIR is."""
-    before = tempfile.tempdir
-    length = len(os.fsencode(tempfile.gettempdir())) + len("/pymp-________/listener-________")
-    if length > LONGEST_SOCKET and os.access(SHORT_FOLDER, os.W_OK | os.X_OK):
-        tempfile.tempdir = SHORT_FOLDER
-    try:
-        yield
-    finally:
-        tempfile.tempdir = before
-
-
-@contextlib.contextmanager
-def _uninterruptible():
+def _uninterruptible() -> Iterator[None]:
     """Processes started here never see Ctrl-C or the end of a terminal, not even while they import: the
     parent ends them.
     """
@@ -94,7 +79,7 @@ def _uninterruptible():
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def end_with_parent():
+def end_with_parent() -> None:
     """End this process with the main one: a thread waits for the main process's end and then exits, whatever else runs.
 
     A process that is stopped, or hangs in a library, runs no threads. On Linux the system kills it when the fork server
@@ -102,9 +87,11 @@ def end_with_parent():
     """
     start.signal_at_parents_end(signal.SIGKILL)
     parent = multiprocessing.parent_process()
+    if parent is None:
+        raise RuntimeError("expected a process that another one started")
 
-    def watch():
-        connection.wait([parent.sentinel])
+    def watch(sentinel: int) -> None:
+        connection.wait([sentinel])
         os._exit(1)
 
-    threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=watch, args=(parent.sentinel,), daemon=True).start()

@@ -9,36 +9,48 @@ computes depends on the groups beside it.
 
 import contextlib
 import functools
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, Shaped
+from torch import Tensor
 
 from rl import streams
 from rl.algorithm import inner_loop
 from rl.algorithm.batch import distinct_rows, prepare
-from rl.envs.base import conforming
+from rl.algorithm.inner_objective import INNER_OBJECTIVES
+from rl.envs.base import TaskVectorEnv, conforming
 from rl.errors import EpisodeError
+from rl.policies import MLPPolicy
+from rl.policies.heads import Distribution, Head
 from rl.sampling.episodes import Episodes
 from rl.sampling.interventions import IntervenedPolicy, Intervention
 
+Tasks = list[dict[str, Any]]
+
 
 class AdaptationPlan(NamedTuple):
-    """How to sample and adapt; the same for all groups of a run.
+    """How each task is sampled and adapted to; the same for all groups of a run.
 
     `learning_rates` has one entry for each update: 1 while meta-training, `--num-test-steps` in an evaluation. With an
-    `intervention`, every phase is also sampled under it.
+    `intervention`, the episodes before, between and after the updates are also sampled under it.
     """
 
     num_episodes: int
     learning_rates: tuple[float, ...]
     gamma: float
     gae_lambda: float
+    inner_objective: str = "score"
     intervention: Intervention | None = None
 
 
 class StreamName(NamedTuple):
-    """What names the random streams of a group of tasks; `first_task` is the number of its first task in the phase."""
+    """What names the random streams of some tasks, but for task and episode: their first task is number `first_task`.
+
+    `phase` is training or evaluation (`rl.streams.TRAIN`, `EVALUATE`) plus the number of updates made so far.
+    """
 
     seed: int
     iteration: int
@@ -47,31 +59,31 @@ class StreamName(NamedTuple):
 
 
 class Rollouts(NamedTuple):
-    """The episodes of K tasks in U + 1 phases, with U updates between them.
+    """The episodes of K tasks before, between and after U updates.
 
     Attributes:
-        episodes: tuple of U + 1 `Episodes`.
-        inner_losses: [U, K] REINFORCE losses before each update.
+        episodes: U + 1 of them: after 0, 1, 2, … updates.
+        inner_losses: the inner objective before each update.
         ridge_retries: how often a baseline's ridge had to grow.
-        intervened: tuple of U + 1 `Episodes` with the same weights, contexts and random numbers under an intervention;
-            empty without one.
+        intervened: U + 1 `Episodes` with the same weights, contexts and random numbers under an intervention; empty
+            without one.
     """
 
     episodes: tuple[Episodes, ...]
-    inner_losses: np.ndarray
+    inner_losses: Float[np.ndarray, "U K"]
     ridge_retries: int
     intervened: tuple[Episodes, ...] = ()
 
-    def tasks(self, start, stop):
-        """The phases of tasks start to stop."""
+    def tasks(self, start: int, stop: int) -> "Rollouts":
+        """Those of tasks start to stop."""
         episodes, intervened = (
-            tuple(phase.tasks(start, stop) for phase in phases) for phases in (self.episodes, self.intervened)
+            tuple(episodes.tasks(start, stop) for episodes in part) for part in (self.episodes, self.intervened)
         )
         return Rollouts(episodes, self.inner_losses[:, start:stop], self.ridge_retries, intervened)
 
     @staticmethod
-    def concatenate(parts):
-        """Join groups along K; all phases get the names of all `infos`."""
+    def concatenate(parts: Sequence["Rollouts"]) -> "Rollouts":
+        """Join tasks along K; all episodes get the names of all `infos`."""
         episodes, intervened = (
             tuple(Episodes.alike([Episodes.concatenate(same) for same in zip(*groups, strict=True)]))
             for groups in zip(*((part.episodes, part.intervened) for part in parts), strict=True)
@@ -81,148 +93,174 @@ class Rollouts(NamedTuple):
 
 
 class Actor(NamedTuple):
-    """Acts on a group of tasks: an `MLPPolicy` or `IntervenedPolicy`, its (θ, φ), and the number of tasks."""
+    """Acts on a group of tasks: a policy, its (θ, φ), and the number of tasks."""
 
-    policy: Any
+    policy: MLPPolicy | IntervenedPolicy
     adapted: inner_loop.Adapted
     num_tasks: int
 
 
-def meta_rollout(env, policy, params, tasks, sampling, origin, group_size=None):
+def meta_rollout(
+    env: TaskVectorEnv,
+    policy: MLPPolicy,
+    params: dict[str, Tensor],
+    tasks: Tasks,
+    plan: AdaptationPlan,
+    stream: StreamName,
+    group_size: int | None = None,
+) -> Rollouts:
     """Sample episodes, adapt, sample again, for each update.
 
     Args:
-        env: `TaskVectorEnv` of K·E episodes.
-        policy: `MLPPolicy`.
-        params: θ, dict of tensors.
-        tasks: list of K tasks.
-        sampling: `AdaptationPlan`.
-        origin: `StreamName`; phase + u names the streams after u updates.
+        env: of K·E episodes.
+        params: θ.
+        tasks: K tasks.
+        stream: phase + u names the streams after u updates.
         group_size: tasks of a group, the last one may be smaller; None for one group of all.
-
-    Returns:
-        `Rollouts`
     """
-    env.set_tasks([task for task in tasks for _ in range(sampling.num_episodes)])
+    env.set_tasks([task for task in tasks for _ in range(plan.num_episodes)])
     starts = range(0, len(tasks), group_size or len(tasks))
     groups = [tasks[start : start + starts.step] for start in starts]
     adapted = [inner_loop.unadapted(policy, params, len(group)) for group in groups]
     policies = [policy] * len(groups)
     intervened_policies = [
-        IntervenedPolicy(policy, sampling.intervention, start, group)
+        IntervenedPolicy(policy, plan.intervention, start, group)
         for start, group in zip(adapted, groups, strict=True)
-        if sampling.intervention
+        if plan.intervention
     ]
 
-    def run_episodes(policies):
+    def run_episodes(policies: Sequence[MLPPolicy | IntervenedPolicy]) -> Episodes:
         """All groups' episodes with what they have adapted to so far."""
-        sizes = map(len, groups)
-        actors = [Actor(*each) for each in zip(policies, adapted, sizes, strict=True)]
-        return rollout(env, actors, sampling.num_episodes, origin)
+        actors = [Actor(*each) for each in zip(policies, adapted, map(len, groups), strict=True)]
+        return rollout(env, actors, plan.num_episodes, stream)
 
     episodes = [run_episodes(policies)]
     intervened = [run_episodes(intervened_policies)] if intervened_policies else []
     inner_losses, ridge_retries = [], 0
-    for update in range(1, len(sampling.learning_rates) + 1):
+    for update in range(1, len(plan.learning_rates) + 1):
         sampled = [episodes[-1].tasks(start, start + len(group)) for start, group in zip(starts, groups, strict=True)]
-        updates = [update_on(policy, *each, sampling, update) for each in zip(adapted, sampled, strict=True)]
+        updates = [update_on(policy, *each, plan, update) for each in zip(adapted, sampled, strict=True)]
         adapted = [stepped for stepped, _, _ in updates]
-        origin = origin._replace(phase=origin.phase + 1)
+        stream = stream._replace(phase=stream.phase + 1)
         episodes.append(run_episodes(policies))
         if intervened_policies:
             intervened.append(run_episodes(intervened_policies))
         inner_losses.append(np.concatenate([losses.numpy() for _, losses, _ in updates]))
         ridge_retries += sum(retries for _, _, retries in updates)
-    return Rollouts(tuple(episodes), np.stack(inner_losses), ridge_retries, tuple(intervened))
+    losses = np.stack(inner_losses) if inner_losses else np.zeros((0, len(tasks)), np.float32)
+    return Rollouts(tuple(episodes), losses, ridge_retries, tuple(intervened))
 
 
-def update_on(policy, adapted, episodes, sampling, update):
-    """The `update`-th inner step (from 1) on episodes sampled with `adapted`: (new `Adapted`, losses [K], retries)."""
-    (batch,), retries = prepare(episodes, [episodes], sampling.gamma, sampling.gae_lambda)
-    stepped, losses = inner_loop.inner_step(policy, adapted, batch, sampling.learning_rates[update - 1])
+def update_on(
+    policy: MLPPolicy, adapted: inner_loop.Adapted, episodes: Episodes, plan: AdaptationPlan, update: int
+) -> tuple[inner_loop.Adapted, Float[Tensor, " K"], int]:
+    """The `update`-th inner step (from 1) on episodes sampled with `adapted`: (where it leads, losses, retries)."""
+    (batch,), retries = prepare(episodes, [episodes], plan.gamma, plan.gae_lambda)
+    objective = INNER_OBJECTIVES[plan.inner_objective]
+    stepped, losses = inner_loop.inner_step(policy, adapted, batch, plan.learning_rates[update - 1], objective)
     return inner_loop.detach(stepped), losses, retries
 
 
-def rollout(env, actors, num_episodes, origin):
+def rollout(env: TaskVectorEnv, actors: Sequence[Actor], num_episodes: int, stream: StreamName) -> Episodes:
     """Run all episodes of some groups side by side until each has ended.
 
     Args:
-        env: `TaskVectorEnv` of N = K·E episodes, task-major, its tasks set.
-        actors: one `Actor` a group, K tasks in all.
+        env: of N = K·E episodes, task-major, its tasks set.
+        actors: one a group, K tasks in all.
         num_episodes: E.
-        origin: `StreamName` whose phase names the streams.
-
-    Returns:
-        `Episodes`
 
     Raises:
         FloatingPointError: an action, observation or reward is not finite; names task, episode and step.
         EpisodeError: an exception in an episode, likewise.
         UserError: observations or rewards of another shape or type than declared; names the step.
     """
-    num_envs, horizon = env.num_envs, env.horizon
-    shape = (num_envs // num_episodes, num_episodes)
+    shape = (env.num_envs // num_episodes, num_episodes)
     names = [
-        (origin.seed, origin.iteration, origin.phase, origin.first_task + i // num_episodes, i % num_episodes)
-        for i in range(num_envs)
+        (stream.seed, stream.iteration, stream.phase, stream.first_task + i // num_episodes, i % num_episodes)
+        for i in range(env.num_envs)
     ]
-    noise = action_noise(actors[0].policy.head, [streams.key(*name, streams.ACTIONS) for name in names], horizon, shape)
-    observations = np.zeros((horizon, num_envs, env.single_observation_space.shape[0]), np.float32)
-    actions = np.zeros((horizon, num_envs, *env.single_action_space.shape), env.single_action_space.dtype)
-    rewards = np.zeros((horizon, num_envs))
-    mask = np.zeros((horizon, num_envs), np.float32)
-    infos = {}
-
-    place = functools.partial(_place, origin, num_episodes)
+    keys = [streams.key(*name, streams.ACTIONS) for name in names]
+    noise = action_noise(actors[0].policy.head, keys, env.horizon, shape)
+    record = _Recorder(env)
+    place = functools.partial(_place, stream, num_episodes)
     with _episode_errors_named(place):
         current, _ = env.reset(seed=[streams.key(*name, streams.ENVIRONMENT) for name in names])
-    conforming("observations after the reset", current, observations.shape[1:], np.float32)
-    running = np.ones(num_envs, bool)
+    conforming("observations after the reset", current, record.observations.shape[1:], np.float32)
+    running = np.ones(env.num_envs, bool)
     with torch.inference_mode():
         groups, end = [], 0
         for actor in actors:
             start, end = end, end + actor.num_tasks
             groups.append((GroupPolicy(actor), slice(start, end), slice(start * num_episodes, end * num_episodes)))
-        for t in range(horizon):
-            observations[t], mask[t] = current, running
+        for t in range(env.horizon):
+            record.observations[t], record.mask[t] = current, running
+            actions = record.actions[t]
             for policy, tasks, rows in groups:
                 if running[rows].any():
                     distribution = policy(current[rows].reshape(-1, num_episodes, current.shape[-1]))
-                    actions[t, rows] = distribution.sample(noise[t, tasks]).flatten(0, 1).numpy()
-            _check_finite("action", actions[t], place, t)
+                    actions[rows] = distribution.sample(noise[t, tasks]).flatten(0, 1).numpy()
+            _check_finite("action", actions, place, t)
             with _episode_errors_named(place, t):
-                current, step_rewards, terminated, truncated, step_infos = env.step(actions[t])
-            conforming(f"observations of step {t}", current, observations.shape[1:], np.float32)
-            rewards[t] = conforming(f"rewards of step {t}", step_rewards, (num_envs,), np.float64)
-            for name, values in step_infos.items():
-                if np.shape(values) != (num_envs,):
-                    continue
-                if name not in infos:
-                    infos[name] = np.zeros((horizon, num_envs), values.dtype)
-                infos[name][t, running] = values[running]
+                current, rewards, terminated, truncated, infos = env.step(actions)
+            conforming(f"observations of step {t}", current, record.observations.shape[1:], np.float32)
+            record.rewards[t] = conforming(f"rewards of step {t}", rewards, (env.num_envs,), np.float64)
+            record.add_infos(t, infos, running)
             _check_finite("observation", current, place, t)
-            _check_finite("reward", rewards[t], place, t)
+            _check_finite("reward", record.rewards[t], place, t)
             running = ~(terminated | truncated)
             if not running.any():
                 break
-    observations *= mask[..., None]
-    actions *= mask.reshape(mask.shape + (1,) * (actions.ndim - 2)).astype(actions.dtype)
-    arrays = (by_task(array, shape) for array in (observations, actions, rewards, mask))
-    return Episodes(*arrays, {name: by_task(values, shape) for name, values in infos.items()})
+    return record.episodes(shape)
+
+
+class _Recorder:
+    """The arrays [T, N, ...] that become `Episodes`."""
+
+    def __init__(self, env: TaskVectorEnv):
+        steps = (env.horizon, env.num_envs)
+        action_space: Any = env.single_action_space  # gymnasium says nothing of its shape
+        self.observations = np.zeros((*steps, env.single_observation_space.shape[0]), np.float32)
+        self.actions = np.zeros((*steps, *action_space.shape), action_space.dtype)
+        self.rewards = np.zeros(steps)
+        self.mask = np.zeros(steps, np.float32)
+        self.infos: dict[str, np.ndarray] = {}
+
+    def add_infos(self, t: int, infos: dict[str, Any], running: Bool[np.ndarray, " N"]) -> None:
+        """Keep what the environment reports of a step, for the episodes that still run."""
+        for name, values in infos.items():
+            if np.shape(values) != running.shape:
+                continue
+            if name not in self.infos:
+                self.infos[name] = np.zeros(self.mask.shape, values.dtype)
+            self.infos[name][t, running] = values[running]
+
+    def episodes(self, shape: tuple[int, int]) -> Episodes:
+        """The episodes of `shape`, K tasks of E each; zero after an episode's end."""
+        self.observations *= self.mask[..., None]
+        trailing = (1,) * (self.actions.ndim - 2)
+        self.actions *= self.mask.reshape(self.mask.shape + trailing).astype(self.actions.dtype)
+        return Episodes(
+            by_task(self.observations, shape),
+            by_task(self.actions, shape),
+            by_task(self.rewards, shape),
+            by_task(self.mask, shape),
+            {name: by_task(values, shape) for name, values in self.infos.items()},
+        )
 
 
 class GroupPolicy:
-    """An actor's policy as a function of observations [K, E, O] alone -> the distribution over actions.
+    """An actor's policy as a function of observations alone.
 
     As long as many observations repeat, the network computes each once. Episodes diverge and rarely meet again, so the
     search for repetitions ends at the first step at which few repeat.
     """
 
-    def __init__(self, actor):
+    def __init__(self, actor: Actor):
         self.act = actor.policy.bind(*actor.adapted)
         self.repeating = True
 
-    def __call__(self, observations):
+    def __call__(self, observations: Float[np.ndarray, "K E O"]) -> Distribution:
+        """The distribution over actions."""
         if self.repeating:
             repeats = distinct_rows(observations)
             if repeats is not None:
@@ -233,22 +271,22 @@ class GroupPolicy:
         return self.act(torch.tensor(observations))
 
 
-def _place(origin, num_episodes, index, step):
+def _place(stream: StreamName, num_episodes: int, index: int, step: int | None) -> str:
     """The task, episode and step of episode `index` of N, for messages."""
-    words = f"task {origin.first_task + index // num_episodes}, episode {index % num_episodes}"
+    words = f"task {stream.first_task + index // num_episodes}, episode {index % num_episodes}"
     return words if step is None else f"{words}, step {step}"
 
 
 @contextlib.contextmanager
-def _episode_errors_named(place, step=None):
+def _episode_errors_named(place: Callable[[int, int | None], str], step: int | None = None) -> Iterator[None]:
     """Add the task, episode and step to an `EpisodeError`."""
     try:
         yield
     except EpisodeError as error:
-        raise EpisodeError(error.index, place(error.index, step)) from error.__cause__
+        raise EpisodeError(error.index, place(int(error.index), step)) from error.__cause__
 
 
-def _check_finite(what, values, place, step):
+def _check_finite(what: str, values: np.ndarray, place: Callable[[int, int | None], str], step: int) -> None:
     """Check values [N, ...] of all episodes. The learner needs finite numbers of every environment; those that simulate
     check the actions for themselves as well, for users who step them through gymnasium alone.
 
@@ -261,11 +299,11 @@ def _check_finite(what, values, place, step):
         raise FloatingPointError(f"{what} is not finite: {place(index, step)}")
 
 
-def action_noise(head, keys, horizon, shape):
-    """The random numbers that `head`'s distribution turns into actions, from each episode's own stream.
-
-    Returns:
-        tensor [T, K, E, A] of standard normals, or [T, K, E] of uniforms where actions are discrete
+def action_noise(
+    head: Head, keys: Sequence[int], horizon: int, shape: tuple[int, int]
+) -> Float[Tensor, "T K E"] | Float[Tensor, "T K E A"]:
+    """The random numbers that `head`'s distribution turns into actions, from each episode's own stream: uniforms where
+    actions are discrete, else standard normals.
     """
     if head.discrete:
         drawn = np.stack([generator.random(horizon, np.float32) for generator in streams.each(keys)], axis=1)
@@ -275,7 +313,7 @@ def action_noise(head, keys, horizon, shape):
     return torch.from_numpy(drawn).view(horizon, *shape, head.size)
 
 
-def by_task(array, shape):
-    """[T, K·E, ...] -> [K, T, E, ...], contiguous."""
+def by_task(array: Shaped[np.ndarray, "T N *rest"], shape: tuple[int, int]) -> Shaped[np.ndarray, "K T E *rest"]:
+    """N = K·E episodes as K tasks of E each, contiguous."""
     split = array.reshape(array.shape[0], *shape, *array.shape[2:])
     return np.ascontiguousarray(np.moveaxis(split, 1, 0))

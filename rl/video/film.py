@@ -2,16 +2,20 @@
 
 import functools
 import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
 
 import imageio.v2 as imageio
 import numpy as np
+from jaxtyping import Int
 from matplotlib import font_manager
 from PIL import Image, ImageDraw, ImageFont
 
-from rl.evaluation.runs import hundredths
-from rl.plots.trajectories import update_label
+from rl.drawing import HEIGHT, WIDTH, update_label
+from rl.envs.labels import signed
+from rl.video.replay import Panel
 
-WIDTH, HEIGHT = 320, 240  # pixels of a picture
 HEADER, CAPTION = 32, 48  # pixels above all panels, below each; with the height they make a multiple of 16 for codecs
 COLUMNS = 5  # panels in a row
 SECONDS = 10  # how long an episode of full length lasts; for Half-Cheetah and Ant that is real time
@@ -21,21 +25,19 @@ GIF_COLOURS = 128
 INK, FAINT, PAPER = (0, 0, 0), (110, 110, 110), (255, 255, 255)
 
 
-def write(path, title, panels, moments):
+def write(path: Path, title: str, panels: Sequence[Panel], moments: Int[np.ndarray, "frames"]) -> list[Path]:
     """Write a film of one task: <path>.mp4 and <path>.gif.
 
     Args:
         path: of the files, without suffix.
         title: a line above the panels.
-        panels: list of `rl.video.replay.Panel`, one for each number of updates.
+        panels: one for each number of updates.
         moments: after how many steps the views of an episode of full length were made.
-
-    Returns:
-        list of the two paths
     """
     rate = max(SLOWEST, round(len(moments) / SECONDS))
     film, animation = path.with_suffix(".mp4"), path.with_suffix(".gif")
     images = list(frames(title, panels, moments))
+    writer: Any
     with imageio.get_writer(film, fps=rate, codec="libx264", quality=7) as writer:
         for image in images:
             writer.append_data(np.asarray(image))
@@ -47,7 +49,7 @@ def write(path, title, panels, moments):
     return [film, animation]
 
 
-def frames(title, panels, moments):
+def frames(title: str, panels: Sequence[Panel], moments: Int[np.ndarray, "frames"]) -> Iterator[Image.Image]:
     """The pictures of a film; a panel whose episode has ended stays as it is."""
     count = max(len(panel.views) for panel in panels)
     columns = min(COLUMNS, len(panels))
@@ -64,7 +66,9 @@ def frames(title, panels, moments):
         yield image
 
 
-def paste(image, draw, corner, updates, panel, index):
+def paste(
+    image: Image.Image, draw: ImageDraw.ImageDraw, corner: tuple[int, int], updates: int, panel: Panel, index: int
+) -> None:
     """Draw one panel and its caption."""
     view = panel.views[min(index, len(panel.views) - 1)]
     left, top = corner
@@ -78,7 +82,7 @@ def paste(image, draw, corner, updates, panel, index):
     draw.text((left + 8, top + HEIGHT + 25), earned, INK, font(14))
 
 
-def cut(title, width):
+def cut(title: str, width: int | float) -> str:
     """As much of a title as fits into so many pixels."""
     if font(15, bold=True).getlength(title) <= width:
         return title
@@ -87,26 +91,8 @@ def cut(title, width):
     return f"{title}…"
 
 
-def described(task):
-    """A task in words: numbers are rounded."""
-    parts = []
-    for name, value in task.items():
-        if isinstance(value, str):
-            parts.append(value)
-        elif isinstance(value, (list, tuple)):
-            parts.append(f"{name} ({', '.join(signed(number) for number in value)})")
-        else:
-            parts.append(f"{name} {value if isinstance(value, int) else signed(value)}".replace("-", "−"))
-    return ", ".join(parts)
-
-
-def signed(value):
-    """A number with two decimals and a real minus sign, none before 0.00."""
-    return hundredths(value).replace("-", "−")
-
-
 @functools.cache
-def font(size, bold=False):
+def font(size: int, bold: bool = False) -> ImageFont.FreeTypeFont:
     """The font that matplotlib brings along."""
     properties = font_manager.FontProperties(family="DejaVu Sans", weight="bold" if bold else "normal")
     return ImageFont.truetype(font_manager.findfont(properties), size)

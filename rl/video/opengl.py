@@ -14,7 +14,7 @@ _TRY = "import mujoco; mujoco.Renderer(mujoco.MjModel.from_xml_string('<mujoco/>
 
 
 @functools.cache
-def choose():
+def choose() -> None:
     """Let MuJoCo render in the first way that works here; a way named by the variable MUJOCO_GL is the only one tried.
 
     Raises:
@@ -29,7 +29,7 @@ def choose():
     raise UserError(f"--video: MuJoCo cannot render here with {tried}; expected Debian's packages {PACKAGES}")
 
 
-def works(way):
+def works(way: str) -> bool:
     """Whether MuJoCo can render in this way.
 
     Found out in a process of its own: the first way that PyOpenGL loads, working or not, binds a process.
@@ -38,7 +38,7 @@ def works(way):
     return subprocess.run([sys.executable, "-c", _TRY], env=environment, capture_output=True).returncode == 0
 
 
-def use(way):
+def use(way: str) -> None:
     """Have MuJoCo's renderer take this way."""
     if way in ("egl", "osmesa"):
         import mujoco.gl_context

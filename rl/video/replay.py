@@ -1,16 +1,19 @@
 """Recorded episodes are run again, so that what is seen is what was evaluated."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Int, UInt8
+
+from rl.envs.base import TaskVectorEnv
 
 MOST_FRAMES = 100  # of an episode
 
 
 class View(NamedTuple):
-    """What a panel shows at one moment: a picture uint8 [H, W, 3], a remark on the state, the return so far."""
+    """What a panel shows at one moment: a picture, a remark on the state, the return so far."""
 
-    picture: np.ndarray
+    picture: UInt8[np.ndarray, "H W 3"]
     remark: str
     earned: float
 
@@ -18,29 +21,25 @@ class View(NamedTuple):
 class Panel(NamedTuple):
     """An episode: its views, at the moments `shown`, the last one at its end; its return; the steps that it took."""
 
-    views: list
+    views: list[View]
     total: float
     steps: int
 
 
-def shown(horizon):
-    """After how many steps a picture is made, int [frames], from 0 to `horizon`, at most 100 of them."""
+def shown(horizon: int) -> Int[np.ndarray, "frames"]:
+    """After how many steps a picture is made, from 0 to `horizon`, at most 100 of them."""
     return np.linspace(0, horizon, min(horizon + 1, MOST_FRAMES)).round().astype(int)
 
 
-def panel(env, scene, task, episodes, key):
+def panel(env: TaskVectorEnv, scene: Any, task: dict[str, Any], episodes: Any, key: int) -> Panel:
     """Run the first episode of a task again and look at it.
 
     Args:
-        env: `TaskVectorEnv` of a single episode, of the class that sampled.
-        scene: what makes pictures of its state: `begin(task)`, `follow()` and `view()`, a picture
-            and a remark.
+        env: of a single episode, of the class that sampled.
+        scene: `rl.drawing.Scene` of this environment.
         task: the task.
         episodes: `Episodes` of this task alone.
         key: of the episode's random stream in the environment.
-
-    Returns:
-        `Panel`
 
     Raises:
         RuntimeError: an observation or reward differs from the recorded one, in any bit.
@@ -50,7 +49,13 @@ def panel(env, scene, task, episodes, key):
     env.set_tasks([task])
     observations, _ = env.reset(seed=[key])
     scene.begin(task)
-    views, earned = [View(*scene.view(), 0.0)], 0.0
+
+    def look() -> View:
+        picture, remark = scene.view()
+        return View(picture, remark, earned)
+
+    earned = 0.0
+    views = [look()]
     for t in range(steps):
         action, reward = episodes.actions[0, t, 0], episodes.rewards[0, t, 0]
         seen = np.array_equal(observations[0], episodes.observations[0, t, 0])
@@ -62,5 +67,5 @@ def panel(env, scene, task, episodes, key):
         earned += reward
         scene.follow()
         if t + 1 in moments:
-            views.append(View(*scene.view(), earned))
+            views.append(look())
     return Panel(views, earned, steps)

@@ -5,8 +5,9 @@ import torch
 import rl.algorithm.batch
 from rl.algorithm import baseline, returns
 from rl.algorithm.batch import distinct_rows, prepare
-from rl.algorithm.chunks import Chunk, Options
-from rl.algorithm.jacobians import flatten
+from rl.algorithm.chunks import Chunk
+from rl.algorithm.jacobian import flatten
+from rl.algorithm.options import Options
 from tests.support.helpers import FAST, made_up_episodes, random_params, small_policy
 
 
@@ -71,7 +72,7 @@ def test_prepare_equals_its_parts_task_by_task():
             expected = returns.normalize(raw, mask).flatten()
             torch.testing.assert_close(batch.advantages[k], expected, rtol=0, atol=1e-9)
             torch.testing.assert_close(batch.weights[k], returns.step_weights(mask).flatten())
-            assert torch.equal(batch.observations[k], observations.flatten(1, 2)[0]) and batch.index is None
+            assert torch.equal(batch.observations[k], observations.flatten(1, 2)[0]) and batch.rows is None
             assert torch.equal(batch.actions[k], actions.flatten(1, 2)[0])
 
 
@@ -81,7 +82,7 @@ def test_prepare_converts_to_the_dtype_asked_for():
     (batch,), _ = prepare(episodes, [episodes], 0.9, 0.95)
     floats = (batch.observations, batch.advantages, batch.weights)
     assert {value.dtype for value in floats} == {torch.float32}
-    assert batch.actions.dtype == torch.int64 and batch.index.dtype == torch.int64
+    assert batch.actions.dtype == torch.int64 and batch.rows.dtype == torch.int64
 
 
 def test_weights_of_distinct_observations_are_sums_over_their_steps():
@@ -90,7 +91,7 @@ def test_weights_of_distinct_observations_are_sums_over_their_steps():
     (batch,), _ = prepare(episodes, [episodes], 0.9, 0.95, torch.float64)
     for k in range(3):
         for u in range(batch.observations.shape[1]):
-            expected = batch.weights[k][batch.index[k] == u].sum()
+            expected = batch.weights[k][batch.rows[k] == u].sum()
             torch.testing.assert_close(batch.observation_weights[k, u], expected)
     torch.testing.assert_close(batch.observation_weights.sum(1), torch.ones(3, dtype=torch.float64))
 
@@ -104,10 +105,9 @@ def test_distinct_observations_give_the_same_figures(monkeypatch, head, adaptati
     direction = flatten(random_params(policy, seed=5))
 
     def figures():
-        chunk = Chunk(policy, before, after, Options(fast_lr=0.3, **FAST), torch.float64, "cpu")
-        loss, gradient, inner_losses = chunk.linearize(vector)
-        product = chunk.product(direction)
-        return chunk.before.index is None, (loss, gradient, inner_losses, product, *chunk.evaluate(vector + 0.01))
+        chunk = Chunk(policy, vector, before, after, Options(fast_lr=0.3, **FAST), products=2, dtype=torch.float64)
+        at_old = (chunk.loss, chunk.gradient, chunk.inner_losses, chunk.kl_hessian_product(direction))
+        return chunk.before.rows is None, (*at_old, *chunk.evaluate(vector + 0.01))
 
     without_repeats, gathered = figures()
     monkeypatch.setattr(rl.algorithm.batch, "_WORTHWHILE", 0)
@@ -123,7 +123,7 @@ def test_a_subsample_keeps_a_share_of_the_steps_with_all_of_the_weight():
     (batch,), _ = prepare(episodes, [episodes], 0.9, 0.95, torch.float64)
     part = batch.subsample(0.5)
     # Of 6 · 4 steps, 12: each with its own observation, action and advantage.
-    assert part.weights.shape == part.advantages.shape == (3, 12) and part.index is None
+    assert part.weights.shape == part.advantages.shape == (3, 12) and part.rows is None
     positions = [batch.advantages[0].tolist().index(value) for value in part.advantages[0].tolist() if value != 0]
     kept = part.advantages[0] != 0
     assert torch.equal(part.observations[0][kept], batch.observations[0][positions])
@@ -138,4 +138,4 @@ def test_where_observations_repeat_nothing_is_left_out():
     policy = small_policy()
     episodes = made_up_episodes(policy, distinct=3)
     (batch,), _ = prepare(episodes, [episodes], 0.9, 0.95, torch.float64)
-    assert batch.index is not None and batch.subsample(0.1) is batch
+    assert batch.rows is not None and batch.subsample(0.1) is batch

@@ -11,30 +11,36 @@ import pytest
 import torch
 
 from rl import machine
-from rl.algorithm.batch import Batch
-from rl.algorithm.chunks import Chunk, Options
-from rl.algorithm.jacobians import flatten
+from rl.algorithm import chunks
+from rl.algorithm.batch import Batch, prepare
+from rl.algorithm.chunks import Chunk
+from rl.algorithm.jacobian import flatten
 from rl.algorithm.metalearner import MetaLearner
+from rl.algorithm.options import Options
+from rl.algorithm.trpo import TRPO
 from rl.config import Config
 from rl.errors import UserError
-from rl.run import build
+from rl.run import device as devices
+from rl.run.setup import Setup
 from tests import conftest
 from tests.support.helpers import COMBINATIONS, FAST, made_up_episodes, random_params, small_policy
 
-OPTIONS = Options(fast_lr=0.1, cg_damping=1e-3, cg_iters=5, **FAST)
+OPTIONS = Options(fast_lr=0.1, **FAST)
 
 
-def computed(policy, num_tasks, distinct, options, device):
-    """What the outer step computes of a chunk whose batches were moved to a device: a list of tensors."""
+def computed(monkeypatch, device, policy, num_tasks, distinct, options):
+    """What the outer step computes of a chunk whose batches are moved to a device: a list of tensors."""
+
+    def prepare_and_move(*arguments):
+        batches, retries = prepare(*arguments)  # which needs numbers
+        return [Batch(*(None if part is None else part.to(device) for part in batch)) for batch in batches], retries
+
+    monkeypatch.setattr(chunks, "prepare", prepare_and_move)
     before, after = (made_up_episodes(policy, num_tasks, seed=seed, distinct=distinct) for seed in (0, 1))
-    chunk = Chunk(policy, before, after, options, torch.float64, "cpu")
-    chunk.before, chunk.after = (
-        Batch(*(None if part is None else part.to(device) for part in batch)) for batch in (chunk.before, chunk.after)
-    )
-    chunk.observation_weights = chunk.after.observation_weights
     vector = flatten(random_params(policy)).to(device)
-    linearized = chunk.linearize(vector)
-    return [*linearized, chunk.product(vector), *chunk.evaluate(vector), *chunk.old, chunk.observation_weights]
+    chunk = Chunk(policy, vector, before, after, options, products=6, dtype=torch.float64)
+    figures = [chunk.loss, chunk.gradient, chunk.inner_losses, *chunk.old, chunk.observation_weights]
+    return [*figures, chunk.kl_hessian_product(vector), *chunk.evaluate(vector), *chunk.loss_and_gradient(vector)]
 
 
 @pytest.mark.parametrize(
@@ -48,9 +54,9 @@ def computed(policy, num_tasks, distinct, options, device):
     ],
 )
 @pytest.mark.parametrize("head, layer, adaptation", COMBINATIONS)
-def test_a_chunk_stays_on_its_device(head, layer, adaptation, num_tasks, distinct, changes):
-    policy, options = small_policy(head, layer, adaptation), OPTIONS._replace(**changes)
-    here, there = (computed(policy, num_tasks, distinct, options, device) for device in ("cpu", "meta"))
+def test_a_chunk_stays_on_its_device(monkeypatch, head, layer, adaptation, num_tasks, distinct, changes):
+    made = (small_policy(head, layer, adaptation), num_tasks, distinct, OPTIONS._replace(**changes))
+    here, there = (computed(monkeypatch, device, *made) for device in ("cpu", "meta"))
     assert {tensor.device.type for tensor in there} == {"meta"}
     assert [(tensor.shape, tensor.dtype) for tensor in there] == [(tensor.shape, tensor.dtype) for tensor in here]
 
@@ -77,17 +83,17 @@ def pretended_gpu(monkeypatch):
 
 def test_the_learner_goes_to_the_device_asked_for(pretended_gpu):
     for name, memory in (("cuda", 0.0), ("auto", 0.0), ("cuda", 2.0)):
-        learner = build.Setup(Config(device=name, learner_memory=memory)).learner()
-        assert learner.blocks.device.type == "cuda"
-        assert learner.blocks.memory == (memory * 1e9 or 3e9)
-    assert build.Setup(Config(device="cpu")).learner().blocks.device == torch.device("cpu")
+        compute = Setup(Config(device=name, learner_memory=memory)).learner().compute
+        assert compute.device.type == "cuda"
+        assert compute.memory == (memory * 1e9 or 3e9)
+    assert Setup(Config(device="cpu")).learner().compute.device == torch.device("cpu")
 
 
 @pytest.mark.parametrize("name", ["cpu", "cuda"])
 def test_a_bare_learner_is_the_one_that_programs_use(pretended_gpu, name):
-    experiment = build.Setup(Config(device=name, hidden_size=100, num_layers=2))
-    bare = MetaLearner(experiment.policy, experiment.learner_options, device=name)
-    how = [(each.blocks.rows, each.blocks.work, each.blocks.pool._max_workers) for each in (bare, experiment.learner())]
+    setup = Setup(Config(device=name, hidden_size=100, num_layers=2))
+    bare = MetaLearner(setup.policy, setup.options, TRPO(setup.outer_options), device=name)
+    how = [(each.rows, each.work, each.threads) for each in (bare.compute, setup.learner().compute)]
     # Of 6 GB, half, at 256 bytes a row and unit: 3e9 / (256 · 200) = 58593.75 rows.
     assert how == [(58593, 20e9, 1) if name == "cuda" else (2048, 100e6, machine.cores())] * 2
 
@@ -102,7 +108,7 @@ def test_a_gpu_that_cannot_be_used_is_one_line(pretended_gpu, monkeypatch, funct
     monkeypatch.setattr(torch.cuda, function, refuse)
     words = r"GPU 0 cannot be used: CUDA error: CUDA-capable device\(s\) is/are busy or unavailable; expected"
     with pytest.raises(UserError, match=f"^--device cuda: {words} [^\\n]*$"):
-        build.Setup(Config(device="cuda")).learner()
+        Setup(Config(device="cuda")).learner()
 
 
 @pytest.mark.parametrize(
@@ -118,9 +124,9 @@ def test_only_tests_that_ask_for_a_gpu_see_one(monkeypatch, expression, sees):
 @pytest.mark.parametrize("tf32", [False, True])
 def test_a_gpu_rounds_as_asked_for_and_adds_in_a_fixed_order(pretended_gpu, tf32):
     torch.backends.cuda.matmul.allow_tf32 = not tf32
-    build.Setup(Config(device="cpu", tf32=tf32)).learner()
+    Setup(Config(device="cpu", tf32=tf32)).learner()
     assert torch.backends.cuda.matmul.allow_tf32 is not tf32 and not torch.are_deterministic_algorithms_enabled()
-    build.Setup(Config(device="cuda", tf32=tf32)).learner()
+    Setup(Config(device="cuda", tf32=tf32)).learner()
     assert torch.backends.cuda.matmul.allow_tf32 is tf32 and torch.are_deterministic_algorithms_enabled()
     assert os.environ["CUBLAS_WORKSPACE_CONFIG"] == ":4096:8"
     assert not torch.utils.deterministic.fill_uninitialized_memory
@@ -129,5 +135,5 @@ def test_a_gpu_rounds_as_asked_for_and_adds_in_a_fixed_order(pretended_gpu, tf32
 def test_without_a_gpu_cuda_is_refused_and_auto_is_the_cpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(UserError, match=r"^--device cuda: no CUDA device is available to this PyTorch; .*$"):
-        build.Setup(Config(device="cuda")).learner()
-    assert build.device("auto") == torch.device("cpu")
+        Setup(Config(device="cuda")).learner()
+    assert devices.chosen("auto") == torch.device("cpu")

@@ -56,7 +56,7 @@ def test_large_batches_step_part_by_part_to_the_same_figures(monkeypatch, head, 
     """Three tasks, from two at once to a single one of 24 rows; observations that repeat are never cut."""
     policy, params, _, batch = made_up(head, distinct=distinct)
     num_rows = batch.observations.shape[1]
-    assert (batch.index is None) == (num_rows == 24) == (distinct is None)
+    assert (batch.rows is None) == (num_rows == 24) == (distinct is None)
     together, losses = inner_step(policy, unadapted(policy, params, 3), batch, RATE)
     steps = []
     monkeypatch.setattr(rl.algorithm.inner_loop, "MAX_ACTIVATIONS", max(1, int(at_once * num_rows * policy.width)))
@@ -122,7 +122,7 @@ def test_second_steps_start_where_the_first_ended(adaptation):
 def test_the_context_depends_on_the_weights_through_its_gradient_alone(create_graph):
     policy, params, _, batch = made_up()
     own = {name: value.requires_grad_() for name, value in params.items()}
-    stepped, _ = inner_step(policy, unadapted(policy, own, 3), batch, RATE, create_graph)
+    stepped, _ = inner_step(policy, unadapted(policy, own, 3), batch, RATE, create_graph=create_graph)
     assert stepped.context.requires_grad == create_graph
     if create_graph:
         (gradient,) = torch.autograd.grad(stepped.context.sum(), own["mu.weight"])
@@ -133,7 +133,7 @@ def test_the_context_depends_on_the_weights_through_its_gradient_alone(create_gr
 def test_first_order_maml_moves_each_tasks_weights_with_the_shared_ones(create_graph):
     policy, params, _, batch = made_up(adaptation="maml")
     own = {name: value.requires_grad_() for name, value in params.items()}
-    stepped, _ = inner_step(policy, unadapted(policy, own, 3), batch, RATE, create_graph)
+    stepped, _ = inner_step(policy, unadapted(policy, own, 3), batch, RATE, create_graph=create_graph)
     (gradient,) = torch.autograd.grad(stepped.params["mu.weight"].sum(), own["mu.weight"])
     # First order: ∂θ'/∂θ = I for each of the three tasks.
     assert torch.equal(gradient, torch.full_like(gradient, 3.0)) != create_graph

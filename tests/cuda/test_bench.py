@@ -15,7 +15,7 @@ TINY = "--meta-batch-size 3 --fast-batch-size 2 --hidden-size 8 --num-workers 1 
 
 def bench_cuda(*options, **environment):
     return subprocess.run(
-        [sys.executable, "benchmarks/bench_cuda.py", *options],
+        [sys.executable, "-m", "benchmarks.bench_cuda", *options],
         cwd=ROOT, capture_output=True, text=True, env=os.environ | environment, timeout=600,
     )  # fmt: skip
 

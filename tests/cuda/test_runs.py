@@ -73,11 +73,11 @@ def test_a_full_gpu_is_one_line_and_the_run_goes_on(tmp_path, capsys, monkeypatc
     """In the second iteration; nothing of the first is lost."""
     evaluate, count = Chunk.evaluate, []
 
-    def full(chunk, vector):
+    def full(chunk, theta):
         if only_run(tmp_path / "saves").joinpath("policy-0.pt").exists() and not count:
             count.append(1)
             raise error
-        return evaluate(chunk, vector)
+        return evaluate(chunk, theta)
 
     monkeypatch.setattr(Chunk, "evaluate", full)
     line = [*LINES["navigation"], "--logdir", str(tmp_path / "logs"), "--savedir", str(tmp_path / "saves")]

@@ -6,17 +6,19 @@ import operator
 import pytest
 import torch
 
-from rl.algorithm import baseline
-from rl.algorithm.chunks import Budget, Chunk, Options
-from rl.algorithm.jacobians import flatten
+from rl.algorithm import baseline, trpo
+from rl.algorithm.chunks import Budget, Chunk
+from rl.algorithm.jacobian import flatten
 from rl.algorithm.metalearner import MetaLearner
+from rl.algorithm.options import Options
 from rl.config import Config
-from rl.run.build import Setup
+from rl.run.setup import Setup
 from tests.support.devices import DEVICES
 from tests.support.helpers import COMBINATIONS, FAST, made_up_episodes, random_params, small_policy
 
+OPTIONS = Options(fast_lr=0.1, **FAST)
 # Three iterations of conjugate gradient hardly amplify rounding; ten would.
-OPTIONS = Options(fast_lr=0.1, cg_damping=1e-3, cg_iters=3, **FAST)
+OUTER = trpo.Options(cg_damping=1e-3, cg_iters=3)
 # No sum of these small steps has more terms: 3 tasks of 24 rows, layers of at most 10 inputs and context parameters.
 ROUNDINGS = 100
 
@@ -27,13 +29,13 @@ def made_up(head, layer, adaptation, distinct=None):
     return policy, random_params(policy), before, after
 
 
-def step(made, options=OPTIONS, dtype=torch.float64, device="cpu", rows=48, memory=float("inf")):
-    """θ's change [P] by an outer step, in float64 on the CPU, and the `StepReport`."""
+def step(made, options=OPTIONS, dtype=torch.float64, device="cpu", rows=48, memory=float("inf"), outer=OUTER):
+    """θ's change [P] by an outer step, in float64 on the CPU, and the step's metrics."""
     policy, params, before, after = made
-    learner = MetaLearner(policy, options, memory=memory, rows=rows, threads=1, dtype=dtype, device=device)
-    new, report = learner.step(params, before, after)
+    compute = {"memory": memory, "rows": rows, "threads": 1, "dtype": dtype, "device": device}
+    new, metrics = MetaLearner(policy, options, trpo.TRPO(outer), **compute).step(params, before, after)
     assert {value.device.type for value in new.values()} == {"cpu"}
-    return flatten(new) - flatten(params), report
+    return flatten(new) - flatten(params), metrics
 
 
 def distance(left, right):
@@ -76,41 +78,38 @@ def bounds(monkeypatch, made, options, dtype):
         change = torch.linalg.solve(system, double * (of_moment - of_system))
         return coefficients + change.squeeze(-1), retries
 
-    fit, linearize, product, evaluate = baseline.fit, Chunk.linearize, Chunk.product, Chunk.evaluate
-
-    def moved_linearize(chunk, vector, budget):
-        loss, gradient, inner_losses = linearize(chunk, vector, budget)
-        return moved(loss), moved(gradient), inner_losses
+    fit, product, evaluate = baseline.fit, Chunk.kl_hessian_product, Chunk.evaluate
+    loss_and_gradient = Chunk._loss_and_gradient
 
     exact = step(made, options)
     found = []
     with monkeypatch.context() as patch:
         patch.setattr(baseline, "fit", moved_fit)
-        patch.setattr(Chunk, "linearize", moved_linearize)
-        patch.setattr(Chunk, "product", lambda *given: moved(product(*given)))
+        patch.setattr(Chunk, "_loss_and_gradient", lambda *given: tuple(map(moved, loss_and_gradient(*given))))
+        patch.setattr(Chunk, "kl_hessian_product", lambda *given: moved(product(*given)))
         patch.setattr(Chunk, "evaluate", lambda *given: [moved(value, 1.0) for value in evaluate(*given)])
         for _ in range(4):
             stepped = step(made, options)
-            assert stepped[1].step_size == exact[1].step_size
+            assert stepped[1]["trpo/step_size"] == exact[1]["trpo/step_size"]
             found.append(deviations(stepped, exact))
     return [max(same) for same in zip(*found, strict=True)]
 
 
 def deviations(stepped, reference):
     """How far one step is from another: the same three figures."""
-    (change, report), (exact, expected) = stepped, reference
-    figures = (report.surrogate_after - expected.surrogate_after, report.kl - expected.kl)
-    return distance(change, exact), *map(abs, figures)
+    (change, found), (exact, expected) = stepped, reference
+    losses = [metrics["loss/outer_rl"] - metrics["trpo/improvement"] for metrics in (found, expected)]
+    return distance(change, exact), abs(losses[0] - losses[1]), abs(found["trpo/kl"] - expected["trpo/kl"])
 
 
 def assert_equal_to_rounding(monkeypatch, made, dtype, device, options=OPTIONS, memory=float("inf")):
     """A step with all tasks in one chunk, in a type and on a device, against float64 on the CPU in chunks of two."""
     exact = step(made, options)
-    assert exact[1].accepted
+    assert exact[1]["trpo/step_size"] > 0
     stepped = step(made, options, dtype, device, rows=10**6, memory=memory)
     for found, bound in zip(deviations(stepped, exact), bounds(monkeypatch, made, options, dtype), strict=True):
         assert found < bound
-    assert stepped[1].step_size == exact[1].step_size
+    assert stepped[1]["trpo/step_size"] == exact[1]["trpo/step_size"]
 
 
 @DEVICES
@@ -205,11 +204,11 @@ def test_the_same_step_has_the_same_bytes(head, device):
     policy = small_policy(head, "soft", "cavia")
     before, after = (made_up_episodes(policy, 3, 50, 40, seed=seed, distinct=7) for seed in (0, 1))
     made = (policy, random_params(policy), before, after)
-    options = OPTIONS._replace(cg_iters=10)
-    reference, report = step(made, options, torch.float32, device, rows=10**6)
+    outer = OUTER._replace(cg_iters=10)
+    reference, metrics = step(made, OPTIONS, torch.float32, device, rows=10**6, outer=outer)
     for _ in range(5):
-        change, other = step(made, options, torch.float32, device, rows=10**6)
-        assert torch.equal(change, reference) and other == report
+        change, other = step(made, OPTIONS, torch.float32, device, rows=10**6, outer=outer)
+        assert torch.equal(change, reference) and other == metrics
 
 
 def held(device):
@@ -232,13 +231,9 @@ def test_learner_memory_bounds_what_a_device_keeps(layer, adaptation, device):
     def keep(size):
         """(bytes that six chunks came to hold, how many keep anything, bytes of what one keeps)"""
         started, budget = held(device), Budget(size)
-        chunks = [
-            Chunk(policy, before.tasks(k, k + 1), after.tasks(k, k + 1), OPTIONS, torch.float64, device)
-            for k in range(6)
-        ]
-        for chunk in chunks:
-            chunk.linearize(vector, budget)
-        kept = [chunk.kept.jacobian.nbytes for chunk in chunks if chunk.kept]
+        tasks = [[episodes.tasks(k, k + 1) for episodes in (before, after)] for k in range(6)]
+        chunks = [Chunk(policy, vector, *pair, OPTIONS, 4, budget, torch.float64, device) for pair in tasks]
+        kept = [chunk.curvature.jacobian.nbytes for chunk in chunks if chunk.curvature]
         return held(device) - started, len(kept), max(kept, default=0)
 
     keep(0)  # what libraries keep from their first use is no matter here

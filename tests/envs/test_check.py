@@ -61,7 +61,7 @@ def test_good_environments_of_users_keep_the_contract(capsys, name):
         (f"{BREACHES}:Global", "repeatable", "played again: observations[0]: "),
         (f"{BREACHES}:Crowded", "independent", "beside the others, compared with alone: rewards[0]: "),
         (f"{BREACHES}:Deaf", "tasks_matter", "gave the same observations, rewards, ends and infos"),
-        (f"{BREACHES}:Unending", "ends", "an episode goes on after step 100; expected an end by the horizon"),
+        (f"{BREACHES}:Unending", "ends", "an episode continues after step 100; expected an end by the horizon"),
         (f"{BREACHES}:Moving", "ends", "observations of episode 0 changed after its end in step 99"),
         (f"{BREACHES}:Whole", "restarts", "beside one that was restarted, compared with undisturbed: observations[0]"),
         (f"{BREACHES}:Owner", "ownership", "observations of reset: a later step changed the array"),

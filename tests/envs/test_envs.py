@@ -12,7 +12,7 @@ import torch
 import rl.envs
 from rl.envs.adapter import AdaptedEnv
 from rl.envs.contract import keys, roll
-from rl.envs.navigation import Navigation
+from rl.envs.navigation.environment import Navigation
 from rl.errors import EpisodeError, UserError
 from rl.policies import Architecture, make_policy
 from rl.sampling.rollout import AdaptationPlan, StreamName, meta_rollout
@@ -70,10 +70,10 @@ def test_a_mistyped_environment_is_told_the_one_that_was_meant(typed, meant):
 
 
 def test_a_package_that_is_not_installed_is_named(monkeypatch):
-    monkeypatch.setitem(rl.envs._BUILT_IN, "Broken-v0", ("no_such_engine.envs:Broken", {}))
+    monkeypatch.setitem(rl.envs.REGISTRY, "Broken-v0", rl.envs.Row("no_such_engine.envs:Broken"))
     with pytest.raises(UserError, match="environment Broken-v0 needs the package no_such_engine"):
         rl.envs.options("Broken-v0")
-    monkeypatch.setitem(rl.envs._BUILT_IN, "Broken-v0", ("rl.envs.no_such_module:Broken", {}))
+    monkeypatch.setitem(rl.envs.REGISTRY, "Broken-v0", rl.envs.Row("rl.envs.no_such_module:Broken"))
     with pytest.raises(ModuleNotFoundError, match="no_such_module"):
         rl.envs.options("Broken-v0")
 

@@ -1,3 +1,5 @@
+import contextlib
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -5,9 +7,9 @@ from scipy import stats
 from rl import streams
 from rl.config import Config
 from rl.evaluation.evaluate import by_class, mean_over_episodes, successes
-from rl.run.build import Setup
+from rl.run.setup import Setup
 from rl.sampling.episodes import Episodes
-from tests.support.in_process import InProcessSampler
+from rl.sampling.in_process import InProcessSampler
 
 
 def test_a_mean_over_episodes_by_hand():
@@ -31,16 +33,16 @@ def test_one_episode_has_no_interval():
 
 @pytest.mark.parametrize("halve, expected", [(False, (0.4, 0.4, 0.4)), (True, (0.4, 0.2, 0.2))])
 def test_the_learning_rate_is_halved_after_the_first_update(halve, expected):
-    experiment = Setup(Config(fast_lr=0.4, num_test_steps=3, halve_test_lr=halve, fast_batch_size=7))
-    assert experiment.test_sampling()[:4] == (7, expected, 0.95, 1.0)
-    assert experiment.train_sampling()[:4] == (7, (0.4,), 0.95, 1.0)
+    setup = Setup(Config(fast_lr=0.4, num_test_steps=3, halve_test_lr=halve, fast_batch_size=7))
+    assert setup.test_plan()[:4] == (7, expected, 0.95, 1.0)
+    assert setup.train_plan()[:4] == (7, (0.4,), 0.95, 1.0)
 
 
 def test_test_tasks_are_drawn_and_sampled_from_streams_of_their_own():
-    experiment = Setup(Config(num_test_steps=2, seed=8, fast_batch_size=3, test_batch_size=5))
-    params, sampling = experiment.initial_params(), experiment.test_sampling()
+    setup = Setup(Config(num_test_steps=2, seed=8, fast_batch_size=3, test_batch_size=5))
+    params, sampling = setup.initial_params(), setup.test_plan()
     tasks, again, later, trained_on = (
-        experiment.sample_tasks(5, "test", iteration, phase)
+        setup.sample_tasks(5, "test", iteration, phase)
         for iteration, phase in (
             (6, streams.EVALUATE),
             (6, streams.EVALUATE),
@@ -49,13 +51,13 @@ def test_test_tasks_are_drawn_and_sampled_from_streams_of_their_own():
         )
     )
     assert again == tasks and later != tasks and trained_on != tasks
-    with InProcessSampler(experiment.setting) as sampler:
-        phases = sampler.sample(params, tasks, sampling, experiment.origin(6, streams.EVALUATE))
-        trained_on = sampler.sample(params, tasks, sampling, experiment.origin(6, streams.TRAIN))
+    with contextlib.closing(InProcessSampler(setup.spec, 5)) as sampler:
+        rollouts = sampler.sample(params, tasks, sampling, setup.stream(6, streams.EVALUATE))
+        trained_on = sampler.sample(params, tasks, sampling, setup.stream(6, streams.TRAIN))
     # The tasks returned are those of the episodes: rewards are distances from their goals, here after the first move.
     goals = np.array([task["goal"] for task in tasks])[:, None]
-    assert [episodes.mask.shape for episodes in phases.episodes] == [(5, 100, 3)] * 3
-    for episodes, others in zip(phases.episodes, trained_on.episodes, strict=True):
+    assert [episodes.mask.shape for episodes in rollouts.episodes] == [(5, 100, 3)] * 3
+    for episodes, others in zip(rollouts.episodes, trained_on.episodes, strict=True):
         moved = np.clip(episodes.actions[:, 0], -0.1, 0.1)
         np.testing.assert_allclose(episodes.rewards[:, 0], -np.linalg.norm(moved - goals, axis=-1), atol=1e-6)
         assert not np.isin(episodes.actions, others.actions[others.actions != 0]).any()

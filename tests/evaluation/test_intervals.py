@@ -42,7 +42,7 @@ def test_a_rate_of_whole_trials_equals_scipys(successes):
 
 
 def test_shares_count_as_one_trial_each():
-    """Four tasks that succeed half of the time tell no more than two that always and two that never do."""
+    """Four tasks that succeed half of the time give the interval of two that always and two that never do."""
     assert intervals.rate([0.5] * 4) == pytest.approx(intervals.rate([0, 1, 0, 1]))
 
 

@@ -15,32 +15,20 @@ def test_statistics_by_hand():
 def test_bootstrap_covers_as_docs_figures_says(count, nominal):
     """Of 2000 made-up samples; the share that covers has a standard error of at most √(¾·¼/2000) = 0.0097."""
     samples = np.random.default_rng(3).normal(5.0, 2.0, size=(count, 2000))
-    low, high = statistics.bootstrap([samples], resamples=1000)
+    low, high = statistics.bootstrap(samples)
     assert ((low < 5.0) & (high > 5.0)).mean() == pytest.approx(nominal, abs=0.03)
 
 
 def test_three_values_cover_the_mean_unless_all_lie_on_one_side():
     """Of 27 resamples of three values 1 (3.7%) repeats the lowest: the interval goes from there, P = 1 − 2·(½)³ = ¾."""
-    low, high = statistics.bootstrap([np.array([1.0, 2.0, 4.0])])
+    low, high = statistics.bootstrap(np.array([1.0, 2.0, 4.0]))
     assert (low, high) == (1.0, 4.0)
-
-
-def test_strata_are_kept():
-    """Strata without spread make an interval without width, however far they lie apart; pooled they would not."""
-    strata = [np.zeros(4), np.ones(4)]
-    assert statistics.bootstrap(strata) == (0.5, 0.5)
-    low, high = statistics.bootstrap([np.concatenate(strata)])
-    assert low < 0.5 < high
-
-
-def test_one_seed_has_no_interval():
-    assert statistics.bootstrap([np.ones((1, 7))]) is None
 
 
 def test_resamples_are_drawn_for_whole_curves():
     """Two iterations that differ by 10 for every seed have intervals that differ by 10."""
     values = np.random.default_rng(0).normal(size=(5, 1)) + np.array([0.0, 10.0])
-    low, high = statistics.bootstrap([values])
+    low, high = statistics.bootstrap(values)
     np.testing.assert_allclose([low[1] - low[0], high[1] - high[0]], 10.0)
 
 
@@ -53,7 +41,7 @@ def test_estimates_are_as_wide_as_their_number_asks_for():
     values = [0.0, 1.0, 2.0, 3.0, 100.0]
     found = statistics.estimate(values, statistics.interquartile_mean)
     assert found.value == 2.0 and found.interval == statistics.bootstrap(
-        [np.array(values)], statistics.interquartile_mean
+        np.array(values), statistics.interquartile_mean
     )
 
 

@@ -5,15 +5,18 @@ import dataclasses
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from rl.config import GATES, Config
+from rl.config import Config
 from rl.errors import UserError
 from rl.evaluation import runs, statistics
 from rl.evaluation.references import read_reference
 from rl.plots import curves
-from rl.run.logger import Logger
-from tests.support.event_files import record
+from rl.policies.elementwise import GATES
+from tests.support.progress import write_progress
+
+LAST_TENTH = "mean of the last tenth"
 
 
 def made_up_run(folder, seed, values, sampled=(), **options):
@@ -21,15 +24,22 @@ def made_up_run(folder, seed, values, sampled=(), **options):
     folder.mkdir()
     config = dataclasses.asdict(Config(seed=seed, **options))
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    logger = Logger(folder)
-    for iteration, value in enumerate(values):
-        logger.scalar("running_returns/after_update", value, iteration)
-        logger.scalar("evaluation_rew/avg_rew 2", 10 * value, iteration)
-    for iteration, (steps, seconds) in enumerate(sampled):
-        logger.scalar("time/sampling", seconds, iteration)
-        logger.scalar("time/env_steps_per_second", steps / seconds, iteration)
-    logger.close()
+    logged = {"running_returns/after_update": values, "evaluation_rew/avg_rew 2": [10 * value for value in values]}
+    if sampled:
+        logged["time/sampling"] = [seconds for _, seconds in sampled]
+        logged["time/env_steps_per_second"] = [steps / seconds for steps, seconds in sampled]
+    write_progress(folder, logged)
     return folder
+
+
+def read_curves(folders, *names):
+    """The curves of some metrics of made-up runs, in groups."""
+    groups = runs.grouped([runs.read_run(folder) for folder in folders], ())
+    return [
+        curves.curve("environment", label, members, curves.metric(name))
+        for label, members in groups.items()
+        for name in names
+    ]
 
 
 @pytest.fixture
@@ -61,19 +71,20 @@ def test_groups_means_and_intervals(two_groups, tmp_path):
     # Seeds 2 and 3 are shared: 1 − 0 and 5 − 6; mean 0, standard deviation √2, t(0.975, 1) = 12.71: ±12.71. Better in
     # one of two: Wilson's interval of ½ is ½ ± ½·z/√(n + z²) with z² = 3.841, 0.095 to 0.905.
     (line,) = (line for line in lines if "probability" in line)
-    assert "no difference told; plain CAVIA minus plain CAVIA, first order: 0 [-12.71, 12.71], better in 1 of 2" in line
+    assert "no significant difference; plain CAVIA minus plain CAVIA, first order: 0 [-12.71, 12.71]" in line
+    assert "better in 1 of 2" in line
     assert "(probability of improvement 0.50 [0.09, 0.91])" in line
 
 
 def test_the_comparison_says_which_group_is_better(tmp_path):
-    """Three seeds, all of them worse: not "0.00 [0.00, 0.00]" but who is better, and how little three seeds tell."""
+    """Three seeds, all of them worse: not "0.00 [0.00, 0.00]" but who is better, and how sure three seeds make it."""
     folders = [
         made_up_run(tmp_path / f"{order}{seed}", seed, [seed + shift] * 10, first_order=order)
         for order, shift in ((False, 0.0), (True, 4.0))
         for seed in (1, 2, 3)
     ]
     lines = curves.curves(folders, tmp_path / "out")[1]
-    (line,) = (line for line in lines if "mean of the last tenth" in line)
+    (line,) = (line for line in lines if LAST_TENTH in line)
     # All three differ by 4 exactly: no interval can be given.
     assert "plain CAVIA minus plain CAVIA, first order: -4; the seeds give no interval (3 shared)" in line
     found = statistics.compare([0.0, 0.5, 1.0], [4.0, 5.0, 5.5])
@@ -87,41 +98,26 @@ def test_the_comparison_says_which_group_is_better(tmp_path):
 
 
 def test_environment_steps_as_the_x_axis(tmp_path):
-    """Iterations of 1,000 and 3,000 steps: at iteration 1, 4,000 were sampled; the log rounds to float32."""
+    """Iterations of 1,000 and 3,000 steps: at iteration 1, 4,000 were sampled."""
     folder = made_up_run(tmp_path / "run", 1, [1.0, 2.0], sampled=[(1000, 0.3), (3000, 0.7)])
     curves.curves([folder], tmp_path / "out", x="steps")
     assert [row["steps"] for row in table(tmp_path / "out")] == ["1000", "4000"]
-    found = curves.group_curve([runs.read_run(folder)], "running_returns/after_update", statistics.mean, 1)
-    (panel, *_) = curves.draw(
-        {"env": {("label", curves.metric("after_update")): found}}, [], ("after_update",), 1, "steps"
-    ).axes
+    (panel,) = curves.draw(read_curves([folder], "after_update"), x="steps").axes
     assert panel.lines[0].get_xdata().tolist() == [1000, 4000] and panel.get_xlabel().startswith("environment steps")
     bare = made_up_run(tmp_path / "bare", 1, [1.0])
     with pytest.raises(UserError, match="has no curve time/env_steps_per_second"):
         curves.curves([bare], tmp_path / "out", x="steps")
 
 
-def test_the_axis_shows_the_curves_and_cuts_what_is_wider(two_groups, tmp_path):
+def test_the_axis_shows_the_curves_and_cuts_what_is_wider(two_groups):
     # Seeds from 0 to 9 and a tenth of that; the interval of the second group goes up to 5 + 11.4.
-    wanted = curves.metric("after_update")
-    groups = runs.grouped([runs.read_run(folder) for folder in two_groups], ())
-    found = {
-        (label, wanted): curves.group_curve(members, wanted.tag, statistics.mean, 1)
-        for label, members in groups.items()
-    }
-    (panel,) = curves.draw({"environment": found}, [], ("after_update",)).axes
+    (panel,) = curves.draw(read_curves(two_groups, "after_update")).axes
     assert panel.get_ylim() == pytest.approx((-0.9, 9.9))
 
 
-def test_one_legend_names_groups_and_kinds_of_line(two_groups, tmp_path):
-    wanted = [curves.metric(name) for name in ("after_update", "test/2")]
-    groups = runs.grouped([runs.read_run(folder) for folder in two_groups], ())
-    found = {
-        (label, name): curves.group_curve(members, name.tag, statistics.mean, 1)
-        for label, members in groups.items()
-        for name in wanted
-    }
-    figure = curves.draw({"one": found, "two": found}, [], tuple(name.name for name in wanted))
+def test_one_legend_names_groups_and_kinds_of_line(two_groups):
+    found = read_curves(two_groups, "after_update", "test/2")
+    figure = curves.draw([*found, *(one._replace(environment="another") for one in found)])
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == [
         "plain CAVIA (3 seeds)", "plain CAVIA, first order (3 seeds)", "after the update", "test tasks, 2 updates"
@@ -132,7 +128,8 @@ def test_one_legend_names_groups_and_kinds_of_line(two_groups, tmp_path):
 @pytest.mark.parametrize("gate", GATES)
 def test_methods_are_named_in_words(gate, tmp_path):
     config = Config(neuromodulation=True, nm_gate=gate, nm_gate_bias=2.0)
-    assert runs.Folder(tmp_path, config).method == f"neuromodulated CAVIA, {runs.GATES[gate]} gates, bias 2"
+    assert runs.Folder(tmp_path, config).method == f"neuromodulated CAVIA, {GATES[gate].label} gates, bias 2"
+    assert all(row.label for row in GATES.values())
     assert runs.Folder(tmp_path, Config(maml=True)).method == "plain MAML"
 
 
@@ -151,7 +148,7 @@ def test_group_by_never_pools_what_differs_in_more_than_the_seed(two_groups, tmp
         curves.curves(two_groups, tmp_path / "out", group_by=group_by)
         found = {(row["group"], row["seeds"]) for row in table(tmp_path / "out")}
         assert found == {("plain CAVIA", "3"), ("plain CAVIA, first order", "3")}
-    # It tells apart what changes no result.
+    # It separates what changes no result, too.
     named = made_up_run(tmp_path / "named", 1, [0.0], expname="again")
     curves.curves([*two_groups[:3], named], tmp_path / "out", group_by=("expname",))
     assert {row["group"] for row in table(tmp_path / "out")} == {"plain CAVIA, expname ", "plain CAVIA, expname again"}
@@ -176,8 +173,8 @@ def test_iterations_that_all_runs_have(tmp_path):
 
 
 def test_smoothing():
-    np.testing.assert_allclose(curves.smoothed(np.array([2.0, 4.0, 9.0, 2.0]), 3), [2.0, 3.0, 5.0, 5.0])
-    np.testing.assert_array_equal(curves.smoothed(np.array([2.0, 4.0]), 1), [2.0, 4.0])
+    np.testing.assert_allclose(curves.smoothed([2.0, 4.0, 9.0, 2.0], 3), [2.0, 3.0, 5.0, 5.0])
+    np.testing.assert_array_equal(curves.smoothed([2.0, 4.0], 1), [2.0, 4.0])
 
 
 def test_only_references_of_every_iteration_are_smoothed(tmp_path):
@@ -190,34 +187,45 @@ def test_only_references_of_every_iteration_are_smoothed(tmp_path):
 
 
 def test_the_end_of_a_run_is_its_last_tenth():
-    assert curves.last_tenth(np.arange(20.0)) == 18.5
-    assert curves.last_tenth(np.array([3.0, 4.0])) == 4.0
+    assert curves.last_tenth(pd.DataFrame({7: np.arange(20.0), 8: np.ones(20)})).to_dict() == {7: 18.5, 8: 1.0}
+    assert curves.last_tenth(pd.DataFrame({7: [3.0, 4.0]})).to_dict() == {7: 4.0}
 
 
-def test_a_cut_event_file_is_read_as_far_as_it_goes(tmp_path):
+def test_a_last_line_that_was_cut_is_left_out(tmp_path):
     folder = made_up_run(tmp_path / "run", 1, [1.0, 2.0, 3.0])
-    (file,) = folder.glob("events*")
-    whole = runs.read_run(folder).curve("evaluation_rew/avg_rew_2")
-    assert whole[0].tolist() == [0, 1, 2] and whole[1].tolist() == [10.0, 20.0, 30.0]
-    file.write_bytes(file.read_bytes()[:-3])
-    assert runs.read_run(folder).curve("evaluation_rew/avg_rew_2")[0].tolist() == [0, 1]
+    path = folder / "progress.csv"
+    iterations, values = runs.read_run(folder).curve("evaluation_rew/avg_rew 2")
+    assert iterations.tolist() == [0, 1, 2] and values.tolist() == [10.0, 20.0, 30.0]
+    whole = path.read_bytes()
+    for cut in (whole[:-1], whole[:-3], whole[: whole.rindex(b"\n2") + 2], whole[:-9] + b"\0" * 9):
+        path.write_bytes(cut)
+        assert runs.read_run(folder).curve("evaluation_rew/avg_rew 2")[0].tolist() == [0, 1]
 
 
-def test_files_that_hold_no_events(tmp_path):
+def test_iterations_that_measured_nothing_are_left_out(tmp_path):
     folder = made_up_run(tmp_path / "run", 1, [1.0])
-    (folder / "events.out.tfevents.9").write_bytes(record(b"\xff" * 4))
-    with pytest.raises(UserError, match="expected TensorBoard events, found something else"):
-        curves.curves([folder], tmp_path / "out")
-    (folder / "events.out.tfevents.9").write_text("time,return\n0,1.5\n")
-    with pytest.raises(UserError, match="expected TensorBoard events: record 1 does not agree with its checksum"):
-        curves.curves([folder], tmp_path / "out")
+    write_progress(folder, {"trpo/kl": [0.1, 0.2, 0.3], "evaluation_rew/avg_rew 0": {0: -5.0, 2: -3.0}, "never": []})
+    run = runs.read_run(folder)
+    iterations, values = run.curve("evaluation_rew/avg_rew 0")
+    assert iterations.tolist() == [0, 2] and values.tolist() == [-5.0, -3.0]
+    with pytest.raises(UserError, match=r"has no curve never; it has: evaluation_rew/avg_rew 0, trpo/kl$"):
+        run.curve("never")
 
 
-def test_a_resumed_runs_files_are_joined_later_ones_counting(tmp_path):
-    folder = made_up_run(tmp_path / "run", 1, [1.0, 2.0])
-    (file,) = folder.glob("events*")
-    file.rename(folder / "events.out.tfevents.1")
-    other = made_up_run(tmp_path / "other", 1, [7.0, 8.0, 9.0])
-    next(other.glob("events*")).rename(folder / "events.out.tfevents.2")
-    iterations, values = runs.read_run(folder).curve("running_returns/after_update")
-    assert iterations.tolist() == [0, 1, 2] and values.tolist() == [7.0, 8.0, 9.0]
+@pytest.mark.parametrize("content", ["", "time,return\n0,1.5\n", "iteration,a\n0,high\n", "iteration,a\n,1\n", "\0\n"])
+def test_files_that_hold_no_curves_are_refused_in_one_line(tmp_path, content):
+    folder = made_up_run(tmp_path / "run", 1, [1.0])
+    (folder / "progress.csv").write_text(content, encoding="utf-8")
+    with pytest.raises(UserError, match=r"progress\.csv: expected a run's curves") as caught:
+        curves.curves([folder], tmp_path / "out")
+    assert "\n" not in str(caught.value)
+
+
+def test_runs_of_earlier_versions_are_refused_as_such(tmp_path):
+    folder = made_up_run(tmp_path / "run", 1, [1.0])
+    (folder / "progress.csv").unlink()
+    with pytest.raises(UserError, match=r"with a progress\.csv, found none"):
+        runs.read_run(folder)
+    (folder / "events.out.tfevents.1").touch()
+    with pytest.raises(UserError, match=r"with a progress\.csv, found a run of an earlier version"):
+        runs.read_run(folder)

@@ -1,14 +1,19 @@
 """The picture of gates: its intervals, and what it says of its terms."""
 
-from types import SimpleNamespace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from rl.evaluation import gates as numerics
+from rl.config import Config
+from rl.evaluation.runs import Evaluation
 from rl.plots import gates
 
-EVALUATION = SimpleNamespace(method="method", environment="somewhere", probe={"tasks": [0, 1, 2]}, label=str)
+
+class MadeUp(Evaluation):
+    """An evaluation of three tasks, without files."""
+
+    method, environment, probe, tasks = "method", "somewhere", {"tasks": [0, 1, 2]}, [{}] * 3
 
 
 def of_signs(*tasks):
@@ -21,9 +26,7 @@ SIGNS = of_signs(("++--", "++--"), ("++--", "+++-"), ("++--", "----"))
 
 
 def drawn(values):
-    layers = {"layer1": values}
-    found = {name: numerics.shares(values) for name, values in layers.items()}
-    return gates.draw(EVALUATION, layers, found, {name: gates.intervals(values) for name, values in layers.items()})
+    return gates.draw(MadeUp(Path("nowhere"), Config()), {"layer1": values})
 
 
 def words(figure):
@@ -48,7 +51,7 @@ def test_equal_tasks_have_no_spread():
     assert all(np.array_equal(low, high) for low, high in found.values())
 
 
-def test_two_tasks_tell_of_no_interval():
+def test_two_tasks_have_no_interval():
     assert gates.intervals(SIGNS[:2]) == {}
     assert "fewer than 3 tasks: no intervals" in words(drawn(SIGNS[:2]))
 

@@ -1,12 +1,20 @@
 """The maps of similarity: what is drawn, and in which colours."""
 
-from types import SimpleNamespace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from rl.config import Config
+from rl.evaluation.runs import Evaluation
 from rl.evaluation.similarity import Similarity
 from rl.plots import representation
+
+
+class MadeUp(Evaluation):
+    """An evaluation of three tasks, without files."""
+
+    method, environment, probe, tasks = "method", "somewhere", {"tasks": [0, 1, 2]}, [{}] * 3
 
 
 def found(*pairs):
@@ -18,11 +26,7 @@ def found(*pairs):
 
 def drawn(rows, evaluations=1):
     """The maps of a figure, a list of images for each row, and its other axes: the scales."""
-    policies = [
-        SimpleNamespace(method=f"method {number}", environment="somewhere", probe={"tasks": [0, 1, 2]}, label=str)
-        for number in range(evaluations)
-    ]
-    figure = representation.draw(policies, rows)
+    figure = representation.draw([MadeUp(Path("nowhere"), Config())] * evaluations, rows)
     columns = len(next(iter(rows.values()))) - 1
     count = len(rows) * columns
     maps = np.array([panel.images[0] for panel in figure.axes[:count]]).reshape(len(rows), columns)

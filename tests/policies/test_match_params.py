@@ -3,7 +3,7 @@ import pytest
 from rl.config import parse_options
 from rl.errors import UserError
 from rl.policies import Architecture, match_params
-from rl.run.build import Setup
+from rl.run.setup import Setup
 
 PLAIN = Architecture(3, 2, True, 1, (4, 4), nm_size=2)
 

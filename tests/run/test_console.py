@@ -1,5 +1,4 @@
 import io
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -7,6 +6,7 @@ import pytest
 from rl.config import Config
 from rl.evaluation.evaluate import Evaluated, Summary
 from rl.run import console
+from rl.run.folders import Folders
 from rl.run.summary import summary
 from tests.support.helpers import only_run
 
@@ -19,7 +19,7 @@ class Terminal(io.StringIO):
 TIMES = {"sampling": 2.0, "learning": 1.0}
 
 
-def phase(mean, rate=None):
+def summary_of(mean, rate=None):
     """A `Summary`: the mean return, 2500 steps, and successes in some of 8 episodes."""
     success = np.arange(8).reshape(1, 8) < 8 * (rate or 0)
     told = {} if rate is None else {"any": success, "final": success}
@@ -27,13 +27,13 @@ def phase(mean, rate=None):
 
 
 def step(kl):
-    return SimpleNamespace(kl=kl or 0.0, accepted=kl is not None)
+    return {"trpo/kl": kl or 0.0, "trpo/step_size": float(kl is not None)}
 
 
 def shown(stream, number=0, success=(None, None), kl=0.01, quiet=False, first=0):
     config = Config(num_batches=4, quiet=quiet)
     with console.Console(config, first, stream) as told:
-        told.iteration(number, (phase(-3.0, success[0]), phase(-1.5, success[1])), step(kl), TIMES)
+        told.iteration(number, (summary_of(-3.0, success[0]), summary_of(-1.5, success[1])), step(kl), TIMES)
     return stream.getvalue()
 
 
@@ -54,8 +54,8 @@ def test_no_step_is_told_from_a_small_one(kl, words):
 def test_a_bar_on_a_terminal_unless_quiet():
     terminal = Terminal()
     with console.Console(Config(num_batches=4), stream=terminal) as told:
-        evaluation = Evaluated([], (phase(-3.0), phase(-2.0)), 0.0)
-        told.iteration(0, (phase(-3.0, 0.125), phase(-1.5, 0.5)), step(0.01), TIMES, evaluation)
+        evaluation = Evaluated([], (summary_of(-3.0), summary_of(-2.0)), 0.0)
+        told.iteration(0, (summary_of(-3.0, 0.125), summary_of(-1.5, 0.5)), step(0.01), TIMES, evaluation)
     assert "return -3 -> -1.5, success 12% -> 50%, kl 0.0100, 2,500 steps/s" in terminal.getvalue()
     assert "  evaluation after 0, 1, 2, … updates: -3.000, -2.000\n" in terminal.getvalue()
     assert "1/4" in terminal.getvalue()
@@ -71,8 +71,7 @@ def test_the_end_of_a_run(tiny):
     pipe = io.StringIO()
     logs = tiny.run("navigation")
     saves = only_run(tiny.folder / "navigation" / "saves")
-    folders = SimpleNamespace(logs=logs, saves=saves, policy=lambda iteration: saves / f"policy-{iteration}.pt")
-    console.Console(Config(num_batches=2), stream=pipe).finish(folders)
+    console.Console(Config(num_batches=2), stream=pipe).finish(Folders(logs, saves))
     lines = pipe.getvalue().splitlines()
     assert lines[:2] == [f"logs: {logs}", f"policies: {saves}"]
     assert lines[2].startswith("evaluate with: python test.py ") and "policy-1.pt" in lines[2]

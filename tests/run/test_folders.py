@@ -1,10 +1,9 @@
 import dataclasses
 import fcntl
 import json
-import pickle
+import os
 from datetime import datetime
 
-import numpy as np
 import pytest
 import torch
 
@@ -12,8 +11,9 @@ import rl.run.folders
 from rl.config import Config, load_config
 from rl.errors import UserError
 from rl.files import write_text
-from rl.run.folders import FolderError, Folders, load_policy, os, run_name, save_policy, write_config
-from tests.support.helpers import COMBINATIONS, random_params, small_policy
+from rl.run import config_file
+from rl.run.folders import FolderError, Folders, run_name
+from tests.support.helpers import small_policy
 
 
 def config(tmp_path, **options):
@@ -22,128 +22,6 @@ def config(tmp_path, **options):
 
 def files(folder):
     return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
-
-
-@pytest.mark.parametrize("head, layer, adaptation", COMBINATIONS)
-def test_a_policy_comes_back_from_its_file(tmp_path, head, layer, adaptation):
-    policy = small_policy(head, layer, adaptation)
-    params = random_params(policy, dtype=torch.float32)
-    path = tmp_path / "policy-0.pt"
-    save_policy(path, params)
-    assert files(tmp_path) == ["policy-0.pt"]
-    loaded = load_policy(path, policy)
-    assert list(loaded) == list(params)
-    assert all(torch.equal(loaded[name], params[name]) for name in params)
-
-
-def test_a_saved_policy_is_a_plain_state_dict(tmp_path):
-    policy = small_policy()
-    params = {name: value.requires_grad_() for name, value in random_params(policy, dtype=torch.float32).items()}
-    save_policy(tmp_path / "policy.pt", params)
-    content = torch.load(tmp_path / "policy.pt", weights_only=True)
-    assert all(type(value) is torch.Tensor and not value.requires_grad for value in content.values())
-
-
-def test_a_published_state_dict_loads_whatever_its_order_and_type(tmp_path):
-    policy = small_policy("normal", "hard")
-    params = random_params(policy)
-    path = tmp_path / "published.pt"
-    torch.save(dict(reversed(params.items())), path)
-    loaded = load_policy(path, policy)
-    assert list(loaded) == list(params)
-    assert all(torch.equal(loaded[name], params[name].float()) for name in params)
-
-
-def test_a_policy_of_another_shape_says_what_was_expected_and_found(tmp_path):
-    path = tmp_path / "policy.pt"
-    save_policy(path, random_params(small_policy(hidden_sizes=(6, 4)), dtype=torch.float32))
-    with pytest.raises(UserError) as caught:
-        load_policy(path, small_policy())
-    text = str(caught.value)
-    assert "policy.pt" in text and "\n" not in text
-    assert "layer1.std.weight: expected 5×5, found 6×5" in text.replace("layer1.weight", "layer1.std.weight")
-    assert "layer2.weight: expected 4×5, found 4×6" in text
-
-
-def test_a_policy_of_another_kind_says_what_is_missing_and_what_is_too_much(tmp_path):
-    path = tmp_path / "policy.pt"
-    save_policy(path, random_params(small_policy("categorical", hidden_sizes=(5,)), dtype=torch.float32))
-    with pytest.raises(UserError) as caught:
-        load_policy(path, small_policy("normal", hidden_sizes=(5,)))
-    text = str(caught.value)
-    for part in ("sigma: expected 2, found nothing", "mu.weight: expected 2×5, found nothing",
-                 "layer2.weight: expected nothing, found 2×5"):  # fmt: skip
-        assert part in text
-
-
-def test_many_differences_are_counted(tmp_path):
-    path = tmp_path / "policy.pt"
-    save_policy(path, {})
-    with pytest.raises(UserError, match=r"\(and 3 more\)$"):
-        load_policy(path, small_policy())
-
-
-class Payload:
-    """Writes a file when it is unpickled."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (self.path, "w")
-
-
-@pytest.mark.parametrize("save", [torch.save, lambda content, path: path.write_bytes(pickle.dumps(content))])
-def test_a_pickle_that_runs_code_is_refused(tmp_path, save):
-    trap, path = tmp_path / "trapped", tmp_path / "policy.pt"
-    save({"sigma": Payload(str(trap))}, path)
-    with pytest.raises(UserError, match=r"policy.pt: expected a policy's state dict") as caught:
-        load_policy(path, small_policy())
-    assert not trap.exists() and "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"", b"PK\x03\x04", b"no policy\n", b"\x80\x02}q\x00.", b"\x80\x04K\x01.", b"(dp0\n.", b"cos\nsystem\n.", b"0",
-        b"\x00" * 64,
-    ],
-)  # fmt: skip
-def test_bytes_that_are_no_policy_are_refused(tmp_path, content):
-    path = tmp_path / "policy.pt"
-    path.write_bytes(content)
-    with pytest.raises(UserError, match=r"policy.pt"):
-        load_policy(path, small_policy())
-
-
-def test_random_and_damaged_bytes_are_refused(tmp_path):
-    path = tmp_path / "policy.pt"
-    policy = small_policy()
-    save_policy(path, random_params(policy, dtype=torch.float32))
-    whole = path.read_bytes()
-    rng = np.random.default_rng(0)
-    for length in range(1, 40):
-        path.write_bytes(rng.bytes(length))
-        with pytest.raises(UserError):
-            load_policy(path, policy)
-    for length in rng.integers(1, len(whole), 20):
-        path.write_bytes(whole[:length])
-        with pytest.raises(UserError):
-            load_policy(path, policy)
-
-
-@pytest.mark.parametrize("content", [[torch.zeros(1)], {"sigma": 3}, torch.zeros(2), "text"])
-def test_what_is_no_state_dict_is_refused(tmp_path, content):
-    path = tmp_path / "policy.pt"
-    torch.save(content, path)
-    with pytest.raises(UserError, match="expected a state dict"):
-        load_policy(path, small_policy())
-
-
-def test_a_missing_policy_is_refused(tmp_path):
-    for path in (tmp_path / "none.pt", tmp_path):
-        with pytest.raises(UserError, match=path.name):
-            load_policy(path, small_policy())
 
 
 def test_run_names_are_the_published_ones():
@@ -221,7 +99,7 @@ def locked(path):
 
 def test_config_json_holds_everything(tmp_path):
     options = config(tmp_path, seed=9)
-    write_config(tmp_path, options, small_policy())
+    config_file.write(tmp_path, options, small_policy())
     content = json.loads((tmp_path / "config.json").read_text())
     assert {name: content[name] for name in dataclasses.asdict(options)} == dataclasses.asdict(options)
     assert content["input_size"] == 3 and content["output_size"] == 2
@@ -235,7 +113,7 @@ def test_the_environments_file_is_copied(tmp_path):
     source, folder = tmp_path / "graph.json", tmp_path / "run"
     source.write_text("{}")
     folder.mkdir()
-    write_config(folder, config(tmp_path), small_policy(), str(source))
+    config_file.write(folder, config(tmp_path, env_config_path=str(source)), small_policy())
     assert files(folder) == ["config.json", "graph.json"] and (folder / "graph.json").read_text() == "{}"
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -15,9 +16,10 @@ import torch
 
 from rl.policies import make_policy
 from rl.run.interrupts import Interrupted, Interrupts
-from rl.sampling.worker_pool import MAX_ATTEMPTS, WorkerError, WorkerPool
+from rl.sampling.jobs import WorkerError
+from rl.sampling.worker_pool import MAX_ATTEMPTS, WorkerPool
 from tests.support.helpers import PATIENCE, ROOT, becomes, random_params
-from tests.support.in_process import OBSTINATE, ORIGIN, PARAMS, SAMPLING, assert_same_phases
+from tests.support.in_process import OBSTINATE, ORIGIN, PARAMS, SAMPLING, assert_same_rollouts
 from tests.torture import LONG, SHORT, STATUSES, Program, attack_workers, interrupt, into, record, undisturbed
 
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
@@ -70,8 +72,8 @@ with Interrupts() as interrupts, interrupts.shield():
 """
 
 
-@SIGNALS
-def test_a_second_signal_stops_at_once(number):
+def test_a_second_signal_stops_at_once():
+    number = signal.SIGTERM
     with subprocess.Popen([sys.executable, "-c", STUBBORN], cwd=ROOT, stdout=subprocess.PIPE) as process:
         try:
             assert process.stdout.readline() == b"begun\n"
@@ -142,17 +144,17 @@ def test_workers_that_hang_are_replaced():
     wide = OBSTINATE.architecture._replace(hidden_sizes=(600, 600))
     params = random_params(make_policy(wide), dtype=torch.float32)
     assert sum(value.numel() for value in params.values()) * 4 > 2**20
-    with Impatient(OBSTINATE._replace(architecture=wide), 2, tasks_per_group=1) as pool:
+    with closing(Impatient(OBSTINATE._replace(architecture=wide), 2, tasks_per_group=1)) as pool:
         expected = pool.sample(params, [{}, {}], SAMPLING, ORIGIN)
         pool.expect_hanging(2)
         for worker in multiprocessing.active_children():
             os.kill(worker.pid, signal.SIGSTOP)
-        assert_same_phases(pool.sample(params, [{}, {}], SAMPLING, ORIGIN), expected)
+        assert_same_rollouts(pool.sample(params, [{}, {}], SAMPLING, ORIGIN), expected)
         assert pool.restarts == 2
 
 
 def test_a_worker_that_hangs_in_the_middle_of_its_result_is_replaced(monkeypatch):
-    with Impatient(OBSTINATE, 1, tasks_per_group=2) as pool:
+    with closing(Impatient(OBSTINATE, 1, tasks_per_group=2)) as pool:
         expected = pool.sample(PARAMS, [{}, {}], SAMPLING, ORIGIN)
         pool.expect_hanging(1)
         (worker,) = pool._workers
@@ -165,7 +167,7 @@ def test_a_worker_that_hangs_in_the_middle_of_its_result_is_replaced(monkeypatch
             return receive()
 
         monkeypatch.setattr(worker, "pipe", Delayed(worker.pipe, stopped))
-        assert_same_phases(pool.sample(PARAMS, [{}, {}], SAMPLING, ORIGIN), expected)
+        assert_same_rollouts(pool.sample(PARAMS, [{}, {}], SAMPLING, ORIGIN), expected)
         assert pool.restarts == 1
 
 
@@ -182,7 +184,7 @@ class Delayed:
 def test_a_group_on_which_every_worker_hangs_is_an_error(tmp_path):
     tasks = [{"waits": str(tmp_path / "waits")}]
     with (
-        WorkerPool(OBSTINATE, 1, timeout=1.0) as pool,
+        closing(WorkerPool(OBSTINATE, 1, tasks_per_group=5, timeout=1.0)) as pool,
         pytest.raises(WorkerError, match=r"failed in 3 workers; the last one gave no result within 1 s$"),
     ):
         pool.sample(PARAMS, tasks, SAMPLING, ORIGIN)
@@ -193,7 +195,7 @@ def test_a_worker_with_several_groups_has_their_time():
     """One of them takes longer than a group alone may, and much less than all: 2 episodes of 4 steps, before and after
     the update, are 2 s of 4 · 1.9 s.
     """
-    with WorkerPool(OBSTINATE, 1, tasks_per_group=1) as pool:
+    with closing(WorkerPool(OBSTINATE, 1, tasks_per_group=1)) as pool:
         pool.sample(PARAMS, [{}] * 4, SAMPLING, ORIGIN)  # it is up
         pool.timeout = 1.9
         pool.sample(PARAMS, [{}, {"sleeps": 0.125}, {}, {}], SAMPLING, ORIGIN)
@@ -201,26 +203,26 @@ def test_a_worker_with_several_groups_has_their_time():
 
 
 def test_the_longest_timeout_is_no_error():
-    with WorkerPool(OBSTINATE, 1, timeout=1e300) as pool:
+    with closing(WorkerPool(OBSTINATE, 1, tasks_per_group=5, timeout=1e300)) as pool:
         pool.sample(PARAMS, [{}], SAMPLING, ORIGIN)
 
 
 def test_the_death_of_the_fork_server_is_survived(monkeypatch):
     """New workers need a new one."""
-    with WorkerPool(OBSTINATE, 1, tasks_per_group=1) as pool:
+    with closing(WorkerPool(OBSTINATE, 1, tasks_per_group=1)) as pool:
         expected = pool.sample(PARAMS, [{}], SAMPLING, ORIGIN)
         (worker,) = multiprocessing.active_children()
         stat = Path(f"/proc/{worker.pid}/stat").read_text()
         server = int(stat.rpartition(")")[2].split()[1])
         for pid in (server, worker.pid):
             os.kill(pid, signal.SIGKILL)
-        assert_same_phases(pool.sample(PARAMS, [{}], SAMPLING, ORIGIN), expected)
+        assert_same_rollouts(pool.sample(PARAMS, [{}], SAMPLING, ORIGIN), expected)
         assert pool.restarts == 1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="prctl")
 def test_a_stopped_worker_ends_with_its_fork_server():
-    with WorkerPool(OBSTINATE, 1) as pool:
+    with closing(WorkerPool(OBSTINATE, 1, tasks_per_group=5)) as pool:
         worker = pool._workers[0].process.pid
         status = Path(f"/proc/{worker}/status")
         server = int(re.search(r"PPid:\s*(\d+)", status.read_text())[1])
@@ -232,6 +234,6 @@ def test_a_stopped_worker_ends_with_its_fork_server():
 
 def test_no_thread_is_left_by_the_deadlines():
     before = threading.active_count()
-    with WorkerPool(OBSTINATE, 1) as pool:
+    with closing(WorkerPool(OBSTINATE, 1, tasks_per_group=5)) as pool:
         pool.sample(PARAMS, [{}] * 12, SAMPLING, ORIGIN)
     assert becomes(lambda: threading.active_count() <= before)

@@ -11,27 +11,23 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import rl.envs
-import rl.run.folders
-from rl import start
 from rl import test as evaluation_program
 from rl.config import RESUMABLE, Config, load_config, parse_options
 from rl.errors import UserError
 from rl.files import write_json
 from rl.ranks import Ranks
-from rl.run import provenance, request, resume
-from rl.run.build import Setup
-from rl.run.folders import Folders, deciding, extend_config, write_config
-from rl.run.logger import Logger
+from rl.run import config_file, provenance, resume, test_request
+from rl.run.checkpoint import STATE, Counters, State, load_state, save_state
+from rl.run.folders import Folders
+from rl.run.metrics import PROGRESS
 from rl.run.provenance import processor, versions
-from rl.run.state import STATE, Counters, State, load_state, save_state
-from rl.run.state import _digest as digest_of
+from rl.run.setup import Setup
 from tests.support.sabotage import FEW, run
-from tests.torture import GRAPH, SHORT, into, kill_parent, record, run_of, undisturbed
+from tests.torture import GRAPH, SHORT, into, kill_parent, record, run_of
 
 GRAPH_OPTIONS = ["--env-name", "CTgraphEnvGoalChange-v0", "--env-config-path", GRAPH]
 FUZZ = settings(
@@ -43,11 +39,12 @@ FUZZ = settings(
 def begun(folder, *line):
     """The log folder of a run that has begun and not computed anything."""
     config = parse_options([*line, *into(folder)])
-    parts = Setup(config)
+    setup = Setup(config)
     folders = Folders.make(config)
     for place in (folders.saves, folders.logs):
-        write_config(place, config, parts.policy, config.env_config_path)
-    save_state(folders.saves, State(0, parts.initial_params(), Counters(), {}))
+        config_file.write(place, config, setup.policy)
+    options = config_file.result_options(config)
+    save_state(folders.saves, State(0, setup.initial_params(), Counters(), options))
     return folders.logs
 
 
@@ -66,8 +63,11 @@ def changed(path, **changes):
 
 
 def killed_until_done(folder, times, seed):
-    """A run killed at random moments ends as the undisturbed one does; as many runs as it takes."""
-    expected = undisturbed(folder / "undisturbed", SHORT)
+    """A run killed at random moments ends as the undisturbed one does, which had no worker processes; as many runs as
+    it takes.
+    """
+    assert run(folder / "undisturbed", SHORT)[0] == 0
+    expected = record(folder / "undisturbed")
     rng = np.random.default_rng(seed)
     kills = 0
     for attempt in range(100):
@@ -175,30 +175,25 @@ def files(folder):
     return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "output"}
 
 
-def test_a_run_that_has_lost_its_state_is_refused(tmp_path):
+def test_a_run_that_has_lost_something_is_refused_and_nothing_is_written(tmp_path):
     assert run(tmp_path, FEW)[0] == 0
     logs, saves = run_of(tmp_path)
-    for path in saves.glob("state*.pt"):
-        path.unlink()
-    before = files(tmp_path)
-    for line in (["--resume", str(logs)], [*FEW, "--resume", "auto"]):
-        status, output = run(tmp_path, line)
-        assert status == 2 and output.count("\n") == 1
-        assert f"main.py: {saves / 'state.pt'}: the run has begun" in output and "begin a new run" in output
-        assert files(tmp_path) == before
-
-
-def test_a_run_without_a_state_that_has_written_nothing_else_begins(tmp_path):
-    logs = begun(tmp_path, *FEW)
-    for path in run_of(tmp_path)[1].glob("state*.pt"):
-        path.unlink()
-    status, output = run(tmp_path, ["--resume", str(logs)])
-    assert status == 0 and "iteration 0:" in output
-
-
-def test_the_folder_of_policies_is_no_run_to_resume(tmp_path):
-    assert run(tmp_path, FEW)[0] == 0
-    logs, saves = run_of(tmp_path)
+    resumed = ["--resume", str(logs)]
+    longer = [*resumed, "--num-batches", "5"]
+    for path, lines in ((saves / STATE, [resumed, [*FEW, "--resume", "auto"]]), (logs / PROGRESS, [longer])):
+        content = path.read_bytes()
+        # Gone, damaged, cut.
+        for left in (None, b"nonsense", content[: len(content) // 2]):
+            path.unlink()
+            if left is not None:
+                path.write_bytes(left)
+            before = files(tmp_path)
+            for line in lines:
+                status, output = run(tmp_path, line)
+                assert status == 2 and output.count("\n") == 1 and f"main.py: {path}: expected " in output, output
+                assert files(tmp_path) == before
+            path.write_bytes(content)
+    # The folder of policies is not the run's, either.
     before = files(tmp_path)
     status, output = run(tmp_path, ["--resume", str(saves)])
     assert status == 2 and output.count("\n") == 1
@@ -206,28 +201,20 @@ def test_the_folder_of_policies_is_no_run_to_resume(tmp_path):
     assert files(tmp_path) == before
 
 
-@pytest.mark.parametrize("made, events", [(True, False), (True, True), (False, True)])
-def test_logs_and_policies_may_lie_in_one_folder(tmp_path, made, events):
+@pytest.mark.parametrize("made, begun_already", [(True, False), (True, True), (False, True)])
+def test_logs_and_policies_may_lie_in_one_folder(tmp_path, made, begun_already):
     """Made so, or moved there."""
     logs = begun(tmp_path)
     shutil.copy(run_of(tmp_path)[1] / STATE, logs)
     if made:
         changed(logs / "config.json", savedir=str(tmp_path / "logs"))
-    if events:
-        (logs / "events.out.tfevents.123.machine.0").touch()
+    if begun_already:
+        (logs / PROGRESS).touch()
     assert resume.choose(["--resume", str(logs), "--savedir", str(tmp_path / "logs")])[1].saves == logs
 
 
-def with_options(logs, line):
-    """Save a state in a run that has begun, as main.py does: with its options."""
-    config, folders = resume.choose(line)
-    state = load_state(folders.saves, Setup(config).policy)
-    save_state(folders.saves, dataclasses.replace(state, options=deciding(config)))
-    return folders.saves
-
-
 @pytest.mark.parametrize(
-    "changes, told",
+    "changes, words",
     [
         ({"fast_lr": 0.25}, "fast_lr: 0.5 when the run's state was saved, now 0.25"),
         ({"seed": 3, "gamma": 0.5}, "gamma: 0.95 when the run's state was saved, now 0.5; seed: 42 when"),
@@ -235,42 +222,26 @@ def with_options(logs, line):
         ({"num_batches": 501, "num_workers": 7, "quiet": True, "expname": "x", "versions": {}}, None),
     ],
 )
-def test_options_edited_in_a_config_are_refused(tmp_path, changes, told):
+def test_options_edited_in_a_config_are_refused(tmp_path, changes, words):
     logs = begun(tmp_path, *GRAPH_OPTIONS, "--fast-lr", "0.5")
     line = ["--resume", str(logs), "--savedir", str(tmp_path / "saves")]
-    with_options(logs, line)
     changed(logs / "config.json", **changes)
-    if told is None:
+    if words is None:
         assert loaded(line).iteration == 0
         return
     with pytest.raises(UserError) as caught:
         loaded(line)
-    assert str(caught.value).startswith(f"{logs}: what decides the run's result was changed: {told}")
+    assert str(caught.value).startswith(f"{logs}: what decides the run's result was changed: {words}")
     assert "\n" not in str(caught.value)
 
 
 def test_an_edited_copy_of_the_environments_file_is_refused(tmp_path):
     logs = begun(tmp_path, *GRAPH_OPTIONS)
     line = ["--resume", str(logs), "--savedir", str(tmp_path / "saves")]
-    with_options(logs, line)
     copy = logs / "ctgraph_d2.json"
     copy.write_text(copy.read_text() + "\n")  # whatever the change is, another content
     with pytest.raises(UserError, match=r"env_config_path: a file of SHA-256 .* now a file of SHA-256"):
         loaded(line)
-
-
-def test_a_state_of_before_it_told_its_options_still_loads(tmp_path):
-    logs = begun(tmp_path, "--fast-lr", "0.5")
-    line = ["--resume", str(logs), "--savedir", str(tmp_path / "saves")]
-    path = with_options(logs, line) / STATE
-    content = torch.load(path, weights_only=True)
-    facts = json.loads(content["facts"])
-    assert facts.pop("options")["fast_lr"] == 0.5
-    facts = json.dumps(facts)
-    torch.save(content | {"facts": facts, "digest": digest_of(facts, content["params"])}, path)
-    changed(logs / "config.json", fast_lr=0.25)
-    config, folders = resume.choose(line)
-    assert resume.load(config, folders, Setup(config).policy).options == {} and config.fast_lr == 0.25
 
 
 def test_paths_in_a_config_are_not_followed(tmp_path, monkeypatch):
@@ -284,9 +255,8 @@ def test_paths_in_a_config_are_not_followed(tmp_path, monkeypatch):
     config, folders = chosen(tmp_path / "here", logs)
     assert config.env_config_path == str(logs / "ctgraph_d2.json")
     assert str(trap) not in f"{config} {folders.logs} {folders.saves}"
-    # Without a word about it on the command line, the saves are looked for in the default place.
-    with pytest.raises(UserError, match="say where with --savedir"):
-        resume.choose(["--resume", str(logs)])
+    # Without --savedir the policies are looked for beside the logs.
+    assert resume.choose(["--resume", str(logs)])[1].saves == run_of(tmp_path / "here")[1]
     changed(logs / "config.json", env_config_path="../../../secret.json")
     with pytest.raises(UserError, match="copy of the environment's file is missing"):
         chosen(tmp_path / "here", logs)
@@ -373,12 +343,9 @@ def test_two_copies_of_a_log_folder_may_not_share_the_policies_folder(tmp_path):
         pass
 
 
-def test_commands_name_programs_as_the_user_typed_them(monkeypatch):
-    for typed, expected in (("rl/main.py", "rl/test.py"), ("main.py", "test.py"), ("/usr/bin/pytest", "test.py")):
-        monkeypatch.setattr("sys.argv", [typed])
-        assert start.path_of("test.py") == expected
+def test_the_command_that_resumes_names_the_program_as_the_user_typed_it(monkeypatch):
     monkeypatch.setattr("sys.argv", ["rl/main.py"])
-    folders = Folders("rl/logs/run", "rl/saves/run")
+    folders = Folders(Path("rl/logs/run"), Path("rl/saves/run"))
     assert resume.command(Config(), folders, Ranks({})) == "python rl/main.py --resume rl/logs/run"
 
 
@@ -392,45 +359,6 @@ def test_the_command_that_resumes_names_what_it_must(tmp_path):
     # torchrun's options are known where all ranks are on one machine.
     for here, begin in (("3", "torchrun --standalone --nproc-per-node 3 main.py --resume "), ("2", "python main.py ")):
         assert resume.command(config, folders, Ranks({"WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": here})).startswith(begin)
-
-
-def test_event_files_that_the_state_does_not_know_are_set_aside(tmp_path, capsys):
-    name = "events.out.tfevents.123.another"
-    for content in (b"first", b"second"):
-        (tmp_path / name).write_bytes(content)
-        Logger(tmp_path, {}).close()
-        (told,) = capsys.readouterr().err.splitlines()
-        assert told.startswith(f"warning: {tmp_path / name}: the run's state does not know this file")
-        (its_own,) = tmp_path.glob("*tfevents*")
-        its_own.unlink()
-    assert files(tmp_path) == {
-        tmp_path / "events.out.set-aside.123.another": b"first",
-        tmp_path / "events.out.set-aside.123.another-2": b"second",
-    }
-
-
-def test_event_files_that_others_write_during_a_run_are_not_taken_for_its_own(tmp_path, capsys):
-    first = Logger(tmp_path)
-    (tmp_path / "events.out.tfevents.123.another").write_bytes(b"another's")
-    positions = first.positions()
-    first.close()
-    assert len(positions) == 1
-    (tmp_path / "events.out.tfevents.123.another").write_bytes(b"another's, which grew")
-    Logger(tmp_path, positions).close()
-    assert b"another's, which grew" in files(tmp_path).values()
-    assert len(capsys.readouterr().err.splitlines()) == 1
-
-
-def test_events_that_are_missing_are_told_of(tmp_path, capsys):
-    logger = Logger(tmp_path)
-    logger.scalar("tag", 1.0, 0)
-    positions = logger.positions()
-    logger.close()
-    ((name, size),) = positions.items()
-    os.truncate(tmp_path / name, size - 1)
-    Logger(tmp_path, positions | {"events.out.tfevents.lost": 7}).close()
-    errors = capsys.readouterr().err.splitlines()
-    assert len(errors) == 2 and all("events of earlier iterations are missing" in line for line in errors)
 
 
 def test_another_version_is_warned_of(tmp_path, capsys):
@@ -470,7 +398,7 @@ def test_what_a_run_goes_on_with_is_noted_once_and_warned_of_once(tmp_path, monk
         monkeypatch.setattr(provenance, "git_commit", lambda name=git_commit: name)
         told, before = warned(), configs(logs)[0].get("continued", [])
         assert told == (git_commit != (before[-1] if before else first)["git_commit"])
-        extend_config(folders, Config(num_batches=500), iteration)
+        config_file.extend(folders, Config(num_batches=500), iteration)
         entries = [{"iteration": number} | made_with for number, made_with in expected]
         extended = begin | ({"continued": entries} if entries else {})
         assert configs(folders.saves, logs) == [extended, extended]
@@ -489,13 +417,13 @@ def test_a_run_that_ended_between_the_two_notes_goes_on(tmp_path, monkeypatch):
     begin = configs(logs)[0]
     monkeypatch.setattr(provenance, "git_commit", lambda: "0123")
     with monkeypatch.context() as patch, pytest.raises(Stopped):
-        patch.setattr(rl.run.folders, "write_json", stop)
-        extend_config(folders, Config(num_batches=600), 5)
+        patch.setattr(config_file, "write_json", stop)
+        config_file.extend(folders, Config(num_batches=600), 5)
     assert configs(logs) == [begin] != configs(folders.saves)
     # Its policies are still found without --savedir, and what the second commit never computed is not noted.
     config, folders = resume.choose(["--resume", str(logs)])
     monkeypatch.setattr(provenance, "git_commit", lambda: "4567")
-    extend_config(folders, config, 5)
+    config_file.extend(folders, config, 5)
     (entry,) = configs(logs)[0]["continued"]
     assert entry["git_commit"] == "4567" and configs(folders.saves) == configs(logs)
 
@@ -559,9 +487,9 @@ def test_a_fuzzed_config_is_a_clean_error_or_a_run(graph_run, text):
     with contextlib.suppress(UserError):
         options = evaluation_program.parse([str(path), "policy.pt"])
         config, _ = load_config(options.config)
-        file = request.environment_file(options, config)
+        file = test_request.environment_file(options, config)
         assert file in ("", str(logs / "ctgraph_d2.json")) or logs in (logs / file).parents
-        request.overridden(config, options, file)
+        test_request.overridden(config, options, file)
 
 
 @FUZZ

@@ -9,7 +9,7 @@ import rl.envs
 from rl import streams
 from rl.algorithm.batch import prepare
 from rl.algorithm.inner_loop import Adapted, unadapted
-from rl.envs.navigation import Navigation
+from rl.envs.navigation.environment import Navigation
 from rl.evaluation.evaluate import replay
 from rl.policies import Architecture, make_policy
 from rl.sampling.episodes import Episodes
@@ -55,10 +55,10 @@ def name_of(origin, task, episode, purpose):
     return streams.key(origin.seed, origin.iteration, origin.phase, origin.first_task + task, episode, purpose)
 
 
-def nearest(policy, params, phases, sampling, origin):
+def nearest(policy, params, rollouts, sampling, origin):
     """How near the noise of any valid step comes to the border between two actions."""
     distances = []
-    for update, (episodes, adapted) in enumerate(replay(policy, params, phases, sampling)):
+    for update, (episodes, adapted) in enumerate(replay(policy, params, rollouts, sampling)):
         num_tasks, horizon, num_episodes = episodes.mask.shape
         observations = torch.from_numpy(episodes.observations).flatten(1, 2)
         borders = policy(*adapted, observations).log_probs.exp().cumsum(-1)[..., :-1].unflatten(1, (horizon, -1))
@@ -214,15 +214,15 @@ def test_another_name_is_another_episode(change):
 
 
 @pytest.mark.parametrize("maml", [False, True])
-def test_phases_adapt_step_by_step(maml):
+def test_rollouts_adapt_step_by_step(maml):
     sampling = SAMPLING._replace(learning_rates=(0.5, 0.25, 0.25))
     env, policy, params, tasks = setting("2DNavigation-v0", 2, num_context_params=0 if maml else 2)
-    phases = meta_rollout(env, policy, params, tasks, sampling, ORIGIN)
-    assert len(phases.episodes) == 4 and phases.inner_losses.shape == (3, 2)
-    # Each phase is what the weights and contexts recomputed from the phases before it sample from its own streams.
+    rollouts = meta_rollout(env, policy, params, tasks, sampling, ORIGIN)
+    assert len(rollouts.episodes) == 4 and rollouts.inner_losses.shape == (3, 2)
+    # After each update: what the weights and contexts recomputed from the episodes before it sample from its streams.
     env.set_tasks([task for task in tasks for _ in range(3)])
     seen = []
-    for update, (episodes, adapted) in enumerate(replay(policy, params, phases, sampling)):
+    for update, (episodes, adapted) in enumerate(replay(policy, params, rollouts, sampling)):
         again = rollout(env, [Actor(policy, adapted, 2)], 3, ORIGIN._replace(phase=ORIGIN.phase + update))
         for ours, theirs in zip(again.arrays(), episodes.arrays(), strict=True):
             np.testing.assert_array_equal(ours, theirs)
@@ -235,11 +235,11 @@ def test_phases_adapt_step_by_step(maml):
 def test_the_learning_rate_of_each_update_is_its_own():
     env, policy, params, tasks = setting("2DNavigation-v0", 2)
     sampling = SAMPLING._replace(learning_rates=(0.5, 0.0))
-    phases = meta_rollout(env, policy, params, tasks, sampling, ORIGIN)
-    contexts = [adapted.context for _, adapted in replay(policy, params, phases, sampling)]
+    rollouts = meta_rollout(env, policy, params, tasks, sampling, ORIGIN)
+    contexts = [adapted.context for _, adapted in replay(policy, params, rollouts, sampling)]
     assert (contexts[0] == 0).all()
     assert (contexts[1] != 0).any() and torch.equal(contexts[1], contexts[2])
-    (batch,), _ = prepare(phases.episodes[0], [phases.episodes[0]], 0.95, 1.0)
+    (batch,), _ = prepare(rollouts.episodes[0], [rollouts.episodes[0]], 0.95, 1.0)
     context = torch.zeros(2, 2, requires_grad=True)
     loss = -(batch.weights * batch.advantages * batch.log_prob(policy(params, context, batch.observations))).sum()
     (gradient,) = torch.autograd.grad(loss, context)
@@ -284,7 +284,7 @@ def test_infos_that_come_seldom_are_zero_elsewhere(sides):
         np.testing.assert_array_equal(late[k], expected)
 
 
-def test_a_phase_without_success_tells_of_none_where_another_phase_has_some():
+def test_episodes_without_success_report_none_where_others_have_some():
     """An environment that speaks of success alone, as some of the users' do."""
     ones = np.ones((1, 2, 1))
     silent = Episodes(ones[..., None], ones, ones, ones)

@@ -1,4 +1,4 @@
-import contextlib
+import math
 import multiprocessing
 import os
 import signal
@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import uuid
+from contextlib import closing, suppress
 
 import numpy as np
 import pytest
@@ -13,17 +14,12 @@ import torch
 
 import rl.envs
 from rl.policies import Architecture, make_policy
-from rl.sampling.worker_pool import (
-    MAX_ATTEMPTS,
-    MAX_GROUPS_AT_ONCE,
-    WorkerError,
-    WorkerPool,
-    WorkerSpec,
-    groups_at_once,
-)
+from rl.sampling.in_process import InProcessSampler
+from rl.sampling.jobs import MOST_TASKS, WorkerError, WorkerSpec, split
+from rl.sampling.worker_pool import MAX_ATTEMPTS, WorkerPool
 from tests.support.broken_env import HORIZON
 from tests.support.helpers import ROOT, alive, becomes, random_params
-from tests.support.in_process import OBSTINATE, ORIGIN, PARAMS, SAMPLING, InProcessSampler, assert_same_phases
+from tests.support.in_process import OBSTINATE, ORIGIN, PARAMS, SAMPLING, assert_same_rollouts
 
 NAVIGATION = WorkerSpec("2DNavigation-v0", {}, Architecture(2, 2, False, 2, (6,)))
 
@@ -43,48 +39,69 @@ def test_the_number_of_workers_changes_no_bit(num_workers):
     tasks = rl.envs.make("2DNavigation-v0", 1).sample_tasks(7, "train", np.random.default_rng(0))
     # Groups of 3, 3 and 1 tasks.
     expected = InProcessSampler(NAVIGATION, tasks_per_group=3).sample(params, tasks, SAMPLING, ORIGIN)
-    with WorkerPool(NAVIGATION, num_workers, tasks_per_group=3) as pool:
-        assert_same_phases(pool.sample(params, tasks, SAMPLING, ORIGIN), expected)
+    with closing(WorkerPool(NAVIGATION, num_workers, tasks_per_group=3)) as pool:
+        assert_same_rollouts(pool.sample(params, tasks, SAMPLING, ORIGIN), expected)
         # The same workers again: nothing is left over from the first time.
-        assert_same_phases(pool.sample(params, tasks, SAMPLING, ORIGIN), expected)
+        assert_same_rollouts(pool.sample(params, tasks, SAMPLING, ORIGIN), expected)
         assert pool.restarts == 0
 
 
+def test_sampling_in_the_process_itself_leaves_its_threads_alone():
+    """Their number changes no bit, and is the program's own afterwards, also where the environment fails."""
+    reference = without_workers([{}, {}])
+    torch.set_num_threads(2)
+    assert_same_rollouts(without_workers([{}, {}]), reference)
+    with pytest.raises(WorkerError, match="ArithmeticError: no more"):
+        without_workers([{"raises": "no more"}])
+    assert torch.get_num_threads() == 2
+
+
 @pytest.mark.parametrize(
-    "num_groups, num_workers, expected",
-    [(8, 4, 2), (9, 4, 3), (4, 4, 1), (3, 4, 1), (1, 1, 1), (8, 2, 4), (8, 1, 4), (9, 1, 3), (20, 4, 3), (16, 4, 4)],
-)
-def test_groups_are_dealt_in_few_equal_rounds(num_groups, num_workers, expected):
-    assert groups_at_once(num_groups, num_workers) == expected <= MAX_GROUPS_AT_ONCE
+    "num_tasks, group_size, num_workers, sizes",
+    [
+        (40, 5, 4, [10] * 4), (45, 5, 4, [15] * 3), (20, 5, 4, [5] * 4), (15, 5, 4, [5] * 3), (5, 5, 1, [5]),
+        (40, 5, 2, [20] * 2), (40, 5, 1, [20] * 2), (45, 5, 1, [15] * 3), (100, 5, 4, [15] * 6 + [10]),
+        (40, 2, 2, [20] * 2), (40, 1, 16, [3] * 13 + [1]), (40, 2, 20, [2] * 20), (7, 3, 2, [6, 1]),
+        (60, 30, 2, [30] * 2),
+    ],
+)  # fmt: skip
+def test_groups_are_dealt_in_few_equal_rounds(num_tasks, group_size, num_workers, sizes):
+    """Jobs of whole groups and at most 20 tasks, unless a group has more; each names the streams of its own tasks."""
+    tasks = [{"number": number} for number in range(num_tasks)]
+    jobs = list(split(PARAMS, tasks, SAMPLING, ORIGIN._replace(first_task=3), group_size, num_workers))
+    assert [len(job.tasks) for job in jobs] == sizes and max(sizes) <= max(MOST_TASKS, group_size)
+    assert [job.num_groups for job in jobs] == [math.ceil(size / group_size) for size in sizes]
+    assert [task for job in jobs for task in job.tasks] == tasks
+    assert [job.stream.first_task for job in jobs] == [3 + job.tasks[0]["number"] for job in jobs]
 
 
 def test_a_users_environment_is_sampled():
-    with sampler() as pool:
-        phases = pool.sample(PARAMS, [{}, {}, {}], SAMPLING, ORIGIN)
-    assert phases.episodes[0].rewards.shape == (3, HORIZON, 2)
-    assert_same_phases(phases, without_workers([{}, {}, {}]))
+    with closing(sampler()) as pool:
+        rollouts = pool.sample(PARAMS, [{}, {}, {}], SAMPLING, ORIGIN)
+    assert rollouts.episodes[0].rewards.shape == (3, HORIZON, 2)
+    assert_same_rollouts(rollouts, without_workers([{}, {}, {}]))
 
 
 def test_a_worker_that_is_killed_is_replaced_and_its_group_computed_again(tmp_path):
     tasks = [{}, {"dies": str(tmp_path / "deaths"), "times": MAX_ATTEMPTS - 1}, {}]
-    with sampler() as pool:
-        phases = pool.sample(PARAMS, tasks, SAMPLING, ORIGIN)
+    with closing(sampler()) as pool:
+        rollouts = pool.sample(PARAMS, tasks, SAMPLING, ORIGIN)
         assert pool.restarts == MAX_ATTEMPTS - 1
         assert len(multiprocessing.active_children()) == 2
         # The pool is whole again.
-        assert_same_phases(pool.sample(PARAMS, tasks, SAMPLING, ORIGIN), phases)
+        assert_same_rollouts(pool.sample(PARAMS, tasks, SAMPLING, ORIGIN), rollouts)
         assert pool.restarts == MAX_ATTEMPTS - 1
     # The tasks differ in nothing that the rewards depend on.
-    assert_same_phases(phases, without_workers([{}, {}, {}]))
+    assert_same_rollouts(rollouts, without_workers([{}, {}, {}]))
 
 
 def test_a_worker_that_is_killed_between_two_samples_is_replaced():
-    with sampler() as pool:
+    with closing(sampler()) as pool:
         first = pool.sample(PARAMS, [{}, {}], SAMPLING, ORIGIN)
         (victim, _) = multiprocessing.active_children()
         os.kill(victim.pid, signal.SIGKILL)
         victim.join()
-        assert_same_phases(pool.sample(PARAMS, [{}, {}], SAMPLING, ORIGIN), first)
+        assert_same_rollouts(pool.sample(PARAMS, [{}, {}], SAMPLING, ORIGIN), first)
         assert pool.restarts == 1
 
 
@@ -98,13 +115,13 @@ def test_a_worker_that_is_killed_between_two_samples_is_replaced():
 )
 def test_a_group_that_kills_every_worker_is_an_error(tmp_path, how, told):
     tasks = [{}, {"dies": str(tmp_path / "deaths"), "times": 99} | how]
-    with sampler() as pool, pytest.raises(WorkerError, match=rf"failed in 3 workers; the last one {told}$"):
+    with closing(sampler()) as pool, pytest.raises(WorkerError, match=rf"failed in 3 workers; the last one {told}$"):
         pool.sample(PARAMS, tasks, SAMPLING, ORIGIN)
     assert (tmp_path / "deaths").stat().st_size == MAX_ATTEMPTS == 3
 
 
 def test_an_exception_arrives_with_the_workers_traceback():
-    with sampler() as pool, pytest.raises(WorkerError) as caught:
+    with closing(sampler()) as pool, pytest.raises(WorkerError) as caught:
         pool.sample(PARAMS, [{}, {"raises": "no more"}], SAMPLING, ORIGIN)
     text = str(caught.value)
     # Of the second task, the first episode in its first step.
@@ -130,21 +147,21 @@ def test_what_is_not_as_declared_is_told_in_one_line(name, task, complaint):
     architecture = Architecture(env.single_observation_space.shape[0], env.single_action_space.shape[0], False, 2, (6,))
     params = random_params(make_policy(architecture), dtype=torch.float32)
     first = {} if "gives" in task else task
-    with WorkerPool(WorkerSpec(name, {}, architecture), 1, 2) as pool, pytest.raises(WorkerError) as caught:
+    with closing(WorkerPool(WorkerSpec(name, {}, architecture), 1, 2)) as pool, pytest.raises(WorkerError) as caught:
         pool.sample(params, [first, task], SAMPLING, ORIGIN)
     assert str(caught.value) == f"{name}: {complaint}"
 
 
 def test_after_an_exception_the_pool_computes_what_it_is_asked_for():
-    with sampler() as pool:
+    with closing(sampler()) as pool:
         for _ in range(3):
             # The other worker's result of this sample must not be taken for one of the next.
             with pytest.raises(WorkerError):
                 pool.sample(PARAMS, [{"raises": "no more"}, {}], SAMPLING, ORIGIN)
             tasks = [{}, {}, {}]
             found = pool.sample(PARAMS, tasks, SAMPLING, ORIGIN._replace(iteration=9))
-            with sampler(1) as fresh:
-                assert_same_phases(found, fresh.sample(PARAMS, tasks, SAMPLING, ORIGIN._replace(iteration=9)))
+            with closing(sampler(1)) as fresh:
+                assert_same_rollouts(found, fresh.sample(PARAMS, tasks, SAMPLING, ORIGIN._replace(iteration=9)))
 
 
 def test_no_worker_outlives_the_pool():
@@ -159,7 +176,7 @@ def test_no_worker_outlives_the_pool():
 def test_a_worker_that_is_killed_at_work_is_replaced(tmp_path):
     path = tmp_path / "waits"
     results = []
-    with sampler(1) as pool:
+    with closing(sampler(1)) as pool:
         thread = threading.Thread(
             target=lambda: results.append(pool.sample(PARAMS, [{"waits": str(path)}], SAMPLING, ORIGIN)), daemon=True
         )
@@ -170,7 +187,7 @@ def test_a_worker_that_is_killed_at_work_is_replaced(tmp_path):
         path.with_suffix(".go").touch()
         thread.join(20)
         assert pool.restarts == 1
-    assert_same_phases(results[0], without_workers([{}]))
+    assert_same_rollouts(results[0], without_workers([{}]))
 
 
 def test_closing_ends_workers_that_are_busy(tmp_path):
@@ -179,7 +196,7 @@ def test_closing_ends_workers_that_are_busy(tmp_path):
 
     def wait():
         # The pipe ends with the worker, in one way or another.
-        with contextlib.suppress(Exception):
+        with suppress(Exception):
             pool.sample(PARAMS, [{"waits": str(path)}], SAMPLING, ORIGIN)
 
     threading.Thread(target=wait, daemon=True).start()

@@ -4,7 +4,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box
 
-from rl.envs.navigation import Navigation
+from rl.envs.navigation.environment import Navigation
 from tests.support.user_environments import Seek, Walk
 
 _SHARED = np.random.default_rng(0)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rl.algorithm.jacobians import unflatten
+from rl.algorithm.jacobian import unflatten
 from rl.policies import GATES, Architecture, make_policy
 from rl.sampling.episodes import Episodes
 
@@ -89,7 +89,7 @@ def made_up_episodes(policy, num_tasks=3, horizon=6, num_episodes=4, seed=0, dis
 
 
 def literal_forward(architecture, params, context, observations):
-    """The equations of DESIGN section 1 for one task, with [obs, φ] concatenated.
+    """The equations of the paper (arXiv 2111.00134, section 4) for one task, with [obs, φ] concatenated.
 
     Args:
         params: θ of this task, without a task axis.

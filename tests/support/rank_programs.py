@@ -42,13 +42,11 @@ class RankPrograms:
         return [program.finish() for program in self.programs]
 
     @property
-    def told(self):
-        """What made them end, as all ranks tell it."""
+    def complaints(self):
+        """What each rank complained of: its lines on standard error, advice how to resume left out."""
         return [
-            line
+            [line for line in program.errors.splitlines() if not line.startswith("resume with: ")]
             for program in self.programs
-            for line in program.errors.splitlines()
-            if line.startswith(("main.py: ", "test.py: ", "Traceback"))
         ]
 
 

@@ -4,10 +4,8 @@ import multiprocessing
 import sys
 
 from rl.main import main
-from rl.run.build import Setup
 from rl.sampling import processes
 from tests.support.helpers import PATIENCE
-from tests.support.in_process import InProcessSampler
 from tests.torture import SHORT, into
 
 FEW = [*SHORT, "--num-batches", "4"]
@@ -27,9 +25,12 @@ def run(folder, line, sabotage=nothing, *arguments):
     """
     folder.mkdir(exist_ok=True)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["rl.sampling.worker_pool"])
+    # Whatever main.py imports, and what PyTorch imports when it first differentiates, once for all runs.
+    context.set_forkserver_preload(["tests.support.sabotage", "sympy"])
     output = folder / "output"
-    process = context.Process(target=_main, args=([*line, *into(folder)], output, sabotage, arguments))
+    process = context.Process(
+        target=_main, args=([*line, "--num-workers", "0", *into(folder)], output, sabotage, arguments)
+    )
     with processes.starting():
         process.start()
     process.join(PATIENCE)
@@ -39,6 +40,5 @@ def run(folder, line, sabotage=nothing, *arguments):
 
 def _main(line, output, sabotage, arguments):
     sys.stdout = sys.stderr = output.open("w", buffering=1)
-    Setup.sampler = lambda self: InProcessSampler(self.setting, self.config.tasks_per_group)
     sabotage(*arguments)
     sys.exit(main(line))

@@ -6,7 +6,7 @@ from tests.support.helpers import ROOT, only_run
 SMALL = [
     "--num-batches", "2", "--meta-batch-size", "2", "--fast-batch-size", "3", "--test-batch-size", "6",
     "--num-test-steps", "2", "--test-freq", "1", "--hidden-size", "8", "--nm-size", "3", "--num-context-params", "2",
-    "--tasks-per-group", "3", "--num-workers", "1", "--save-freq", "9",
+    "--tasks-per-group", "3", "--num-workers", "0", "--save-freq", "9",
 ]  # fmt: skip
 GRAPH = ["--env-name", "CTgraphEnvGoalChange-v0", "--env-config-path", str(ROOT / "rl/envs/ctgraph/ctgraph_d2.json")]
 RUNS = {
@@ -48,4 +48,4 @@ class TinyRuns:
         """Run test.py on a run's last policy: its exit status."""
         run = self.run(name)
         policy = only_run(self.folder / name / "saves") / "policy-1.pt"
-        return test.main([str(run / "config.json"), str(policy), "--num-workers", "1", *options])
+        return test.main([str(run / "config.json"), str(policy), "--num-workers", "0", *options])

@@ -10,7 +10,7 @@ import gymnasium
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete
 
-from rl.envs.navigation import Navigation
+from rl.envs.navigation.environment import Navigation
 from rl.start import THREAD_COUNTS
 
 
@@ -229,8 +229,13 @@ class Doubles(Navigation):
 class Lonely(Navigation):
     """A vector environment that tells the first episode's observation alone."""
 
-    def observe(self):
-        return super().observe()[0]
+    def reset(self, **options):
+        observations, infos = super().reset(**options)
+        return observations[0], infos
+
+    def step(self, actions):
+        observations, *others = super().step(actions)
+        return observations[0], *others
 
 
 class Autoreset(Navigation):

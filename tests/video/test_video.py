@@ -8,14 +8,17 @@ import pytest
 from imageio_ffmpeg import get_ffmpeg_exe
 from PIL import Image, ImageSequence
 
-from rl import envs, streams, video
+from rl import drawing, envs, streams, video
 from rl.config import Config
 from rl.errors import UserError
-from rl.run.build import Setup
+from rl.run import config_file
+from rl.run.checkpoint import save_policy
+from rl.run.setup import Setup
+from rl.sampling.in_process import InProcessSampler
 from rl.test import main
-from rl.video import drawings, film, opengl, replay
+from rl.video import film, opengl, replay
+from tests.support import corridor_family
 from tests.support.helpers import ROOT
-from tests.support.in_process import InProcessSampler
 
 TREE = str(ROOT / "rl" / "envs" / "ctgraph" / "ctgraph_d2.json")
 CTGRAPH = {"env_name": "CTgraphEnvGoalChange-v0", "env_config_path": TREE}
@@ -23,13 +26,13 @@ SIZES = {"hidden_size": 8, "num_layers": 1, "fast_batch_size": 2, "test_batch_si
 
 
 def evaluated(num_test_steps=1, **options):
-    """(experiment, tasks, episodes of all phases, origin) of a small evaluation."""
-    experiment = Setup(Config(**SIZES | {"num_test_steps": num_test_steps} | options))
-    tasks = experiment.sample_tasks(4, "test", 0, streams.EVALUATE)
-    origin = experiment.origin(0, streams.EVALUATE)
-    sampler = InProcessSampler(experiment.setting)
-    phases = sampler.sample(experiment.initial_params(), tasks, experiment.test_sampling(), origin)
-    return experiment, tasks, phases.episodes, origin
+    """(setup, tasks, episodes of all rollouts, stream) of a small evaluation."""
+    setup = Setup(Config(**SIZES | {"num_test_steps": num_test_steps} | options))
+    tasks = setup.sample_tasks(4, "test", 0, streams.EVALUATE)
+    stream = setup.stream(0, streams.EVALUATE)
+    sampler = InProcessSampler(setup.spec, 5)
+    rollouts = sampler.sample(setup.initial_params(), tasks, setup.test_plan(), stream)
+    return setup, tasks, rollouts.episodes, stream
 
 
 def read(path):
@@ -51,14 +54,14 @@ def words(frames, panel):
 
 
 def test_navigation_is_filmed_before_and_after_each_update(tmp_path):
-    experiment, tasks, phases, origin = evaluated(num_test_steps=2)
-    paths = video.record(tmp_path, experiment.setting, tasks, phases, origin, 0)
+    setup, tasks, rollouts, stream = evaluated(num_test_steps=2)
+    paths = video.record(tmp_path, setup.spec, tasks, rollouts, stream, 0)
     assert sorted(paths) == sorted(tmp_path.iterdir())
     assert [path.suffix for path in paths] == [".mp4", ".gif"]
     for path in paths:
         frames = read(path)
         # 101 states, at most 100 frames; a header, three panels, captions.
-        longest = max(int(episodes.mask[:, :, 0].sum(axis=1).max()) for episodes in phases)
+        longest = max(int(episodes.mask[:, :, 0].sum(axis=1).max()) for episodes in rollouts)
         assert longest == 100 and frames.shape == (100, 32 + 240 + 48, 3 * 320, 3)
         for panel in range(3):
             picture = frames[:, film.HEADER : film.HEADER + film.HEIGHT, panel * film.WIDTH : (panel + 1) * film.WIDTH]
@@ -74,11 +77,9 @@ def test_navigation_is_filmed_before_and_after_each_update(tmp_path):
 
 
 def test_ctgraph_is_filmed(tmp_path):
-    experiment, tasks, phases, origin = evaluated(**CTGRAPH)
+    setup, tasks, rollouts, stream = evaluated(**CTGRAPH)
     numbers = video.chosen(tasks, 4)
-    paths = [
-        path for number in numbers for path in video.record(tmp_path, experiment.setting, tasks, phases, origin, number)
-    ]
+    paths = [path for number in numbers for path in video.record(tmp_path, setup.spec, tasks, rollouts, stream, number)]
     # First one of each kind, then the others.
     leaves = [task["leaf"] for task in tasks]
     kinds = [leaves.index(leaf) for leaf in sorted(set(leaves))]
@@ -91,68 +92,28 @@ def test_ctgraph_is_filmed(tmp_path):
         assert np.abs(frames[-1].astype(int) - frames[0]).max() > 100
 
 
-def scene_of(env, cls, task):
-    env.set_tasks([task])
-    env.reset(seed=[1])
-    scene = cls(env)
-    scene.begin(task)
-    return scene
-
-
-def test_the_way_through_the_tree_is_drawn_as_it_was_walked():
-    env = envs.make(CTGRAPH["env_name"], 1, **envs.options(CTGRAPH["env_name"], TREE))
-    scene = scene_of(env, drawings.Tree, {"leaf": 2})
-    remarks = [scene.view()[1]]
-    # wait, decide for the second branch, wait, decide for the first: leaf 2; a step more ends at home.
-    for action in (0, 0, 2, 0, 1, 0, 0):
-        env.step(np.array([action]))
-        scene.follow()
-        remarks.append(scene.view()[1])
-    assert remarks == ["home", "wait", "decision", "wait", "decision", "wait", "leaf", "home"]
-    # The root stands at (1/2, 0), its second child at (3/4, −1), leaf 2, the third of four, at (5/8, −2).
-    assert np.allclose([scene.path[0], scene.path[2], scene.path[4], scene.path[6]],
-                       [(0.5, 1.0), (0.5, 0.0), (0.75, -1.0), (0.625, -2.0)])  # fmt: skip
-    assert len(scene.path) == 7
-
-
-def test_a_crash_is_a_cross():
-    env = envs.make(CTGRAPH["env_name"], 1, **envs.options(CTGRAPH["env_name"], TREE))
-    scene = scene_of(env, drawings.Tree, {"leaf": 0})
-    for action in (0, 1):
-        env.step(np.array([action]))
-        scene.follow()
-    picture, remark = scene.view()
-    assert remark == "crash"
-    # It stands where the wait state was, 0.55 of the way from home to the root, in the colour of the goal.
-    x, y = film.WIDTH / 2, film.HEIGHT / 2 - (0.45 - -0.5) * (film.HEIGHT - 56) / 3
-    assert np.array_equal(picture[round(y), round(x)], drawings.RED)
-
-
-def test_the_point_is_where_the_agent_is():
-    env = envs.make("2DNavigation-v0", 1)
-    scene = scene_of(env, drawings.Plane, {"goal": [0.3, -0.4]})
-    for _ in range(3):
-        env.step(np.array([[-0.1, 0.1]]))
-        scene.follow()
-    picture, remark = scene.view()
-    # (−0.3, 0.3) lies √(0.6² + 0.7²) = 0.92 from the goal; half of the height is 0.65.
-    assert remark == "distance 0.92"
-    scale = film.HEIGHT / 2 / 0.65
-    for (x, y), colour in (((-0.3, 0.3), drawings.BLUE), ((0.3, -0.4), drawings.RED)):
-        assert np.array_equal(picture[round(120 - y * scale), round(160 + x * scale)], colour)
+def test_a_family_of_ones_own_is_filmed(tmp_path, monkeypatch):
+    titles, write = [], film.write
+    monkeypatch.setattr(film, "write", lambda path, title, *rest: titles.append(title) or write(path, title, *rest))
+    with corridor_family.installed(tmp_path) as file:
+        setup, tasks, rollouts, stream = evaluated(env_name=corridor_family.NAME, env_config_path=str(file))
+        video.check(setup.config, 1)
+        frames = read(video.record(tmp_path, setup.spec, tasks, rollouts, stream, 1)[1])
+    assert titles == [f"corridor:Corridor-v0, task 1: to cell {tasks[1]['cell']}"]
+    assert frames.shape[1:] == (320, 640, 3) and np.abs(frames[-1].astype(int) - frames[0]).max() > 100
 
 
 def test_one_scale_for_all_panels_and_all_time(tmp_path, monkeypatch):
-    experiment, tasks, phases, origin = evaluated(num_test_steps=2)
-    farthest = max(float(np.abs(episodes.observations[0, :, 0]).max()) for episodes in phases)
+    setup, tasks, rollouts, stream = evaluated(num_test_steps=2)
+    farthest = max(float(np.abs(episodes.observations[0, :, 0]).max()) for episodes in rollouts)
     assert 1.1 * farthest > 0.65  # a way leads out of the square of goals
     shown = []
-    monkeypatch.setattr(film, "write", lambda path, title, panels, moments: shown.extend(panels))
-    video.record(tmp_path, experiment.setting, tasks, phases, origin, 0)
+    monkeypatch.setattr(film, "write", lambda path, title, panels, moments: shown.extend(panels) or [])
+    video.record(tmp_path, setup.spec, tasks, rollouts, stream, 0)
     goal, places = np.array(tasks[0]["goal"]), set()
     for panel in shown:
         for view in panel.views:
-            rows, columns = np.nonzero((view.picture == drawings.RED).all(axis=2))
+            rows, columns = np.nonzero((view.picture == drawing.rgb(drawing.VERMILION)).all(axis=2))
             places.add((int(rows.min()), int(rows.max()), int(columns.min()), int(columns.max())))
     # The point's dot can hide a corner of the star, never move it.
     top, bottom, left, right = np.array(sorted(places)).T
@@ -181,12 +142,12 @@ def test_episodes_run_again_earn_the_same_bits(env_name):
             return np.zeros((1, 1, 3), np.uint8), str(self.steps)
 
     options = {"env_name": env_name} | (CTGRAPH if "CTgraph" in env_name else {})
-    experiment, tasks, phases, origin = evaluated(**options)
-    env = envs.make(env_name, 1, **experiment.setting.env_options)
+    setup, tasks, rollouts, stream = evaluated(**options)
+    env = envs.make(env_name, 1, **setup.spec.env_options)
     for number, task in enumerate(tasks[:2]):
-        for updates, episodes in enumerate(phases):
+        for updates, episodes in enumerate(rollouts):
             one = episodes.tasks(number, number + 1)
-            key = streams.key(origin.seed, 0, streams.EVALUATE + updates, number, 0, streams.ENVIRONMENT)
+            key = streams.key(stream.seed, 0, streams.EVALUATE + updates, number, 0, streams.ENVIRONMENT)
             panel = replay.panel(env, Blind(), task, one, key)
             steps = int(one.mask[0, :, 0].sum())
             assert panel.steps == steps and panel.views[-1].remark == str(steps)
@@ -229,11 +190,7 @@ def test_more_than_five_panels_make_rows():
     assert image.size == (5 * 320, 32 + 2 * (240 + 48))
 
 
-def test_tasks_in_words():
-    assert film.described({"goal": [0.123, -0.456]}) == "goal (0.12, −0.46)"
-    assert film.described({"direction": -1}) == "direction −1"
-    assert film.described({"velocity": 1.5}) == "velocity 1.50"
-    assert film.described({"env_name": "push-v3", "rand_vec": [0.1, -0.001]}) == "push-v3, rand_vec (0.10, 0.00)"
+def test_a_long_title_is_cut():
     title = film.cut("a very long title " * 20, 300)
     assert title.startswith("a very long") and title.endswith("…")
     assert film.font(15, bold=True).getlength(title) <= 300 < film.font(15, bold=True).getlength(title + "mm")
@@ -251,12 +208,12 @@ def can_render():
 def test_robots_are_filmed(tmp_path, env_name):
     if not can_render():
         pytest.skip("no OpenGL on this machine")
-    experiment, tasks, phases, origin = evaluated(env_name=env_name)
-    for episodes in phases:
+    setup, tasks, rollouts, stream = evaluated(env_name=env_name)
+    for episodes in rollouts:
         # The first twelve steps will do.
         for array in (*episodes.arrays(), *episodes.infos.values()):
             array[:, 12:] = 0
-    paths = video.record(tmp_path, experiment.setting, tasks, phases, origin, 0)
+    paths = video.record(tmp_path, setup.spec, tasks, rollouts, stream, 0)
     for path in paths:
         frames = read(path)
         moments = replay.shown(200)
@@ -335,12 +292,10 @@ def test_a_way_that_fails_does_not_work(monkeypatch):
 
 
 def test_the_option_of_test_py(tmp_path, capsys, monkeypatch):
-    from rl.run.folders import save_policy, write_config
-
     config = Config(**SIZES | CTGRAPH, num_workers=1, num_test_steps=1)
-    experiment = Setup(config)
-    write_config(tmp_path, config, experiment.policy, TREE)
-    save_policy(tmp_path / "policy-0.pt", experiment.initial_params())
+    setup = Setup(config)
+    config_file.write(tmp_path, config, setup.policy)
+    save_policy(tmp_path / "policy-0.pt", setup.initial_params())
     command = [str(tmp_path / "config.json"), str(tmp_path / "policy-0.pt"), "--logdir", str(tmp_path / "logs")]
     assert main([*command, "--video", "9"]) == 2
     assert not (tmp_path / "logs").exists()

@@ -8,9 +8,14 @@ import dataclasses
 import json
 import math
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from rl.errors import UserError
+
+Rule = tuple[Callable[[Any], bool], str]  # whether a value keeps it, and the rule in words
 
 MAX_LEAVES = 2**16
 MAX_IMAGES = 2**12
@@ -64,27 +69,27 @@ class CTGraphConfig:
     rotation: int
 
     @property
-    def num_leaves(self):
+    def num_leaves(self) -> int:
         """bᵈ."""
         return self.branching**self.depth
 
     @property
-    def num_waits(self):
+    def num_waits(self) -> int:
         """Wait states: Σ bⁱ over i = 0…d."""
         return (self.branching ** (self.depth + 1) - 1) // (self.branching - 1)
 
     @property
-    def num_decisions(self):
+    def num_decisions(self) -> int:
         """Decision states: Σ bⁱ over i = 0…d−1."""
         return (self.num_leaves - 1) // (self.branching - 1)
 
     @property
-    def horizon(self):
+    def horizon(self) -> int:
         """2d + 3 steps without delays; with them, room for all but 1e-6 of the faultless episodes."""
         return 2 * self.depth + 3 + _delay_quantile(self.depth + 1, self.delay_probability)
 
 
-def _delay_quantile(waits, probability):
+def _delay_quantile(waits: int, probability: float) -> int:
     """The smallest m with P(D > m) < 1e-6, D the delays met in `waits` wait states; stops above `MAX_HORIZON`.
 
     D is negative binomial: P(D = k) = C(k + w − 1, k) pᵏ (1 − p)ʷ.
@@ -101,15 +106,15 @@ def _delay_quantile(waits, probability):
     return delays
 
 
-def _integer(low, high):
+def _integer(low: int, high: int) -> Rule:
     return lambda value: type(value) is int and low <= value <= high, f"an integer from {low} to {high}"
 
 
-def _number(low, high):
+def _number(low: float, high: float) -> Rule:
     return lambda value: type(value) in (int, float) and low <= value <= high, f"a number from {low:g} to {high:g}"
 
 
-def _is_pair(value):
+def _is_pair(value: Any) -> bool:
     return type(value) is list and len(value) == 2 and all(type(number) is int for number in value)
 
 
@@ -146,7 +151,7 @@ _FIELDS = {
 _SECTIONS = ("graph_shape", "reward", "observations", "image_dataset")
 
 
-def read(path):
+def read(path: str | Path) -> CTGraphConfig:
     """The `CTGraphConfig` in a JSON file.
 
     Raises:
@@ -155,7 +160,7 @@ def read(path):
     return parse(_read_json(path), path)
 
 
-def parse(document, source):
+def parse(document: Any, source: str | Path) -> CTGraphConfig:
     """The `CTGraphConfig` in parsed JSON; `source` names it in messages.
 
     Two settings follow the 2021 code of the published experiments rather than gym-CTgraph 1.0: `stochastic_sampling:
@@ -168,7 +173,7 @@ def parse(document, source):
     """
     names, values = _fields_of(document, source)
 
-    def require(field, holds, rule):
+    def require(field: str, holds: bool, rule: str) -> None:
         section = _FIELDS[field][0]
         if not holds:
             raise UserError(f"{source}: {f'{section}.' if section else ''}{names[field]} {rule}")
@@ -215,11 +220,12 @@ def parse(document, source):
     return config
 
 
-def _fields_of(document, source):
+def _fields_of(document: Any, source: str | Path) -> tuple[dict[str, str], dict[str, Any]]:
     """The names under which a document gives its fields, and their values: two dicts by field."""
-    names, values = {}, {}
+    names: dict[str, str] = {}
+    values: dict[str, Any] = {}
 
-    def collect(entries, section):
+    def collect(entries: Any, section: str | None) -> None:
         where = f"section {section!r}" if section else "the file"
         if not isinstance(entries, dict):
             raise UserError(f"{source}: {where} must be a JSON object, got {_show(entries)}")
@@ -245,7 +251,7 @@ def _fields_of(document, source):
     return names, values
 
 
-def _read_json(path):
+def _read_json(path: str | Path) -> Any:
     if not os.path.isfile(path):
         raise UserError(f"{path}: no such configuration file")
     if os.path.getsize(path) > MAX_FILE_SIZE:
@@ -261,7 +267,7 @@ def _read_json(path):
         raise UserError(f"{path}: not valid JSON: {error}") from error
 
 
-def _distinct(pairs):
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     entries = dict(pairs)
     if len(entries) < len(pairs):
         names = [name for name, _ in pairs]
@@ -269,7 +275,7 @@ def _distinct(pairs):
     return entries
 
 
-def _show(value):
+def _show(value: Any) -> str:
     """A value from the file, short enough for one line."""
     try:
         text = repr(value)

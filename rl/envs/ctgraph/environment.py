@@ -5,10 +5,14 @@ configuration and actions give the same observations, rewards and ends. Its nois
 streams of our own.
 """
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 from gymnasium.spaces import Box, Discrete
+from jaxtyping import Bool, Float, Float32, Int
 
-from rl.envs.base import TaskVectorEnv
+from rl.envs.base import Step, Task, TaskVectorEnv
 from rl.envs.ctgraph import config as ctgraph_config
 from rl.envs.ctgraph import images
 from rl.envs.ctgraph.config import CTGraphConfig
@@ -18,7 +22,7 @@ from rl.errors import UserError
 HOME, WAIT, DECISION, LEAF, CRASH = range(5)
 
 
-def _next_states():
+def _next_states() -> Int[np.ndarray, "5 2 2"]:
     """The tree's rules: state type after [state type, all decisions taken, action > 0], without delays."""
     after = np.empty((5, 2, 2), np.int64)
     after[HOME] = WAIT
@@ -47,9 +51,11 @@ class CTGraph(TaskVectorEnv):
         config: a `CTGraphConfig`, or the path of a JSON file.
     """
 
-    def __init__(self, num_envs, config=None):
+    pictures = "rl.envs.ctgraph.pictures"
+
+    def __init__(self, num_envs: int, config: CTGraphConfig | str | Path | None = None):
         if not isinstance(config, CTGraphConfig):
-            config = self.read_options("CTgraphEnvGoalChange-v0", config)["config"]
+            config = _read("CTgraphEnvGoalChange-v0", config)
         self.config = config
         self.images = images.image_set(config)
         super().__init__(
@@ -76,30 +82,40 @@ class CTGraph(TaskVectorEnv):
         self._make_room_for_draws()
 
     @classmethod
-    def read_options(cls, name, config_path=None, seed=0, horizon=None):
+    def read_options(
+        cls, name: str, config_path: str | Path | None = None, seed: int = 0, horizon: int | None = None
+    ) -> dict[str, Any]:
         """{"config": the `CTGraphConfig` in the file}.
 
         Raises:
             UserError: no file is named, or what it holds is no right configuration.
         """
-        if config_path is None:
-            raise UserError(
-                f"environment {name} needs a configuration file: --env-config-path ./envs/ctgraph/ctgraph_d2.json"
-            )
-        return super().read_options(name, horizon=horizon) | {"config": ctgraph_config.read(config_path)}
+        return {"config": _read(name, config_path)} | super().read_options(name, horizon=horizon)
 
-    def sample_tasks(self, num_tasks, split, rng):
+    @classmethod
+    def describe(cls, name: str, config_path: str | Path) -> str:
+        """The name and the depth, and the branching where that is not 2."""
+        config = ctgraph_config.read(config_path)
+        branching = "" if config.branching == 2 else f" branching {config.branching}"
+        return f"{name} depth {config.depth}{branching}"
+
+    @classmethod
+    def success(cls, rewards: Float[np.ndarray, "K T E U"]) -> Bool[np.ndarray, "K E U"]:
+        """Only the goal leaf of a `needle_in_haystack` gives a positive reward."""
+        return rewards.max(axis=1) > 0
+
+    def sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> list[Task]:
         """Goal leaves, uniform, the same for both splits."""
         return [{"leaf": leaf} for leaf in rng.integers(self.num_leaves, size=num_tasks).tolist()]
 
-    def assign(self, tasks):
+    def assign(self, tasks: list[Task]) -> None:
         """Take over the goal leaves."""
         leaves = [task["leaf"] for task in tasks]
         if not all(isinstance(leaf, int) and 0 <= leaf < self.num_leaves for leaf in leaves):
             raise ValueError(f"CT-graph: a leaf is an integer from 0 to {self.num_leaves - 1}")
         self.goals = np.array(leaves, np.int64)
 
-    def begin(self, which):
+    def begin(self, which: Int[np.ndarray, "R"]) -> None:
         """Go home, and draw all that the episodes may need: a step then draws nothing."""
         self.state_types[which] = HOME
         self.nodes[which] = 0
@@ -120,7 +136,7 @@ class CTGraph(TaskVectorEnv):
                 size = (reads, self.pixel_noise.shape[-1])
                 self.pixel_noise[i] = generator.integers(config.noise, size=size, dtype=np.uint8, endpoint=True)
 
-    def advance(self, actions):
+    def advance(self, actions: Int[np.ndarray, "N"]) -> Step:
         """Walk one step."""
         running, state_types, nodes = self.running, self.state_types, self.nodes
         turns = actions > 0
@@ -143,8 +159,8 @@ class CTGraph(TaskVectorEnv):
             rewards[arrived] = self._pay(arrived)
         return rewards, crashed | ended_home, {"state_type": self.state_types.copy(), "node": self.nodes.copy()}
 
-    def observe(self):
-        """The images of the present states, [N, pixels], in [0, 1]."""
+    def observe(self) -> Float32[np.ndarray, "N pixels"]:
+        """The images of the present states, in [0, 1]."""
         numbers = self._image_numbers()
         elapsed = self.elapsed
         if self.pixel_noise is not None:
@@ -158,7 +174,7 @@ class CTGraph(TaskVectorEnv):
             pixels[painted[:, None], self.cue_pixels] = self.cues[painted, None]
         return images.LEVELS.take(pixels)
 
-    def _make_room_for_draws(self):
+    def _make_room_for_draws(self) -> None:
         """One array for every kind of randomness that the configuration has, None for the others."""
         config, count, reads = self.config, self.num_envs, self.horizon + 1
         self.delays = np.zeros((count, config.depth + 1), np.int64) if config.delay_probability > 0 else None
@@ -171,8 +187,8 @@ class CTGraph(TaskVectorEnv):
         draws = (self.delays, self.reward_noise, self.choices, self.angles, self.pixel_noise)
         self.draws_anything = any(room is not None for room in draws)
 
-    def _image_numbers(self):
-        """Which image each episode sees, int [N]."""
+    def _image_numbers(self) -> Int[np.ndarray, "N"]:
+        """Which image each episode sees."""
         numbers = self.fixed_image[self.state_types, self.nodes]
         if self.choices is None:
             return numbers
@@ -180,8 +196,8 @@ class CTGraph(TaskVectorEnv):
         random_numbers = self.subset_first[self.state_types] + drawn.astype(np.int64)
         return np.where(self.random_image[self.state_types], random_numbers, numbers)
 
-    def _pay(self, arrived):
-        """Rewards of the episodes `arrived` (indices) that have just reached a leaf; their cues are set, too."""
+    def _pay(self, arrived: Int[np.ndarray, "R"]) -> Float[np.ndarray, "R"]:
+        """Rewards of the episodes `arrived` that have just reached a leaf; their cues are set, too."""
         config = self.config
         leaves, goals = self.nodes[arrived] - self.first_leaf, self.goals[arrived]
         if config.reward_distribution == "needle_in_haystack":
@@ -199,12 +215,19 @@ class CTGraph(TaskVectorEnv):
         return rewards
 
 
-def _observation_tables(config):
-    """Which image a state shows.
+def _read(name: str, config_path: str | Path | None) -> CTGraphConfig:
+    """The configuration in a file, which has to be there."""
+    if config_path is None:
+        raise UserError(
+            f"environment {name} needs a configuration file: --env-config-path ./envs/ctgraph/ctgraph_d2.json"
+        )
+    return ctgraph_config.read(config_path)
 
-    Returns:
-        (fixed_image int [5, nodes], random_image bool [5], subset_first int [5], subset_size int [5]), by state type.
-    """
+
+def _observation_tables(
+    config: CTGraphConfig,
+) -> tuple[Int[np.ndarray, "5 nodes"], Bool[np.ndarray, "5"], Int[np.ndarray, "5"], Int[np.ndarray, "5"]]:
+    """Which image a state shows, by state type: (fixed_image, random_image, subset_first, subset_size)."""
     subsets = np.array([(0, 0), config.wait_images, config.decision_images, config.leaf_images, (1, 1)])
     first, size = subsets[:, 0], subsets[:, 1] - subsets[:, 0] + 1
     # The package numbers the node at the end of path x (read in base b) on level c as bᶜ + x − 1, modulo the size of

@@ -4,6 +4,9 @@ All pixels are uint8, in images flattened to P pixels: P = num_images + 1 for ve
 """
 
 import numpy as np
+from jaxtyping import Int, UInt8
+
+from rl.envs.ctgraph.config import CTGraphConfig
 
 SIDE = 12  # pixels
 _CHECKERS = 4  # a picture is 4×4 squares of 3×3 pixels
@@ -13,20 +16,20 @@ _CUE = slice(SIDE // 2 - 3, SIDE // 2 + 3)  # the central square that shows the 
 LEVELS = (np.arange(256) / 255.0).astype(np.float32)
 
 
-def high_value(config):
+def high_value(config: CTGraphConfig) -> int:
     """The brightest pixel, which leaves room for the noise: 254 − n."""
     return 254 - config.noise
 
 
-def cue_pixels(config):
+def cue_pixels(config: CTGraphConfig) -> Int[np.ndarray, "cue"]:
     """Indices of the pixels that show the reward at a leaf."""
     if config.one_dimensional:
         return np.array([config.num_images])
     return np.arange(SIDE * SIDE).reshape(SIDE, SIDE)[_CUE, _CUE].ravel()
 
 
-def image_set(config):
-    """All images as they can be read, uint8 [R, num_images, P].
+def image_set(config: CTGraphConfig) -> UInt8[np.ndarray, "R num_images P"]:
+    """All images as they can be read.
 
     Without noise, R = `config.rotation` for pictures: the whole set at every angle from 0. Otherwise R = 1: noise is
     added before a picture is rotated, so that nothing can be prepared.
@@ -38,8 +41,8 @@ def image_set(config):
     return np.stack([_rotate(pictures, angle) for angle in angles])
 
 
-def _pictures(config):
-    """The pictures before any reading, uint8 [num_images, 144]: checkers of three greys, each rotated at random."""
+def _pictures(config: CTGraphConfig) -> UInt8[np.ndarray, "num_images 144"]:
+    """The pictures before any reading: checkers of three greys, each rotated at random."""
     from skimage.transform import rotate
 
     # The set is part of the definition: the package draws it from numpy's first generator, seeded by the file.
@@ -52,8 +55,8 @@ def _pictures(config):
     return pictures
 
 
-def rotate_each(pixels, angles):
-    """Rotate picture i by angles[i] degrees: uint8 [N, 144] from uint8 [N, 144] and int [N]."""
+def rotate_each(pixels: UInt8[np.ndarray, "N 144"], angles: Int[np.ndarray, "N"]) -> UInt8[np.ndarray, "N 144"]:
+    """Rotate picture i by angles[i] degrees."""
     rotated = np.empty_like(pixels)
     for angle in np.unique(angles):
         same = angles == angle
@@ -61,8 +64,8 @@ def rotate_each(pixels, angles):
     return rotated
 
 
-def _rotate(pixels, angle):
-    """Rotate all pictures uint8 [M, 144] by one angle, in a single call that takes them for channels of one image.
+def _rotate(pixels: UInt8[np.ndarray, "M 144"], angle: int | np.integer) -> UInt8[np.ndarray, "M 144"]:
+    """Rotate all pictures by one angle, in a single call that takes them for channels of one image.
 
     Bit for bit what `skimage.transform.rotate` makes of each alone: it interpolates channel by channel, but clips to
     the range of the whole image, so the clipping is done here, picture by picture.

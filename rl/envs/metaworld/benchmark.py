@@ -7,14 +7,22 @@ Only the task decides an episode: nothing in Meta-World is random once the froze
 """
 
 import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 from gymnasium.spaces import Box
+from jaxtyping import Float, Float32, Int
 
-from rl.envs.base import TaskVectorEnv
+from rl.envs.base import Step, Task, TaskVectorEnv
+from rl.envs.labels import signed
 from rl.errors import EpisodeError, UserError
 
 HORIZON, MAX_HORIZON = 200, 500  # environment steps of 12.5 ms
+
+TaskSets = dict[str, dict[str, list[list[float]]]]  # split -> env_name -> frozen parameters of each task
 
 _TASKS = """
     assembly basketball bin-picking box-close button-press-topdown button-press-topdown-wall button-press
@@ -51,7 +59,10 @@ class MetaWorldML(TaskVectorEnv):
         horizon: steps of an episode, at most 500.
     """
 
-    def __init__(self, num_envs, name, task_sets=None, horizon=HORIZON):
+    pictures = "rl.envs.metaworld.pictures"
+    protocols = ("metaworld",)
+
+    def __init__(self, num_envs: int, name: str, task_sets: TaskSets | None = None, horizon: int = HORIZON):
         fast = _load("simulation")
         super().__init__(
             num_envs,
@@ -62,14 +73,21 @@ class MetaWorldML(TaskVectorEnv):
         self.name = name
         self.task_sets = task_sets or self.read_options(name)["task_sets"]
         self._displacements, self._make_simulation = fast.displacements, fast.Simulation
-        self._simulations = {}
-        self._episodes = [None] * num_envs
-        self._observations = np.zeros(self.observation_space.shape, np.float32)
+        self._simulations: dict[str, Any] = {}
+        self._episodes: list[Any] = [None] * num_envs
+        self._observations = np.zeros((num_envs, *self.single_observation_space.shape), np.float32)
         # Where no task is set, the first episode draws one.
         self.tasks = [None] * num_envs
 
     @classmethod
-    def read_options(cls, name, config_path=None, seed=0, horizon=None):
+    def task_label(cls, task: Task) -> str:
+        """The class and the last three parameters, mostly the goal in metres: push-v3 (0.05, 0.85, 0.02)."""
+        return f"{task.get('env_name')} ({', '.join(map(signed, task.get('rand_vec', [])[-3:]))})"
+
+    @classmethod
+    def read_options(
+        cls, name: str, config_path: str | Path | None = None, seed: int = 0, horizon: int | None = None
+    ) -> dict[str, Any]:
         """Draw the task sets from the seed, 50 tasks a class: {"task_sets": split -> env_name -> lists, "horizon": …}.
 
         Takes 4 s for ML45: call it once, in the parent; workers get the result.
@@ -85,7 +103,7 @@ class MetaWorldML(TaskVectorEnv):
         horizon = _checked_horizon(name, HORIZON if horizon is None else horizon)
         return options | {"task_sets": _load("task_sets").draw_task_sets(IDS[name], seed), "horizon": horizon}
 
-    def sample_tasks(self, num_tasks, split, rng):
+    def sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> list[Task]:
         """Draw equally from all classes of the split, in turn, and for each class without replacement while it lasts.
 
         Raises:
@@ -103,7 +121,7 @@ class MetaWorldML(TaskVectorEnv):
         chosen = [_choices(vectors, num_tasks // count, rng) for vectors in classes.values()]
         return [_task(*pair) for turn in zip(*chosen, strict=True) for pair in zip(classes, turn, strict=True)]
 
-    def assign(self, tasks):
+    def assign(self, tasks: list[Task]) -> None:
         """Take over the tasks; each takes effect when its episode begins anew.
 
         Raises:
@@ -118,7 +136,7 @@ class MetaWorldML(TaskVectorEnv):
                     f"finite numbers, got {task['rand_vec']}"
                 )
 
-    def begin(self, which):
+    def begin(self, which: Int[np.ndarray, "R"]) -> None:
         """Put the scene and the hand where the task has them."""
         for i in which:
             if self.tasks[i] is None:
@@ -127,7 +145,7 @@ class MetaWorldML(TaskVectorEnv):
             self._episodes[i] = self._simulation(task["env_name"]).begin(tuple(task["rand_vec"]))
             self._observations[i] = self._episodes[i].observation
 
-    def advance(self, actions):
+    def advance(self, actions: Float[np.ndarray, "N 4"]) -> Step:
         """As `TaskVectorEnv.advance`; no episode ends before the horizon.
 
         Raises:
@@ -149,46 +167,46 @@ class MetaWorldML(TaskVectorEnv):
             success[i] = info["success"]
         return rewards, np.zeros(self.num_envs, bool), {"success": success}
 
-    def observe(self):
-        """The observations [N, 39]."""
+    def observe(self) -> Float32[np.ndarray, "N 39"]:
+        """The observations."""
         return self._observations.copy()
 
-    def scene(self, i):
+    def scene(self, i: int) -> tuple[Any, Any]:
         """(`MjModel`, `MjData`) with episode i's present state, for `mujoco.Renderer`; valid until the next call."""
         return self._episodes[i].scene()
 
-    def _simulation(self, env_name):
+    def _simulation(self, env_name: str) -> Any:
         if env_name not in _ENV_NAMES:
             raise ValueError(f"{self.name}: unknown Meta-World class {env_name!r}; known: {', '.join(_ENV_NAMES)}")
         if env_name not in self._simulations:
             self._simulations[env_name] = self._make_simulation(env_name)
         return self._simulations[env_name]
 
-    def _any_task(self, generator):
+    def _any_task(self, generator: np.random.Generator) -> Task:
         classes = self.task_sets["train"]
         env_name = list(classes)[generator.integers(len(classes))]
         return _task(env_name, classes[env_name][generator.integers(len(classes[env_name]))])
 
 
-def _task(env_name, rand_vec):
+def _task(env_name: str, rand_vec: Sequence[float]) -> Task:
     return {"env_name": env_name, "rand_vec": list(rand_vec)}
 
 
-def _choices(items, count, rng):
-    """`count` of the items, all equally often as far as it goes, in random order."""
-    order = []
+def _choices(items: list, count: int, rng: np.random.Generator) -> list:
+    """`count` of the items in random order, none more than once more often than another."""
+    order: list[int] = []
     while len(order) < count:
         order.extend(rng.permutation(len(items)))
     return [items[i] for i in order[:count]]
 
 
-def _checked_horizon(name, horizon):
+def _checked_horizon(name: str, horizon: int) -> int:
     if not 1 <= horizon <= MAX_HORIZON:
         raise UserError(f"{name}: expected a horizon from 1 to {MAX_HORIZON} steps, got {horizon}")
     return horizon
 
 
-def _load(module):
+def _load(module: str) -> ModuleType:
     """A module that needs the package metaworld, which no other environment shall need."""
     try:
         return importlib.import_module(f"rl.envs.metaworld.{module}")

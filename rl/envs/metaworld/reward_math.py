@@ -7,33 +7,36 @@ times a `numpy.float64` it is not: a type changed here would change a reward in 
 import functools
 import math
 import types
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from jaxtyping import Float, Float64
 from metaworld.utils import reward_utils
 from scipy.spatial.transform import Rotation as ScipyRotation
 
 
-def norm(x, ord=None):
+def norm(x: Any, ord: Any = None) -> Any:
     """`numpy.linalg.norm`, quick for the Euclidean norm of a float64 vector."""
     if type(x) is np.ndarray and x.ndim == 1 and ord in (None, 2):
         return np.float64(math.sqrt(x.dot(x)))
     return np.linalg.norm(x, ord)
 
 
-def clip(x, low, high):
+def clip(x: Any, low: Any, high: Any) -> Any:
     """`numpy.clip`, quick for scalars."""
     if isinstance(x, (float, np.floating)):
         return np.asarray(x).dtype.type(min(max(x, low), high))
     return np.clip(x, low, high)
 
 
-def hstack(parts):
+def hstack(parts: Sequence[Any]) -> np.ndarray:
     """`numpy.hstack` of scalars, or of vectors."""
     return np.concatenate(parts) if np.ndim(parts[0]) else np.array(parts)
 
 
 @functools.cache
-def _sigmoid_scale(sigmoid, value_at_margin):
+def _sigmoid_scale(sigmoid: str, value_at_margin: float) -> float | None:
     """The factor of the distance at which the sigmoid has the value wanted at the margin; None for another sigmoid."""
     if not 0 < value_at_margin < 1:
         return None
@@ -44,7 +47,13 @@ def _sigmoid_scale(sigmoid, value_at_margin):
     return None
 
 
-def tolerance(x, bounds=(0.0, 0.0), margin=0.0, sigmoid="gaussian", value_at_margin=0.1):
+def tolerance(
+    x: Any,
+    bounds: tuple[Any, Any] = (0.0, 0.0),
+    margin: Any = 0.0,
+    sigmoid: Any = "gaussian",
+    value_at_margin: float = 0.1,
+) -> Any:
     """1 within the bounds, less outside: value_at_margin at the distance `margin`, 0 anywhere if the margin is 0.
 
     long tail: 1 / ((c d)² + 1), Gaussian: exp(−(c d)² / 2), d the distance from the bounds in margins.
@@ -63,7 +72,7 @@ def tolerance(x, bounds=(0.0, 0.0), margin=0.0, sigmoid="gaussian", value_at_mar
     return float(np.exp(-0.5 * distance**2))
 
 
-def hamacher_product(a, b):
+def hamacher_product(a: Any, b: Any) -> Any:
     """a b / (a + b − a b), 0 where both are 0.
 
     Raises:
@@ -77,15 +86,15 @@ def hamacher_product(a, b):
 
 
 class Rotation:
-    """`scipy.spatial.transform.Rotation` as far as Meta-World uses it: from a matrix to a quaternion."""
+    """The one conversion of `scipy.spatial.transform.Rotation` that Meta-World uses: from a matrix to a quaternion."""
 
-    def __init__(self, matrix):
+    def __init__(self, matrix: Float[np.ndarray, "3 3"]):
         self.matrix = matrix
 
     from_matrix = classmethod(lambda cls, matrix: cls(matrix))
 
-    def as_quat(self):
-        """The quaternion (x, y, z, w), float64 [4], from the largest of its squares (Markley's method)."""
+    def as_quat(self) -> Float64[np.ndarray, "4"]:
+        """The quaternion (x, y, z, w), from the largest of its squares (Markley's method)."""
         (a, b, c), (d, e, f), (g, h, i) = self.matrix.tolist()
         trace = a + e + i
         largest = max(a, e, i, trace)
@@ -101,7 +110,7 @@ class Rotation:
         return np.array([x / length, y / length, z / length, w / length])
 
 
-def _changed(module, **changes):
+def _changed(module: types.ModuleType, **changes: Any) -> types.ModuleType:
     """A copy of a module with other values for some names; the module stays as it is."""
     copy = types.ModuleType(module.__name__)
     copy.__dict__.update(vars(module))
@@ -118,7 +127,7 @@ _REPLACEMENTS = {
 }
 
 
-def rebound(function, **names):
+def rebound(function: types.FunctionType, **names: Any) -> types.FunctionType:
     """The function's code over the stand-ins of this module.
 
     Args:

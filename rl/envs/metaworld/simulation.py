@@ -5,7 +5,7 @@ its integration state and the attributes of the environment. Episodes take turns
 needs 4 MB a class, however many episodes it steps side by side.
 
 An episode's class is derived from Meta-World's own: the reward and observation functions are the package's code, run
-over quicker stand-ins for the utilities that they call (`metaworld_math`); the package itself stays as it is.
+over quicker stand-ins for the utilities that they call (`reward_math`); the package itself stays as it is.
 """
 
 import collections
@@ -13,10 +13,12 @@ import functools
 import math
 import pickle
 import types
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import mujoco
 import numpy as np
+from jaxtyping import Float
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS
 from metaworld.sawyer_xyz_env import SawyerXYZEnv
 from metaworld.types import Task
@@ -31,8 +33,8 @@ MAX_VALUE = mujoco.mjMAXVAL  # no state of a simulation goes beyond this
 _STATE = int(mujoco.mjtState.mjSTATE_INTEGRATION)
 
 
-def _observation_bounds():
-    """What observations that hide the goal are clipped to: (lowest, highest), float64 [39]."""
+def _observation_bounds() -> tuple[Float[np.ndarray, "39"], Float[np.ndarray, "39"]]:
+    """What observations that hide the goal are clipped to: (lowest, highest)."""
     hand = SawyerXYZEnv._HAND_SPACE
     objects = np.full(FRAME_SIZE - 4, np.inf)
     low, high = np.concatenate((hand.low, [-1.0], -objects)), np.concatenate((hand.high, [1.0], objects))
@@ -45,33 +47,33 @@ _LOW, _HIGH = _observation_bounds()
 class Start(NamedTuple):
     """The beginning of every episode of a task: nothing in it is random once the task is known."""
 
-    state: np.ndarray
-    body_pos: np.ndarray
-    site_pos: np.ndarray
-    attributes: dict
-    observation: np.ndarray
+    state: Float[np.ndarray, "state"]
+    body_pos: Float[np.ndarray, "bodies 3"]
+    site_pos: Float[np.ndarray, "sites 3"]
+    attributes: dict[str, Any]
+    observation: Float[np.ndarray, "39"]
 
 
 class _Views:
     """`MjData` with its look-ups by name remembered; the arrays are MuJoCo's own memory and follow the simulation."""
 
-    def __init__(self, data):
+    def __init__(self, data: mujoco.MjData):
         self._data = data
         for kind in ("body", "geom", "site", "joint"):
             setattr(self, kind, functools.cache(functools.partial(self._fields, getattr(data, kind))))
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._data, name)
 
     @staticmethod
-    def _fields(look_up, name):
+    def _fields(look_up: Callable[[str], Any], name: str) -> Any:
         view = look_up(name)
         fields = [field for field in dir(view) if not field.startswith("_")]
         return collections.namedtuple("Fields", fields)(*(getattr(view, field) for field in fields))
 
 
-def displacements(actions):
-    """How far actions move the hand's target: [..., A] -> metres [..., 3], in the actions' type, as in Meta-World."""
+def displacements(actions: Float[np.ndarray, "*N 4"]) -> Float[np.ndarray, "*N 3"]:
+    """How far actions move the hand's target, in metres, in the actions' type, as in Meta-World."""
     return np.clip(actions[..., :3], -1, 1) * ACTION_SCALE
 
 
@@ -82,18 +84,19 @@ class Simulation:
         env_name: such as "push-v3".
     """
 
-    def __init__(self, env_name):
-        self._env_name, self._env_class = env_name, ALL_V3_ENVIRONMENTS[env_name]
+    def __init__(self, env_name: str):
+        self._env_name = env_name
+        self._env_class = ALL_V3_ENVIRONMENTS[env_name]
         self._episode_class = episode_class(self._env_class)
         self._stock = stock_env(env_name)
         self.rand_vec_shape = self._stock._random_reset_space.shape
         self.model, self.data = self._stock.model, self._stock.data
         self.views = _Views(self.data)
         self.hand_target, self.control = self.data.mocap_pos[0], self.data.ctrl
-        self._starts = {}
-        self._loaded = None
+        self._starts: dict[tuple[float, ...], Start] = {}
+        self._loaded: Start | None = None
 
-    def begin(self, rand_vec):
+    def begin(self, rand_vec: tuple[float, ...]) -> Any:
         """A new episode of the task with these frozen parameters, a tuple of floats.
 
         A reset runs 100 environment steps of physics to move the hand into place and always ends in the same state, so
@@ -103,7 +106,7 @@ class Simulation:
             self._starts[rand_vec] = self._start(rand_vec)
         return self._episode_class(self, self._starts[rand_vec])
 
-    def _start(self, rand_vec):
+    def _start(self, rand_vec: tuple[float, ...]) -> Start:
         # As the ML benchmarks have it, the observation hides the goal.
         parameters = {"rand_vec": np.array(rand_vec), "partially_observable": True}
         self._stock.set_task(Task(self._env_name, pickle.dumps({"env_cls": self._env_class} | parameters)))
@@ -116,12 +119,12 @@ class Simulation:
         )
 
     @functools.cached_property
-    def complete(self):
+    def complete(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
         """The model with all that pictures need, and a state for it."""
         model = mujoco.MjModel.from_xml_path(self._stock.fullpath)
         return model, mujoco.MjData(model)
 
-    def load(self, start):
+    def load(self, start: Start) -> None:
         """Move what stands fixed in the scene, and the goal marks, to where the task has them."""
         if self._loaded is not start:
             self.model.body_pos[:] = start.body_pos
@@ -132,10 +135,22 @@ class Simulation:
 class Episode:
     """A mixin over a Meta-World class: one episode, without a model and state of its own."""
 
-    # Set anew in every step; in Meta-World a property, computed at each of its several uses.
-    tcp_center = None
+    # What a Meta-World class has.
+    curr_path_length: int
+    max_path_length: int
+    frame_skip: int
+    mocap_low: Any
+    mocap_high: Any
+    obj_init_pos: Float[np.ndarray, "3"]
+    init_tcp: Float[np.ndarray, "3"]
+    evaluate_state: Any
+    _get_pos_objects: Any
+    _get_quat_objects: Any
 
-    def __init__(self, simulation, start):
+    # Set anew in every step; in Meta-World a property, computed at each of its several uses.
+    tcp_center: Float[np.ndarray, "3"] = np.full(3, np.nan)
+
+    def __init__(self, simulation: Simulation, start: Start):
         vars(self).update(start.attributes)
         self.simulation, self.start = simulation, start
         self.data = simulation.views
@@ -146,15 +161,14 @@ class Episode:
         )
         self._left_end, self._right_end = (self.data.site(f"{side}EndEffector").xpos for side in ("left", "right"))
 
-    def step(self, action, displacement):
-        """As Meta-World's step.
+    def step(
+        self, action: Float[np.ndarray, "4"], displacement: Float[np.ndarray, "3"]
+    ) -> tuple[Float[np.ndarray, "39"], Any, bool, bool, dict[str, Any]]:
+        """As Meta-World's step: (observation, reward, terminated, truncated, info).
 
         Args:
-            action: [4], float32 or float64.
-            displacement: of the hand, metres [3]: `displacements(action)`.
-
-        Returns:
-            (observation float64 [39], reward, terminated, truncated, info)
+            action: float32 or float64.
+            displacement: of the hand, in metres: `displacements(action)`.
         """
         simulation = self.simulation
         model, data = simulation.model, simulation.data
@@ -175,7 +189,7 @@ class Episode:
         reward, info = self.evaluate_state(observation, action)
         return observation, reward, False, self.curr_path_length == self.max_path_length, info
 
-    def _get_obs(self):
+    def _get_obs(self) -> Float[np.ndarray, "39"]:
         observation = np.zeros(OBSERVATION_SIZE)
         observation[:3] = self._hand
         claws = self._right_claw - self._left_claw
@@ -188,18 +202,18 @@ class Episode:
         observation[FRAME_SIZE : 2 * FRAME_SIZE] = self.observation[:FRAME_SIZE]
         return np.minimum(np.maximum(observation, _LOW, out=observation), _HIGH, out=observation)
 
-    def scene(self):
-        """Meta-World's complete model, textures and all, in the state of this episode: (`MjModel`, `MjData`)."""
+    def scene(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
+        """Meta-World's complete model, textures and all, in the state of this episode."""
         model, data = self.simulation.complete
         model.body_pos[:], model.site_pos[:] = self.start.body_pos, self.start.site_pos
         mujoco.mj_setState(model, data, self.state, _STATE)
         mujoco.mj_forward(model, data)
         return model, data
 
-    def get_body_com(self, body_name):
+    def get_body_com(self, body_name: str) -> Float[np.ndarray, "3"]:
         return self.data.body(body_name).xpos
 
-    def touching_object(self, object_geom_id):
+    def touching_object(self, object_geom_id: Any) -> bool | np.bool_:
         """Whether both finger pads press on the geom."""
         data = self.simulation.data
         if not data.ncon:
@@ -216,16 +230,16 @@ class Episode:
 
     def _gripper_caging_reward(
         self,
-        action,
-        obj_pos,
-        obj_radius,
-        pad_success_thresh,
-        object_reach_radius,
-        xz_thresh,
-        desired_gripper_effort=1.0,
-        high_density=False,
-        medium_density=False,
-    ):
+        action: Float[np.ndarray, "4"],
+        obj_pos: Float[np.ndarray, "3"],
+        obj_radius: float,
+        pad_success_thresh: float,
+        object_reach_radius: float,
+        xz_thresh: float,
+        desired_gripper_effort: float = 1.0,
+        high_density: bool = False,
+        medium_density: bool = False,
+    ) -> float | np.floating:
         """Meta-World's reward for closing the gripper around an object, its vectors taken apart into Python floats."""
         x, y, z = obj_pos.tolist()
         start_x, start_y, start_z = self.obj_init_pos.tolist()
@@ -259,7 +273,7 @@ class Episode:
 
 
 @functools.cache
-def episode_class(env_class):
+def episode_class(env_class: type) -> type:
     """The `Episode` of a Meta-World class: the class's own functions over the stand-ins of `reward_math`.
 
     Measured on one core, sampling with a policy of 2 × 200 units in turns with and without the stand-ins: 7,600 and
@@ -271,7 +285,7 @@ def episode_class(env_class):
         if not isinstance(function, types.FunctionType) or name.startswith(("__", "reset")):
             continue
         if "func" in function.__code__.co_freevars:  # a decorator's check that a task is set: here it always is
-            function = function.__closure__[function.__code__.co_freevars.index("func")].cell_contents
+            function = (function.__closure__ or ())[function.__code__.co_freevars.index("func")].cell_contents
         # A class that calls its own static functions by the class's name shall find the derived class there.
         function = rebound(function, **{env_class.__name__: cls})
         setattr(cls, name, staticmethod(function) if isinstance(value, staticmethod) else function)

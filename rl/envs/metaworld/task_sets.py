@@ -2,6 +2,8 @@
 
 import functools
 import pickle
+from collections.abc import Collection
+from typing import Any
 
 import metaworld
 import mujoco
@@ -18,7 +20,9 @@ class _Lean:
     account when it looks for bodies that may touch. Their masses stand in the model files, so the motion is the same.
     """
 
-    def _initialize_simulation(self):
+    fullpath: str
+
+    def _initialize_simulation(self) -> tuple[mujoco.MjModel, mujoco.MjData]:
         spec = mujoco.MjSpec.from_file(self.fullpath)
         for geom in list(spec.geoms):
             # Meta-World finds geoms by name.
@@ -36,20 +40,20 @@ class _Lean:
         return model, mujoco.MjData(model)
 
 
-def stock_env(env_name):
+def stock_env(env_name: str) -> Any:
     """Meta-World's own environment of this name, without what only pictures need."""
     cls = ALL_V3_ENVIRONMENTS[env_name]
     return type(cls.__name__, (_Lean, cls), {})(reward_function_version=REWARD_FUNCTION_VERSION)
 
 
-def _still_env(env_name):
+def _still_env(env_name: str) -> Any:
     """An environment whose hand does not move on a reset: the parameters that a reset draws do not depend on that."""
     env = stock_env(env_name)
     env.do_simulation = lambda control, n_frames: mujoco.mj_kinematics(env.model, env.data)
     return env
 
 
-def draw_task_sets(benchmark, seed):
+def draw_task_sets(benchmark: str, seed: int) -> dict[str, dict[str, list[list[float]]]]:
     """The task sets of `metaworld.ML1(benchmark, seed)`, `metaworld.ML10(seed)` or `metaworld.ML45(seed)`.
 
     The constructors simulate 100 environment steps for each of their tasks and throw the result away; the
@@ -71,10 +75,10 @@ def draw_task_sets(benchmark, seed):
     return {split: _draw_tasks(names[split], seeds[split]) for split in ("train", "test")}
 
 
-def _draw_tasks(env_names, seed):
+def _draw_tasks(env_names: Collection[str], seed: int) -> dict[str, list[list[float]]]:
     classes = {name: functools.partial(_still_env, name) for name in env_names}
     arguments = {name: env_dict.ML1_ARGS_KWARGS[name] for name in env_names}
-    vectors = {name: [] for name in env_names}
+    vectors: dict[str, list[list[float]]] = {name: [] for name in env_names}
     for task in metaworld._make_tasks(classes, arguments, metaworld._ML_OVERRIDE, seed):
         vectors[task.env_name].append(pickle.loads(task.data)["rand_vec"].tolist())
     return vectors

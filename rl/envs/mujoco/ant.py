@@ -2,6 +2,7 @@
 
 import mujoco
 import numpy as np
+from jaxtyping import Bool, Float, Float32, Int
 
 from rl.envs.mujoco.locomotion import Direction, LocomotionEnv, Velocity
 
@@ -20,12 +21,12 @@ class Ant(LocomotionEnv):
 
     model_file = "ant.xml"
 
-    def __init__(self, num_envs):
+    def __init__(self, num_envs: int):
         super().__init__(num_envs, observation_size=125)
         self._forces = np.zeros((num_envs, 6 * self.model.nbody))
         self._rotations = np.zeros((num_envs, 9))
 
-    def refresh(self, which, controls):
+    def refresh(self, which: Int[np.ndarray, "R"], controls: Float[np.ndarray, "R A"]) -> None:
         """Contact forces and rotation matrices: `rollout` returns states alone, so each costs a forward pass."""
         model, data = self.model, self._data
         forces, rotation = data.cfrc_ext.reshape(-1), data.body("torso").xmat  # views
@@ -40,18 +41,18 @@ class Ant(LocomotionEnv):
             self._rotations[i] = rotation
         self._forces[which] = np.clip(self._forces[which], -1.0, 1.0)
 
-    def observe(self):
+    def observe(self) -> Float32[np.ndarray, "N 125"]:
         """As `TaskVectorEnv.observe`."""
         parts = (self.qpos, self.qvel, self._forces, self._rotations, self.qpos[:, :3])
         return np.concatenate(parts, axis=1, dtype=np.float32)
 
-    def robot_reward(self, actions, which):
+    def robot_reward(self, actions: Float[np.ndarray, "R A"], which: Int[np.ndarray, "R"]) -> Float[np.ndarray, "R"]:
         """As `LocomotionEnv.robot_reward`."""
         control_cost = CONTROL_COST * np.square(actions).sum(axis=1)
         contact_cost = CONTACT_COST * np.square(self._forces[which]).sum(axis=1)
         return SURVIVAL_REWARD - control_cost - contact_cost
 
-    def fallen(self):
+    def fallen(self) -> Bool[np.ndarray, "N"]:
         """Whether the torso is lower than 0.2 m or higher than 1.0 m."""
         height = self.qpos[:, 2]
         return (height < MIN_HEIGHT) | (height > MAX_HEIGHT)
@@ -69,7 +70,9 @@ class AntVel(Velocity, Ant):
     env_id = "AntVel-v1"
     max_speed = 3.0
 
-    def task_reward(self, goals, velocities, positions):
+    def task_reward(
+        self, goals: Float[np.ndarray, "R"], velocities: Float[np.ndarray, "R"], positions: Float[np.ndarray, "R 2"]
+    ) -> Float[np.ndarray, "R"]:
         """As `LocomotionEnv.task_reward`."""
         return 1.0 + super().task_reward(goals, velocities, positions)
 
@@ -81,10 +84,12 @@ class AntPos(Ant):
     task_key = "goal"
     goal_shape = (2,)
 
-    def draw_goals(self, num_tasks, rng):
+    def draw_goals(self, num_tasks: int, rng: np.random.Generator) -> Float[np.ndarray, "K 2"]:
         """As `LocomotionEnv.draw_goals`."""
         return rng.uniform(-3.0, 3.0, (num_tasks, 2))
 
-    def task_reward(self, goals, velocities, positions):
+    def task_reward(
+        self, goals: Float[np.ndarray, "R 2"], velocities: Float[np.ndarray, "R"], positions: Float[np.ndarray, "R 2"]
+    ) -> Float[np.ndarray, "R"]:
         """As `LocomotionEnv.task_reward`."""
         return 4.0 - np.abs(positions - goals).sum(axis=1)

@@ -1,6 +1,7 @@
 """HalfCheetahDir-v1 and HalfCheetahVel-v1: a planar runner, as published with MAML (arXiv 1703.03400)."""
 
 import numpy as np
+from jaxtyping import Float, Float32, Int
 
 from rl.envs.mujoco.locomotion import Direction, LocomotionEnv, Velocity
 
@@ -12,17 +13,17 @@ class HalfCheetah(LocomotionEnv):
 
     model_file = "half_cheetah.xml"
 
-    def __init__(self, num_envs):
+    def __init__(self, num_envs: int):
         super().__init__(num_envs, observation_size=20)
         self._torso_height = self.model.body("torso").pos[2]  # m, where the joint rootz is 0
 
-    def observe(self):
+    def observe(self) -> Float32[np.ndarray, "N 20"]:
         """As `TaskVectorEnv.observe`."""
         # The torso hangs on the slides rootx and rootz, in the plane y = 0, and turns about its own origin.
         x, z = self.qpos[:, 0:1], self.qpos[:, 1:2] + self._torso_height
         return np.concatenate((self.qpos[:, 1:], self.qvel, x, np.zeros_like(x), z), axis=1, dtype=np.float32)
 
-    def robot_reward(self, actions, which):
+    def robot_reward(self, actions: Float[np.ndarray, "R A"], which: Int[np.ndarray, "R"]) -> Float[np.ndarray, "R"]:
         """As `LocomotionEnv.robot_reward`."""
         return -CONTROL_COST * np.square(actions).sum(axis=1)
 

@@ -17,9 +17,11 @@ import gymnasium
 import mujoco
 import numpy as np
 from gymnasium.spaces import Box
+from jaxtyping import Bool, Float, Int
 from mujoco.rollout import Rollout
 
-from rl.envs.base import TaskVectorEnv
+from rl.envs.base import Step, Task, TaskVectorEnv
+from rl.envs.labels import signed
 from rl.errors import UserError
 
 HORIZON = 200  # environment steps
@@ -39,18 +41,23 @@ class LocomotionEnv(TaskVectorEnv):
     for a goal in the plane.
 
     Attributes:
-        model: the `mujoco.MjModel` that all episodes share.
-        qpos: generalised positions, float64 [N, nq], m and rad.
-        qvel: generalised velocities, float64 [N, nv], m/s and rad/s.
-        goals: what the tasks ask for, float64 [N, *G].
+        model: shared by all episodes.
+        qpos: generalised positions, m and rad.
+        qvel: generalised velocities, m/s and rad/s.
+        goals: what the tasks ask for.
     """
 
+    pictures = "rl.envs.mujoco.pictures"
+    model: mujoco.MjModel
+    qpos: Float[np.ndarray, "N nq"]
+    qvel: Float[np.ndarray, "N nv"]
+    goals: Float[np.ndarray, "N *G"]
     env_id: str  # the published name
     model_file: str
     task_key: str  # the only key of a task's dict
-    goal_shape = ()
+    goal_shape: tuple[int, ...] = ()
 
-    def __init__(self, num_envs, observation_size):
+    def __init__(self, num_envs: int, observation_size: int):
         self.model = mujoco.MjModel.from_xml_path(str(MODELS / self.model_file))
         bound = mujoco.mjMAXVAL  # a state with an entry beyond this is unstable
         super().__init__(
@@ -75,38 +82,37 @@ class LocomotionEnv(TaskVectorEnv):
         self._trajectories = np.empty((num_envs, FRAME_SKIP, size))
 
     @abstractmethod
-    def draw_goals(self, num_tasks, rng):
-        """The goals of `num_tasks` tasks, [num_tasks, *G]."""
+    def draw_goals(self, num_tasks: int, rng: np.random.Generator) -> Float[np.ndarray, "K *G"] | Int[np.ndarray, "K"]:
+        """The goals of K tasks."""
 
     @abstractmethod
-    def task_reward(self, goals, velocities, positions):
+    def task_reward(
+        self, goals: Float[np.ndarray, "R *G"], velocities: Float[np.ndarray, "R"], positions: Float[np.ndarray, "R 2"]
+    ) -> Float[np.ndarray, "R"]:
         """What the task pays for a step.
 
         Args:
-            goals: [R, *G].
-            velocities: forward velocities Δx/Δt over the step, m/s [R].
-            positions: the first two of qpos after the step, m [R, 2]: x and y of Ant, x and z of Half-Cheetah.
-
-        Returns:
-            [R]
+            goals: of the tasks.
+            velocities: forward velocities Δx/Δt over the step, m/s.
+            positions: the first two of qpos after the step, m: x and y of Ant, x and z of Half-Cheetah.
         """
 
     @abstractmethod
-    def robot_reward(self, actions, which):
-        """What the robot pays, whatever the task, for the clipped `actions` [R, A] of the episodes `which`: [R]."""
+    def robot_reward(self, actions: Float[np.ndarray, "R A"], which: Int[np.ndarray, "R"]) -> Float[np.ndarray, "R"]:
+        """What the robot pays, whatever the task, for the clipped `actions` of the episodes `which`."""
 
-    def refresh(self, which, controls):
-        """Update what the robot derives from the states of the episodes `which` under `controls` [R, A]."""
+    def refresh(self, which: Int[np.ndarray, "R"], controls: Float[np.ndarray, "R A"]) -> None:
+        """Update what the robot derives from the states of the episodes `which` under `controls`."""
 
-    def fallen(self):
-        """Which robots are in a state that ends an episode, bool [N]."""
+    def fallen(self) -> Bool[np.ndarray, "N"]:
+        """Which robots are in a state that ends an episode."""
         return np.zeros(self.num_envs, bool)
 
-    def sample_tasks(self, num_tasks, split, rng):
+    def sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> list[Task]:
         """As `TaskVectorEnv.sample_tasks`; both splits have the same distribution."""
         return [{self.task_key: goal} for goal in self.draw_goals(num_tasks, rng).tolist()]
 
-    def assign(self, tasks):
+    def assign(self, tasks: list[Task]) -> None:
         """Take over the goals.
 
         Raises:
@@ -119,7 +125,7 @@ class LocomotionEnv(TaskVectorEnv):
                 raise ValueError(f"{self.env_id}, episode {i}: task {task}: expected {expected} as '{self.task_key}'")
         self.goals = np.array([task[self.task_key] for task in tasks], np.float64)
 
-    def begin(self, which):
+    def begin(self, which: Int[np.ndarray, "R"]) -> None:
         """Draw initial states around rest in the model's reference pose."""
         nq, nv = self.model.nq, self.model.nv
         for i in which:
@@ -128,9 +134,9 @@ class LocomotionEnv(TaskVectorEnv):
             self.qvel[i] = VELOCITY_NOISE * generator.standard_normal(nv)
         self.refresh(which, np.zeros((len(which), self.model.nu)))
 
-    def advance(self, actions):
-        """As `TaskVectorEnv.advance`, with actions clipped to [−1, 1]; infos: "unstable", bool [N], the episodes
-        that MuJoCo found unstable in this step.
+    def advance(self, actions: Float[np.ndarray, "N A"]) -> Step:
+        """As `TaskVectorEnv.advance`, with actions clipped to [−1, 1]; infos: "unstable", the episodes that MuJoCo
+        found unstable in this step.
 
         Raises:
             UserError: an action of a running episode is not finite.
@@ -149,12 +155,8 @@ class LocomotionEnv(TaskVectorEnv):
             rewards[rows] = task_reward + self.robot_reward(actions, which)
         return rewards, unstable | self.fallen(), {"unstable": unstable}
 
-    def render_state(self, i):
-        """Copies of (qpos [nq], qvel [nv]) of episode i: with `model`, all that `mujoco.Renderer` needs."""
-        return self.qpos[i].copy(), self.qvel[i].copy()
-
-    def _checked(self, actions, which):
-        """The actions [R, A], clipped, in float64."""
+    def _checked(self, actions: Float[np.ndarray, "R A"], which: Int[np.ndarray, "R"]) -> Float[np.ndarray, "R A"]:
+        """The actions, clipped, in float64."""
         finite = np.isfinite(actions).all(axis=1)
         if not finite.all():
             row = int(np.argmin(finite))
@@ -165,10 +167,10 @@ class LocomotionEnv(TaskVectorEnv):
             )
         return np.clip(actions, -1.0, 1.0, dtype=np.float64)
 
-    def _simulate(self, which, rows, controls):
-        """Step the episodes `which`, in the `rows` of the states, under `controls` [R, A]. Returns which of them were
-        unstable, bool [R].
-        """
+    def _simulate(
+        self, which: Int[np.ndarray, "R"], rows: slice | Int[np.ndarray, "R"], controls: Float[np.ndarray, "R A"]
+    ) -> Bool[np.ndarray, "R"]:
+        """Step the episodes `which`, in the `rows` of the states: which of them were unstable."""
         count = len(which)
         held, trajectories = self._controls[:count], self._trajectories[:count]
         held[:] = controls[:, np.newaxis]
@@ -206,11 +208,18 @@ class Direction:
 
     task_key = "direction"
 
-    def draw_goals(self, num_tasks, rng):
+    @classmethod
+    def task_label(cls, task: Task) -> str:
+        """forwards or backwards."""
+        return {1: "forwards", -1: "backwards"}.get(task.get("direction", 0), "")
+
+    def draw_goals(self, num_tasks: int, rng: np.random.Generator) -> Int[np.ndarray, "K"]:
         """Either direction with probability ½."""
         return rng.choice((-1, 1), num_tasks)
 
-    def task_reward(self, goals, velocities, positions):
+    def task_reward(
+        self, goals: Float[np.ndarray, "R"], velocities: Float[np.ndarray, "R"], positions: Float[np.ndarray, "R 2"]
+    ) -> Float[np.ndarray, "R"]:
         """As `LocomotionEnv.task_reward`."""
         return goals * velocities
 
@@ -221,10 +230,18 @@ class Velocity:
     task_key = "velocity"
     max_speed: float  # m/s
 
-    def draw_goals(self, num_tasks, rng):
+    @classmethod
+    def task_label(cls, task: Task) -> str:
+        """1.50 m/s."""
+        speed = task.get("velocity")
+        return f"{signed(speed)} m/s" if isinstance(speed, float) else ""
+
+    def draw_goals(self, num_tasks: int, rng: np.random.Generator) -> Float[np.ndarray, "K"]:
         """v* ~ U[0, max_speed]."""
         return rng.uniform(0.0, self.max_speed, num_tasks)
 
-    def task_reward(self, goals, velocities, positions):
+    def task_reward(
+        self, goals: Float[np.ndarray, "R"], velocities: Float[np.ndarray, "R"], positions: Float[np.ndarray, "R 2"]
+    ) -> Float[np.ndarray, "R"]:
         """As `LocomotionEnv.task_reward`."""
         return -np.abs(velocities - goals)

@@ -254,6 +254,6 @@ def test_without_metaworld_one_line_says_how_to_install_it(monkeypatch):
         MetaWorldML.read_options("ML1Push-v2", None)
     with pytest.raises(UserError, match=r"pip install metaworld==3.1.1"):
         MetaWorldML(1, "ML1Push-v2")
-    from rl.envs.navigation import Navigation
+    from rl.envs.navigation.environment import Navigation
 
     assert Navigation(1).reset(seed=0)[0].shape == (1, 2)

@@ -1,20 +1,28 @@
-"""What test.py's options ask for, found good before anything is computed or written."""
+"""What test.py's options ask for, checked before anything is computed or written."""
 
+import argparse
 import dataclasses
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from jaxtyping import Float
+from torch import Tensor
 
 from rl import envs, streams
-from rl.config import HERE, Config, check_option, load_config
+from rl.config import Config, check_option, load_config
 from rl.errors import UserError
 from rl.evaluation import recordings
+from rl.evaluation.runs import read_tasks
+from rl.policies import Architecture, MLPPolicy
+from rl.ranks import Ranks
 from rl.run import resources
-from rl.run.build import Setup
-from rl.run.folders import copied, group_of, load_policy
-from rl.sampling import interventions
-from rl.sampling.rollout import AdaptationPlan
+from rl.run.checkpoint import load_policy
+from rl.run.config_file import copy_of_env_file
+from rl.run.folders import group_of
+from rl.run.setup import Setup
+from rl.sampling.interventions import Intervention, differ
+from rl.sampling.rollout import AdaptationPlan, Tasks
 
 # Meta-World's evaluation of meta-learning, as its documents describe it.
 METAWORLD = {"adaptation episodes": 10, "evaluation episodes": 3, "horizon": 500}
@@ -26,63 +34,76 @@ OVERRIDING = {
 
 
 class Request(NamedTuple):
-    """What an evaluation is made of, found good.
+    """What an evaluation is made of, checked.
 
     Attributes:
-        experiment: `Setup` of the run's options and those that replace them.
+        setup: of the run's options and those that replace them.
         params: θ.
-        tasks: list of K tasks.
-        sampling: `AdaptationPlan`, with the intervention asked for, if any.
         num_recorded: episodes to record of each task.
-        probe: observations [N, O] of another evaluation; None: the evaluation's own are drawn.
+        probe: observations of another evaluation; None: the evaluation's own are drawn.
     """
 
-    experiment: Setup
-    params: dict
-    tasks: list
-    sampling: AdaptationPlan
+    setup: Setup
+    params: dict[str, Tensor]
+    tasks: Tasks
+    plan: AdaptationPlan
     num_recorded: int
-    probe: np.ndarray | None
+    probe: Float[np.ndarray, "N O"] | None
 
 
-def checked(options, ranks):
-    """The `Request` that the parsed options make.
-
-    Args:
-        options: as parsed.
-        ranks: `rl.ranks.Ranks`, joined; this is rank 0.
+def checked(options: argparse.Namespace, ranks: Ranks) -> Request:
+    """The `Request` that test.py's options make.
 
     Raises:
         UserError: whatever is wrong with it, before anything is written.
     """
     run, description = load_config(options.config)
+    tasks = written_tasks(options)
+    if tasks is not None:
+        options.num_tasks = len(tasks)
     config = overridden(run, options, environment_file(options, run))
     available = METAWORLD["evaluation episodes"] if options.protocol == "metaworld" else config.fast_batch_size
     num_recorded = recorded_episodes(options.activations, available)
     # Task sets drawn once for a run stay those of the run: another seed's test goals may have been trained on.
-    experiment = Setup(config, run.seed, ranks=ranks)
-    policy, intervention = experiment.policy, asked_intervention(options, config.seed)
-    resources.check(config, experiment.env, policy, "--num-tasks", training=False, interventions=bool(intervention))
-    tasks = experiment.first_tasks("--num-tasks", config.test_batch_size, options.split, streams.EVALUATE)
+    setup = Setup(config, run.seed, ranks=ranks)
+    policy, intervention = setup.policy, asked_intervention(options, config.seed)
+    resources.check(config, setup.env, policy, "--num-tasks", training=False, interventions=bool(intervention))
+    if tasks is None:
+        tasks = setup.first_tasks("--num-tasks", config.test_batch_size, options.split or "test", streams.EVALUATE)
+    else:
+        for task in tasks:
+            setup.check_task(task)
     check_sizes(options.config, description, policy)
     params = load_policy(options.policy, policy)
     if intervention:
         check_intervention(intervention, policy.architecture)
         if intervention.swaps_tasks:
-            experiment.config = swappable(config, tasks)
-            resources.check(experiment.config, experiment.env, policy, "--num-tasks", training=False, interventions=1)
+            setup.config = swappable(config, tasks)
+            resources.check(setup.config, setup.env, policy, "--num-tasks", training=False, interventions=1)
     probe = options.probe and recordings.read_probe(options.probe, policy)
-    sampling = experiment.test_sampling()._replace(intervention=intervention)
-    return Request(experiment, params, tasks, sampling, num_recorded, probe)
+    return Request(setup, params, tasks, setup.test_plan()._replace(intervention=intervention), num_recorded, probe)
 
 
-def asked_intervention(options, seed):
+def written_tasks(options: argparse.Namespace) -> Tasks | None:
+    """The tasks of `--tasks FILE.json`, written as in an evaluation's tasks.json; None where no file is named.
+
+    Raises:
+        UserError: it is no list of objects, or other options say which tasks, too.
+    """
+    if options.tasks is None:
+        return None
+    if options.num_tasks is not None or options.split is not None:
+        raise UserError("--tasks: names the tasks; expected a command without --num-tasks and --split")
+    return read_tasks(options.tasks)
+
+
+def asked_intervention(options: argparse.Namespace, seed: int) -> Intervention | None:
     """The `Intervention` that the options ask for, or None."""
-    intervention = interventions.Intervention(options.modulation, options.context, seed)
-    return None if intervention == interventions.Intervention(seed=seed) else intervention
+    intervention = Intervention(options.modulation, options.context, seed)
+    return None if intervention == Intervention(seed=seed) else intervention
 
 
-def check_intervention(intervention, architecture):
+def check_intervention(intervention: Intervention, architecture: Architecture) -> None:
     """Find out whether an intervention can be made.
 
     Raises:
@@ -96,16 +117,16 @@ def check_intervention(intervention, architecture):
         raise UserError(f"--context {context}: a MAML policy has no context")
 
 
-def swappable(config, tasks):
+def swappable(config: Config, tasks: Tasks) -> Config:
     """The `Config` with the smallest groups, of at least its own size, in each of which two tasks differ.
 
     Raises:
         UserError: all tasks are equal.
     """
-    if not interventions.differ(tasks):
+    if not differ(tasks):
         raise UserError("swapped: no two tasks differ; expected other --num-tasks or --seed")
     size = config.tasks_per_group
-    while not all(interventions.differ(tasks[start : start + size]) for start in range(0, len(tasks), size)):
+    while not all(differ(tasks[start : start + size]) for start in range(0, len(tasks), size)):
         size += 1
     if size == config.tasks_per_group:
         return config
@@ -114,17 +135,17 @@ def swappable(config, tasks):
     return dataclasses.replace(config, tasks_per_group=size, tasks_per_block=0)
 
 
-def environment_file(options, config):
+def environment_file(options: argparse.Namespace, config: Config) -> str:
     """The environment's configuration file: the one named on the command line, else the run's own copy.
 
     A path that merely stands in config.json is never followed.
     """
     if options.env_config_path or not config.env_config_path:
         return options.env_config_path or ""
-    return copied(options.config.parent, config, "; name one with --env-config-path")
+    return copy_of_env_file(options.config.parent, config, "; name one with --env-config-path")
 
 
-def overridden(config, options, env_config_path):
+def overridden(config: Config, options: argparse.Namespace, env_config_path: str) -> Config:
     """The run's `Config` with what the command line changes.
 
     Raises:
@@ -135,7 +156,7 @@ def overridden(config, options, env_config_path):
         check_option(Config.__dataclass_fields__[OVERRIDING[name]], value, "--" + name.replace("_", "-"))
     changes = {OVERRIDING[name]: value for name, value in typed.items()}
     if options.protocol == "metaworld":
-        if config.env_name not in envs.META_WORLD:
+        if "metaworld" not in envs.protocols(config.env_name):
             raise UserError(f"--protocol metaworld: expected a run on Meta-World, this one is on {config.env_name}")
         changes |= {"fast_batch_size": METAWORLD["adaptation episodes"], "horizon": METAWORLD["horizon"]}
         changes.setdefault("num_test_steps", 1)
@@ -143,17 +164,17 @@ def overridden(config, options, env_config_path):
     return dataclasses.replace(config, **changes, logdir=logdir, env_config_path=env_config_path)
 
 
-def beside(path, config):
+def beside(path: Path, config: Config) -> Path:
     """The folder of all logs in which a run's config.json lies, wherever that is now; the default one where it lies
     alone.
     """
     group = path.resolve().parents[1:3]
     if [folder.name for folder in reversed(group)] == list(group_of(config).parts):
         return path.resolve().parents[3]
-    return Path(HERE / "logs")
+    return Path(Config.logdir)
 
 
-def recorded_episodes(text, available):
+def recorded_episodes(text: str, available: int) -> int:
     """How many episodes a task to record: a number, or all."""
     if text == "all":
         return available
@@ -162,7 +183,7 @@ def recorded_episodes(text, available):
     return min(int(text), available)
 
 
-def check_sizes(path, description, policy):
+def check_sizes(path: Path, description: dict[str, Any], policy: MLPPolicy) -> None:
     """Hold the sizes that config.json names against the environment's."""
     for name, size in (
         ("input_size", policy.architecture.observation_size),

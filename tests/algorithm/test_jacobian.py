@@ -2,7 +2,9 @@ import pytest
 import torch
 
 from rl.algorithm.batch import prepare
-from rl.algorithm.jacobians import ContextJacobian, GraphJacobian, at_outputs, flatten, hessian_product, unflatten
+from rl.algorithm.context_jacobian import ContextJacobian
+from rl.algorithm.inner_objective import score
+from rl.algorithm.jacobian import GraphJacobian, at_outputs, flatten, hessian_product, unflatten
 from rl.policies import Categorical, Normal
 from tests.support.helpers import WITH_TRUE_DERIVATIVES, made_up_episodes, random_params, small_policy
 
@@ -22,14 +24,16 @@ def kinds(adaptation):
 
 @pytest.mark.parametrize("head, layer, adaptation", WITH_TRUE_DERIVATIVES)
 @pytest.mark.parametrize("distinct", [None, 4])
-def test_pushing_equals_finite_differences_and_pulling_is_its_transpose(head, layer, adaptation, distinct):
+def test_jvp_equals_finite_differences_and_vjp_is_its_transpose(head, layer, adaptation, distinct):
     policy, vector, before, after = made_up(head, layer, adaptation, distinct=distinct)
     direction = flatten(random_params(policy, seed=9))
     h = 1e-6
     for kind in kinds(adaptation):
-        jacobian = kind(policy, vector, before, after, 0.3, False)
+        jacobian = kind(policy, vector, before, after, 0.3, False, score)
         tangents = jacobian.jvp(direction)
-        above, below = (kind(policy, vector + s * direction, before, after, 0.3, False).distribution for s in (h, -h))
+        above, below = (
+            kind(policy, vector + s * direction, before, after, 0.3, False, score).distribution for s in (h, -h)
+        )
         differences = [(a - b) / (2 * h) for a, b in zip(above, below, strict=True)]
         if head == "categorical":
             # By hand the tangents are those of the logits, known up to a constant a row.
@@ -53,7 +57,7 @@ def test_nothing_moves_with_a_clamped_log_std(kind):
     vector[0] = -20.0
     direction = torch.zeros_like(vector)
     direction[0] = 1.0
-    for tangent in kind(policy, vector, before, after, 0.3, False).jvp(direction):
+    for tangent in kind(policy, vector, before, after, 0.3, False, score).jvp(direction):
         assert (tangent == 0).all()
 
 

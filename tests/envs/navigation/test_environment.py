@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rl.envs.contract import keys, roll
-from rl.envs.navigation import Navigation
+from rl.envs.navigation.environment import Navigation
 from tests.support.env_contract import EnvironmentContract
 
 

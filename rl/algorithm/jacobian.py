@@ -1,0 +1,130 @@
+"""The policy's distribution after the inner update as a function of θ, linearized at one point.
+
+    J = d(distribution parameters)/dθ, through the adapted context or weights
+
+`GraphJacobian` leaves the derivatives to automatic differentiation and serves every policy; the faster one by hand, for
+policies that adapt a context, is `rl.algorithm.context_jacobian.ContextJacobian`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from rl.algorithm import inner_loop
+from rl.algorithm.batch import Batch
+from rl.algorithm.inner_objective import InnerObjective
+from rl.policies import MLPPolicy
+from rl.policies.heads import Distribution
+
+Vector = Float[Tensor, " P"]
+
+
+@runtime_checkable
+class Jacobian(Protocol):
+    """Products with J and its transpose.
+
+    Attributes:
+        distribution: at the post-update observations, outside of any graph.
+        inner_losses: of the inner update, [K].
+        nbytes: bytes kept for products.
+    """
+
+    distribution: Distribution
+    inner_losses: Float[Tensor, " K"]
+    nbytes: int
+
+    def jvp(self, vector: Vector) -> Sequence[Tensor]:
+        """J v: tangents of the distribution's parameters."""
+        ...
+
+    def vjp(self, cotangents: Sequence[Tensor]) -> Vector:
+        """Jᵀ u, from cotangents of the distribution's parameters."""
+        ...
+
+
+class GraphJacobian:
+    """J on kept graphs.
+
+    Args:
+        before, after: of the same tasks before and after the inner update.
+        learning_rate: of the inner update.
+        first_order: take the inner gradient as a constant.
+    """
+
+    def __init__(
+        self,
+        policy: MLPPolicy,
+        theta: Vector,
+        before: Batch,
+        after: Batch,
+        learning_rate: float,
+        first_order: bool,
+        objective: InnerObjective,
+    ):
+        self.theta = theta.detach().clone().requires_grad_()
+        kept = {}
+
+        def keep(tensor: Tensor) -> Tensor:
+            storage = tensor.untyped_storage()
+            kept[storage.data_ptr()] = storage.nbytes()
+            # Detached: a tensor kept here with its own graph would keep that graph, and itself, for ever.
+            return tensor.detach()
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            start = inner_loop.unadapted(policy, unflatten(policy, self.theta), before.weights.shape[0])
+            adapted, self.inner_losses = inner_loop.inner_step(
+                policy, start, before, learning_rate, objective, create_graph=not first_order
+            )
+            distribution = policy(adapted.params, adapted.context, after.observations)
+            self.outputs = tuple(distribution)
+            # A dummy cotangent w makes the reverse-mode product Jᵀw a function of w whose own reverse mode is J v: both
+            # directions then run on kept graphs, and nothing of the primal computation is ever repeated.
+            self.cotangents = [torch.zeros_like(output).requires_grad_() for output in self.outputs]
+            (self.pullback,) = torch.autograd.grad(self.outputs, self.theta, self.cotangents, create_graph=True)
+        self.distribution = distribution.detach()
+        self.nbytes = sum(kept.values())
+
+    def jvp(self, vector: Vector) -> Sequence[Tensor]:
+        """As `Jacobian.jvp`."""
+        return torch.autograd.grad(self.pullback, self.cotangents, vector, retain_graph=True)
+
+    def vjp(self, cotangents: Sequence[Tensor]) -> Vector:
+        """As `Jacobian.vjp`."""
+        return torch.autograd.grad(self.outputs, self.theta, cotangents, retain_graph=True)[0]
+
+
+def at_outputs(
+    distribution: Distribution, losses_of: Callable[[Distribution], Tensor]
+) -> tuple[Tensor, list[Tensor], tuple[Tensor, ...]]:
+    """Losses as a function of a distribution's own parameters.
+
+    Returns:
+        (losses, detached; leaves, the parameters; the gradient of the losses' sum in them, with a graph for
+        `hessian_product`)
+    """
+    leaves = [parameter.detach().clone().requires_grad_() for parameter in distribution]
+    losses = losses_of(distribution.at(*leaves))
+    return losses.detach(), leaves, torch.autograd.grad(losses.sum(), leaves, create_graph=True)
+
+
+def hessian_product(
+    gradient: Sequence[Tensor], leaves: Sequence[Tensor], tangents: Sequence[Tensor]
+) -> tuple[Tensor, ...]:
+    """The Hessian at the outputs times tangents; it is symmetric, so reverse mode can be used."""
+    tangents = [tangent.expand_as(leaf) for tangent, leaf in zip(tangents, leaves, strict=True)]
+    return torch.autograd.grad(gradient, leaves, tangents, retain_graph=True)
+
+
+def flatten(params: dict[str, Tensor]) -> Vector:
+    """θ as one vector, in the order of the dict."""
+    return torch.cat([value.reshape(-1) for value in params.values()])
+
+
+def unflatten(policy: MLPPolicy, theta: Vector) -> dict[str, Tensor]:
+    """The parameters of a policy as views of a vector."""
+    sizes = [torch.Size(shape).numel() for shape in policy.shapes.values()]
+    parts = torch.split(theta, sizes)
+    return {name: part.reshape(shape) for (name, shape), part in zip(policy.shapes.items(), parts, strict=True)}

@@ -1,0 +1,271 @@
+"""A run's metrics, a flat dict of floats an iteration under the published tags (docs/metrics.md defines each), and the
+sinks that they go to: `progress.csv`, TensorBoard, Weights & Biases.
+
+To add a sink, write a class with the two methods of `Sink` and name it in `sinks`.
+"""
+
+import contextlib
+import csv
+import io
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+from tensorboardX import summary as summaries
+from tensorboardX.event_file_writer import EventsWriter
+from tensorboardX.proto.event_pb2 import Event, SessionLog
+from tensorboardX.proto.summary_pb2 import Summary as Protobuf
+
+from rl.config import NEUTRAL, Config
+from rl.errors import UserError
+from rl.evaluation.evaluate import Evaluated, Summary, by_class, mean_over_episodes
+from rl.files import read_text, write_text
+from rl.run.checkpoint import Counters
+
+PROGRESS = "progress.csv"
+RETURNS = ("running_returns/before_update", "running_returns/after_update")
+
+Metrics = dict[str, float]
+
+
+def training(summaries: Sequence[Summary], step: Metrics, times: Mapping[str, float], counters: Counters) -> Metrics:
+    """The metrics of an iteration of meta-training.
+
+    Args:
+        summaries: of the episodes before and of those after the update.
+        step: the outer step's.
+        times: {"sampling", "learning"} -> seconds.
+        counters: the run's, with this iteration.
+    """
+    before, after = summaries
+    found = {"policy/actions_train": before.mean_action, "policy/actions_test": after.mean_action}
+    for name, summary in (("before_update", before), ("after_update", after)):
+        found[f"running_returns/{name}"], found[f"running_cfis/{name}"] = mean_over_episodes(summary.returns)
+    found |= step | {
+        "trpo/no_update": counters.no_update,
+        "trpo/rejected_nonfinite": counters.rejected_nonfinite,
+        "sampler/worker_restarts": counters.worker_restarts,
+    }
+    if "unstable" in before.extras:
+        found["env/unstable_episodes"] = sum(summary.extras["unstable"].sum() for summary in summaries)
+    found |= {f"time/{name}": seconds for name, seconds in times.items()}
+    found["time/env_steps_per_second"] = (before.steps + after.steps) / max(times["sampling"], 1e-9)
+    return found
+
+
+def evaluation(evaluated: Evaluated) -> Metrics:
+    """The mean return, and where there is one the success rate, after each number of updates; what the gates do."""
+    found = {}
+    for updates, summary in enumerate(evaluated.summaries):
+        mean, half_width = mean_over_episodes(summary.returns)
+        found[f"evaluation_rew/avg_rew {updates}"], found[f"evaluation_cfi/avg_rew {updates}"] = mean, half_width
+        if success := summary.success:
+            for name, values in success.items():
+                found[f"evaluation_success/{name} {updates}"] = values.mean()
+            for name, members in by_class(evaluated.tasks).items():
+                found[f"evaluation_success/{name} {updates}"] = success["any"][members].mean()
+    return found | evaluated.gates | {"time/evaluation": evaluated.seconds}
+
+
+class SinkError(UserError):
+    """A sink cannot be opened."""
+
+    status = 1
+
+
+def check(config: Config) -> None:
+    """Find out, before anything is written, whether the sinks that a run asks for are installed.
+
+    Raises:
+        UserError: one is not.
+    """
+    if config.wandb:
+        try:
+            from wandb import init  # noqa: F401  (a mere folder `wandb` can be imported, too)
+        except ImportError:
+            raise UserError("--wandb: the package wandb is not installed; expected pip install wandb") from None
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """Where metrics go."""
+
+    def write(self, iteration: int, metrics: Metrics) -> None:
+        """Take the metrics of an iteration; what is returned from has reached the disk, or was handed on."""
+        ...
+
+    def close(self) -> None:
+        """Write what is pending."""
+        ...
+
+
+def sinks(folder: Path, config: Config, iteration: int = 0) -> list[Sink]:
+    """Those of a training run.
+
+    Args:
+        folder: its log folder.
+        iteration: the first one to come; what earlier attempts wrote of it and of later ones is dropped.
+    """
+    found: list[Sink] = []
+    with contextlib.ExitStack() as opened:  # where one cannot be opened, the others are closed
+
+        def add(sink: Sink) -> None:
+            opened.callback(sink.close)
+            found.append(sink)
+
+        add(Progress(folder, iteration))
+        add(board := TensorBoard(folder, iteration))
+        if not iteration:
+            board.describe(config)
+        if config.wandb:
+            add(WeightsAndBiases(folder, config))
+        opened.pop_all()
+    return found
+
+
+class Progress:
+    """progress.csv: a row an iteration, a column a metric; `pandas.read_csv` reads it."""
+
+    def __init__(self, folder: Path, iteration: int = 0):
+        self.path = folder / PROGRESS
+        self.columns: list[str] = ["iteration"]
+        rows = []
+        if self.path.is_file():
+            table = list(csv.reader(read_text(self.path, "a run's progress").splitlines()))
+            self.columns = table[0] if table else self.columns
+            # A line that a crash cut short is of an iteration still to come.
+            rows = [
+                row
+                for row in table[1:]
+                if len(row) == len(self.columns) and row[0].isdecimal() and int(row[0]) < iteration
+            ]
+        if len(rows) < iteration:
+            raise UserError(f"{self.path}: expected the {iteration} iterations of the run so far, found {len(rows)}")
+        write_text(self.path, _lines([self.columns, *rows]))
+
+    def write(self, iteration: int, metrics: Metrics) -> None:
+        """As `Sink.write`."""
+        row = {"iteration": iteration} | {name: float(value) for name, value in metrics.items()}
+        if new := [name for name in row if name not in self.columns]:
+            self._widen(new)
+        # One that was deleted is not begun anew.
+        with naming(self.path), open(self.path, "r+", encoding="utf-8", newline="") as file:
+            file.seek(0, os.SEEK_END)
+            file.write(_lines([[row.get(name, "") for name in self.columns]]))
+            file.flush()
+            # Before the state says that the iteration is done: a power cut leaves no gap.
+            os.fsync(file.fileno())
+
+    def close(self) -> None:
+        """As `Sink.close`; nothing is pending."""
+
+    def _widen(self, names: list[str]) -> None:
+        """Add columns; earlier rows are empty there."""
+        rows = list(csv.reader(self.path.read_text(encoding="utf-8").splitlines()))[1:]
+        self.columns += names
+        write_text(self.path, _lines([self.columns, *([*row, *[""] * len(names)] for row in rows)]))
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """An error of writing says where."""
+    try:
+        yield
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def _lines(rows: Sequence[Sequence]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+class TensorBoard:
+    """Event files, written in the calling thread: a full disk is an error here and now."""
+
+    def __init__(self, folder: Path, purge_step: int = 0):
+        self.folder = folder
+        number = len(list(folder.glob("events.out.tfevents.*")))  # keeps files apart that are begun within one second
+        with naming(self.folder):
+            self.writer = EventsWriter(str(folder.resolve() / "events"), f".{number}")
+        if purge_step:
+            # What TensorBoard read of this step and later ones is of an attempt that crashed.
+            self._event(Event(step=purge_step, session_log=SessionLog(status=SessionLog.START)))
+
+    def describe(self, config: Config) -> None:
+        """What TensorBoard shows besides curves: its custom charts and its table of runs."""
+        for summary in (charts(config.num_test_steps), *hparams(config)):
+            self._event(Event(summary=summary))
+
+    def write(self, iteration: int, metrics: Metrics) -> None:
+        """As `Sink.write`."""
+        # Built by hand: tensorboardX's own helper would replace the spaces of published tags.
+        points = [Protobuf.Value(tag=tag, simple_value=float(value)) for tag, value in metrics.items()]
+        self._event(Event(step=iteration, summary=Protobuf(value=points)))
+        with naming(self.folder):
+            self.writer.flush()
+
+    def close(self) -> None:
+        """As `Sink.close`."""
+        with naming(self.folder):
+            self.writer.close()
+
+    def _event(self, event: Event) -> None:
+        event.wall_time = time.time()
+        with naming(self.folder):
+            self.writer.write_event(event)
+
+
+class WeightsAndBiases:
+    """A run of Weights & Biases (`--wandb PROJECT`); its own settings are variables such as WANDB_MODE."""
+
+    def __init__(self, folder: Path, config: Config):
+        import wandb
+
+        try:
+            # A run that is resumed keeps its name, and with that its curves.
+            self.run = wandb.init(
+                project=config.wandb, id=folder.name.replace("=", "-"), name=folder.name, dir=folder, resume="allow",
+                config=vars(config),
+            )  # fmt: skip
+        except wandb.Error as error:  # nobody is logged in, no such project, no network
+            raise SinkError(f"--wandb {config.wandb}: {' '.join(str(error).split())}") from None
+
+    def write(self, iteration: int, metrics: Metrics) -> None:
+        """As `Sink.write`."""
+        self.run.log(metrics, step=iteration)
+
+    def close(self) -> None:
+        """As `Sink.close`."""
+        self.run.finish()
+
+
+def charts(num_test_steps: int) -> Protobuf:
+    """TensorBoard's custom scalars: before and after in one chart, all adaptation steps in another."""
+    updates = range(num_test_steps + 1)
+    return summaries.custom_scalars(
+        {
+            "returns": {
+                "before and after the update": ["Multiline", list(RETURNS)],
+                "test tasks, after each number of updates": [
+                    "Multiline", [f"evaluation_rew/avg_rew {count}" for count in updates]
+                ],
+                "success rate (any step) of the test tasks": [
+                    "Multiline", [f"evaluation_success/any {count}" for count in updates]
+                ],
+            }
+        }
+    )  # fmt: skip
+
+
+def hparams(config: Config) -> Sequence[Protobuf]:
+    """TensorBoard's table of runs, two summaries: the options, and which curves' last points are the run's metrics.
+
+    Written at the start, the table needs no end: it shows the last points logged so far.
+    """
+    options = {name: value for name, value in vars(config).items() if name not in NEUTRAL} | {"method": config.method}
+    tags = [*RETURNS, *(f"evaluation_rew/avg_rew {count}" for count in range(config.num_test_steps + 1))]
+    return summaries.hparams(options, dict.fromkeys(tags, 0.0))[:2]

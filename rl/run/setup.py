@@ -1,0 +1,222 @@
+"""From a `Config` to its environment, policy, sampler and learner, for main.py, test.py and notebooks."""
+
+import dataclasses
+import math
+from typing import Any
+
+from torch import Tensor
+
+from rl import envs, machine, streams
+from rl.algorithm import meta_objective, metalearner, trpo
+from rl.algorithm.options import Options
+from rl.config import Config
+from rl.envs.base import TaskVectorEnv
+from rl.errors import UserError
+from rl.policies import Architecture, make_policy, match_params
+from rl.ranks import Ranks
+from rl.run import device, metrics, resources
+from rl.run.shares import Shares
+from rl.sampling.in_process import InProcessSampler
+from rl.sampling.jobs import Sampler, WorkerSpec
+from rl.sampling.rollout import AdaptationPlan, StreamName, Tasks
+from rl.sampling.worker_pool import WorkerPool
+
+MAX_PARAMS = 100_000_000  # conjugate gradient and the workers' pipes hold several copies of θ
+
+
+class Setup:
+    """What a `Config` describes: the environment and the policy, and how they are sampled and learnt from.
+
+    Args:
+        task_seed: of the environment's task sets; default: the run's seed.
+        ranks: which share the machine's cores, memory and GPUs; default: one process alone.
+
+    Attributes:
+        tasks_per_block: tasks whose sums the outer step adds up first, and which one rank computes.
+        env: with one episode; draws tasks and knows the sizes.
+        spec: what workers are made from.
+        options, outer_options: of the meta-objective, and of the outer step.
+    """
+
+    def __init__(self, config: Config, task_seed: int | None = None, ranks: Ranks | None = None):
+        self.config = config
+        self.ranks = ranks or Ranks({})
+        if config.env_name.startswith("__main__:") and config.num_workers:
+            raise UserError(
+                f"--env-name {config.env_name}: worker processes do not see what the program itself defines; expected "
+                "--num-workers 0, or a module"
+            )
+        seed = config.seed if task_seed is None else task_seed
+        env_options = envs.options(config.env_name, config.env_config_path or None, seed, config.horizon or None)
+        self.env = envs.make(config.env_name, 1, **env_options)
+        self.policy = make_policy(architecture(config, self.env))
+        if self.policy.num_params > MAX_PARAMS:
+            raise UserError(
+                f"--hidden-size, --num-layers, --nm-size and --num-context-params make a policy of "
+                f"{self.policy.num_params:,} parameters; expected at most {MAX_PARAMS:,}"
+            )
+        self.spec = WorkerSpec(config.env_name, env_options, self.policy.architecture)
+        self.tasks_per_block = config.tasks_per_block or self._tasks_per_block()
+        self.options = Options(
+            gamma=config.gamma,
+            gae_lambda=config.tau,
+            fast_lr=config.fast_lr,
+            first_order=config.first_order,
+            inner_objective=config.inner_objective,
+            fvp_subsample=config.fvp_subsample,
+        )
+        self.outer_options = trpo.Options(
+            max_kl=config.max_kl,
+            cg_iters=config.cg_iters,
+            cg_damping=config.cg_damping,
+            ls_max_steps=config.ls_max_steps,
+            ls_backtrack_ratio=config.ls_backtrack_ratio,
+        )
+
+    def sampler(self) -> Shares:
+        """Start the workers of this rank."""
+        config = self.config
+        sampler: Sampler
+        if config.num_workers == 0:
+            sampler = InProcessSampler(self.spec, config.tasks_per_group)
+        else:
+            sampler = WorkerPool(self.spec, config.num_workers, config.tasks_per_group, config.worker_timeout)
+        return Shares(sampler, self.ranks)
+
+    def learner(self) -> metalearner.MetaLearner:
+        """The meta-learner on the chosen device.
+
+        Raises:
+            UserError: the device cannot be used.
+        """
+        config, ranks = self.config, self.ranks
+        place = device.chosen(config.device, ranks.local_rank)
+        compute, available = {"block": self.tasks_per_block, "device": place}, machine.memory() / ranks.local_size
+        if place.type == "cuda":
+            available = device.use_gpu(place, config.tf32)  # a GPU is one rank's own
+        else:
+            compute["threads"] = config.learner_threads or max(1, machine.cores() // ranks.local_size)
+        compute["memory"] = config.learner_memory * machine.GIGABYTE or available / 2
+        outer_step = trpo.TRPO(self.outer_options)
+        return metalearner.MetaLearner(self.policy, self.options, outer_step, ranks.ordered_sum, **compute)
+
+    def check(self) -> None:
+        """Find out, before anything is written, whether memory, tasks, ranks and sinks will do for training.
+
+        Raises:
+            UserError: naming the option.
+        """
+        config = self.config
+        resources.check(self.largest_share(), self.env, self.policy, num_processes=self.ranks.local_size)
+        self._check_blocks()
+        if self.ranks.leads:
+            metrics.check(config)
+        self.first_tasks("--meta-batch-size", config.meta_batch_size, "train", streams.TRAIN)
+        self.first_tasks("--test-batch-size", config.test_batch_size, "test", streams.EVALUATE)
+
+    def largest_share(self) -> Config:
+        """The `Config` with as many tasks as the rank has that has the most, for estimates."""
+        config, size = self.config, self.ranks.size
+
+        def most(count: int, unit: int) -> int:
+            return min(count, math.ceil(math.ceil(count / unit) / size) * unit)
+
+        return dataclasses.replace(
+            config,
+            meta_batch_size=most(config.meta_batch_size, self.tasks_per_block),
+            test_batch_size=most(config.test_batch_size, config.tasks_per_group),
+        )
+
+    def _check_blocks(self) -> None:
+        config, size = self.config, self.tasks_per_block
+        count = math.ceil(config.meta_batch_size / size)
+        if self.ranks.size > count:
+            raise UserError(
+                f"{self.ranks.size} processes for {count} block{'s' if count > 1 else ''} of {size} tasks "
+                f"(--meta-batch-size {config.meta_batch_size}); expected at most as many processes as blocks, or a "
+                f"smaller --tasks-per-block, a multiple of --tasks-per-group ({config.tasks_per_group})"
+            )
+
+    def _tasks_per_block(self) -> int:
+        """As many as the outer step's work is worth on its device: a function of the configuration alone."""
+        config, env = self.config, self.env
+        steps = env.horizon * config.fast_batch_size
+        rows = min(steps, env.num_observations or steps)
+        work = meta_objective.WORK[device.kind(config.device)]
+        return meta_objective.tasks_per_block(
+            config.meta_batch_size, config.tasks_per_group, rows, self.policy.num_params, work
+        )
+
+    def initial_params(self) -> dict[str, Tensor]:
+        """θ before training, from the seed."""
+        return self.policy.initial_params(streams.generator(streams.key(self.config.seed, purpose=streams.PARAMETERS)))
+
+    def sample_tasks(self, num_tasks: int, split: str, iteration: int, phase: int) -> Tasks:
+        """Draw an iteration's tasks.
+
+        Args:
+            split: train or test.
+            iteration, phase: name the random stream (`streams.TRAIN` or `streams.EVALUATE`).
+        """
+        key = streams.key(self.config.seed, iteration, phase, purpose=streams.TASKS)
+        return envs.sample_tasks(self.config.env_name, self.env, num_tasks, split, streams.generator(key))
+
+    def first_tasks(self, option: str, num_tasks: int, split: str, phase: int) -> Tasks:
+        """The first tasks of a phase.
+
+        Raises:
+            UserError: naming the option that says how many.
+        """
+        try:
+            return self.sample_tasks(num_tasks, split, 0, phase)
+        except UserError as error:
+            raise UserError(f"{option} {num_tasks}: {error}") from None
+
+    def check_task(self, task: dict[str, Any]) -> None:
+        """Find out whether the environment has a task that somebody wrote down.
+
+        Raises:
+            UserError: it has none such.
+        """
+        try:
+            self.env.set_tasks([task])
+        except Exception as error:  # the environment's code may be the user's
+            reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+            raise UserError(f"task {task}: {reason}") from None
+
+    def stream(self, iteration: int, phase: int) -> StreamName:
+        """The name of an iteration's random streams."""
+        return StreamName(self.config.seed, iteration, phase, first_task=0)
+
+    def train_plan(self) -> AdaptationPlan:
+        """Meta-training: episodes before and after one update."""
+        return self._plan((self.config.fast_lr,))
+
+    def test_plan(self, updates: int | None = None) -> AdaptationPlan:
+        """An evaluation: episodes before and after each of `updates`, by default `--num-test-steps`."""
+        config = self.config
+        later = config.fast_lr / 2 if config.halve_test_lr else config.fast_lr
+        count = config.num_test_steps if updates is None else updates
+        return self._plan((config.fast_lr, *[later] * (count - 1))[:count])
+
+    def _plan(self, learning_rates: tuple[float, ...]) -> AdaptationPlan:
+        config = self.config
+        return AdaptationPlan(config.fast_batch_size, learning_rates, config.gamma, config.tau, config.inner_objective)
+
+
+def architecture(config: Config, env: TaskVectorEnv) -> Architecture:
+    """The policy's `Architecture`: the action space decides the head, the options decide the rest."""
+    actions: Any = env.single_action_space  # gymnasium says nothing of its shape
+    discrete = hasattr(actions, "n")
+    chosen = Architecture(
+        observation_size=env.single_observation_space.shape[0],
+        action_size=int(actions.n) if discrete else actions.shape[0],
+        discrete=discrete,
+        num_context_params=0 if config.maml else config.num_context_params,
+        hidden_sizes=(config.hidden_size,) * config.num_layers,
+        nonlinearity=config.nonlinearity,
+        nm_gate=config.nm_gate if config.neuromodulation else None,
+        nm_size=config.nm_size,
+        nm_gate_bias=config.nm_gate_bias,
+    )
+    return match_params.widened(chosen) if config.match_params else chosen
