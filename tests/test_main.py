@@ -59,6 +59,7 @@ def test_the_same_seed_is_the_same_run_for_any_number_of_workers(tmp_path, line)
     assert other_curves["loss/inner_rl"] != curves["loss/inner_rl"]
 
 
+@pytest.mark.slow
 def test_another_process_computes_the_same(tmp_path):
     program = Program(tmp_path, *SMALL, *NAVIGATION, "--num-workers", "2", *into(tmp_path / "other process"))
     assert (program.finish(), program.errors) == (0, "")

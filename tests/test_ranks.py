@@ -275,6 +275,7 @@ def test_a_signal_to_any_rank_ends_all(tmp_path, struck, number):
     assert advice[0].startswith("resume with: torchrun --standalone --nproc-per-node 2 main.py --resume ")
 
 
+@pytest.mark.slow
 def test_a_folder_that_is_gone_ends_all(tmp_path):
     ranks = started(tmp_path, 2, lines=3)
     logs, _ = run_of(tmp_path)
