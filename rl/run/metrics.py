@@ -21,10 +21,10 @@ from tensorboardX.proto.summary_pb2 import Summary as Protobuf
 from rl.config import NEUTRAL, Config
 from rl.errors import UserError
 from rl.evaluation.evaluate import Evaluated, Summary, by_class, mean_over_episodes
+from rl.evaluation.runs import PROGRESS
 from rl.files import read_text, write_text
 from rl.run.checkpoint import Counters
 
-PROGRESS = "progress.csv"
 RETURNS = ("running_returns/before_update", "running_returns/after_update")
 
 Metrics = dict[str, float]
