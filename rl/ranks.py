@@ -9,6 +9,7 @@ JSON over gloo, never pickles.
 """
 
 import contextlib
+import hashlib
 import io
 import json
 import math
@@ -17,6 +18,8 @@ import re
 import signal
 import socket
 import sys
+import time
+import uuid
 from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from typing import Any
@@ -29,6 +32,7 @@ from torch import Tensor
 from rl import start
 from rl.errors import UserError
 
+MEETING = timedelta(minutes=10)  # until all ranks have started, their machines included
 PATIENCE = timedelta(hours=2)  # of a message: longer than any iteration; only a machine without power takes so long
 
 
@@ -83,7 +87,27 @@ class Ranks:
 
         self._dist = dist
         with self._naming_the_loss("cannot meet the others"):
-            dist.init_process_group("gloo", timeout=PATIENCE)
+            store, _, _ = next(dist.rendezvous("env://", timeout=MEETING))
+            # torchrun keeps one store for all ranks that it ever starts, and in it lie the addresses of those killed.
+            store = dist.PrefixStore(self._fresh_name(store), store)
+            dist.init_process_group("gloo", store=store, rank=self.rank, world_size=self.size, timeout=PATIENCE)
+
+    def _fresh_name(self, store: Any) -> str:
+        """A name that these ranks alone agree on, whatever earlier ones left in the store.
+
+        Each rank puts down a token, and marks every set of tokens that it sees; the first set that all have marked is
+        the name. Ranks that are gone mark nothing.
+        """
+        store.set(f"token/{self.rank}", uuid.uuid4().hex)
+        tokens, deadline = [f"token/{rank}" for rank in range(self.size)], time.monotonic() + MEETING.total_seconds()
+        while time.monotonic() < deadline:
+            if store.check(tokens):
+                name = hashlib.sha256(b"".join(map(store.get, tokens))).hexdigest()
+                store.set(f"{name}/{self.rank}", "")
+                if store.check([f"{name}/{rank}" for rank in range(self.size)]):
+                    return name
+            time.sleep(0.02)
+        raise RuntimeError(f"not all {self.size} came within {MEETING}")
 
     def leave(self) -> None:
         """Part from the others, all in agreement."""
