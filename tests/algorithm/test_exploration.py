@@ -12,27 +12,31 @@ from rl.algorithm import ppo, reference, trpo
 from rl.algorithm.batch import Batch
 from rl.algorithm.chunks import Chunk
 from rl.algorithm.inner_loop import Update
-from rl.algorithm.inner_objective import INNER_OBJECTIVES, ratio, score
+from rl.algorithm.inner_objective import ratio, score
 from rl.algorithm.jacobian import flatten, unflatten
 from rl.algorithm.metalearner import MetaLearner
 from rl.algorithm.options import Options
 from rl.algorithm.terms import Adapted, Budget, Unadapted
 from tests.support.chunks import DOUBLE, GraphChunk, assert_gradient_of_evaluate
-from tests.support.helpers import COMBINATIONS, FAST, made_up_episodes, random_params, small_policy
+from tests.support.helpers import COMBINATIONS, FAST, literal_forward, made_up_episodes, random_params, small_policy
 
 CREDIT = {"pre_update_return": 0.7, "exploration_credit": 1.3, "entropy_bonus": 0.2}
 PROMP = {"clip_eps": 0.1, "inner_kl_penalty": 0.6, "inner_objective": "ratio"}
 KINDS = [(Chunk, *made) for made in COMBINATIONS] + [(GraphChunk, "normal", "soft", "cavia")]
+GATED = [kind for kind in KINDS if kind[2] != "plain"]
 
 
 @pytest.mark.parametrize("updates, options", [(1, CREDIT), (1, PROMP), (3, {}), (2, CREDIT | PROMP)])
 @pytest.mark.parametrize("kind, head, layer, adaptation", KINDS)
 def test_the_fast_path_is_the_reference(kind, head, layer, adaptation, updates, options):
     policy = small_policy(head, layer, adaptation)
-    params = random_params(policy)
     episodes = [made_up_episodes(policy, seed=seed) for seed in range(updates + 1)]
-    options = Options(gamma=0.9, gae_lambda=0.95, fast_lr=0.3, **options)
-    theta = flatten(params).requires_grad_()
+    check_against_reference(kind, policy, episodes, Options(**FAST, fast_lr=0.3, **options))
+
+
+def check_against_reference(kind, policy, episodes, options):
+    """Loss, gradient, curvature, at θ_old and elsewhere."""
+    theta = flatten(random_params(policy)).requires_grad_()
     objective = {"score": reference.reinforce, "ratio": ratio}[options.inner_objective]
     objectives = reference.Objectives(policy, theta, episodes, options, objective)
     count = len(episodes[0].mask)
@@ -55,16 +59,38 @@ def test_the_fast_path_is_the_reference(kind, head, layer, adaptation, updates, 
     torch.testing.assert_close(evaluated, torch.stack([loss, divergence]).detach(), rtol=1e-9, atol=1e-12)
 
 
+@pytest.mark.parametrize("kind, head, layer, adaptation", GATED)
+def test_gates_that_do_not_read_the_context_are_the_literal_equations_and_their_derivatives(
+    kind, head, layer, adaptation
+):
+    policy = small_policy(head, layer, adaptation, nm_without_context=True)
+    params, episodes = random_params(policy), [made_up_episodes(policy, seed=seed) for seed in (0, 1)]
+    observations = torch.from_numpy(episodes[0].observations).double().flatten(1, 2)
+    size = policy.architecture.num_context_params
+    context = torch.linspace(-1, 1, len(observations) * size, dtype=DOUBLE).view(-1, size) if size else None
+    found = policy(params, context, observations)
+    for k, rows in enumerate(observations):
+        literal = literal_forward(policy.architecture, params, None if context is None else context[k], rows)
+        expected = literal.log_softmax(-1) if policy.head.discrete else literal
+        torch.testing.assert_close(found[0][k], expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(policy.bind(params, context)(observations)[0], found[0], rtol=1e-12, atol=1e-12)
+    check_against_reference(kind, policy, episodes, Options(**FAST, fast_lr=0.3))
+
+
 @pytest.mark.parametrize("option", [*CREDIT, "inner_kl_penalty", "clip_eps"])
 @pytest.mark.parametrize("kind, head, layer, adaptation", [KINDS[0], KINDS[3], KINDS[-1]])
 def test_the_gradient_of_each_loss_equals_finite_differences(kind, head, layer, adaptation, option):
     policy = small_policy(head, "soft", adaptation)
     theta = flatten(random_params(policy))
     episodes = [made_up_episodes(policy, seed=seed) for seed in (0, 1)]
+    weight = 0.05 if option == "clip_eps" else 0.9
     credit = torch.tensor([1.0, -0.4, -0.6], dtype=DOUBLE)[: len(episodes[0].mask)]
     plain, chunk = (
         kind(policy, theta, episodes, options, credit=credit, dtype=DOUBLE)
-        for options in (Options(**FAST, fast_lr=0.3), Options(**FAST, fast_lr=0.3, **{option: 0.05 if option == "clip_eps" else 0.9}))
+        for options in (
+            Options(**FAST, fast_lr=0.3),
+            Options(**FAST, fast_lr=0.3, **{option: weight}),
+        )
     )
     for vector in (theta, theta + 0.05 * flatten(random_params(policy, seed=4))):
         loss, gradient = chunk.loss_and_gradient(vector)
@@ -128,14 +154,13 @@ class Bandit:
 
     EPISODES = 2
 
-    def __init__(self, objective):
+    def __init__(self):
         self.policy = small_policy("categorical", "soft", "cavia")
         self.theta = flatten(random_params(self.policy, seed=3))
         size = self.policy.architecture
         self.arms = size.action_size
         self.observation = torch.linspace(-1, 1, size.observation_size, dtype=DOUBLE)
-        self.update = Update(0.7, objective=INNER_OBJECTIVES[objective])
-        self.objective = objective
+        self.update = Update(0.7)
 
     def batch(self, actions, task):
         count = len(actions)
@@ -173,7 +198,7 @@ class Bandit:
 
     def estimate(self, **options):
         """The mean, over all that can be sampled, of the gradient that the outer step follows (of the return)."""
-        options = Options(fast_lr=0.7, inner_objective=self.objective, **options)
+        options = Options(fast_lr=0.7, **options)
         prior, mean = self.probabilities(self.theta).detach(), torch.zeros_like(self.theta)
         for task, actions in self.outcomes():
             before = self.batch(actions, task)
@@ -189,12 +214,11 @@ class Bandit:
         return mean
 
 
-@pytest.mark.parametrize("objective", ["score", "ratio"])
-def test_exploration_credit_is_what_the_published_gradient_lacks(objective):
+def test_exploration_credit_is_what_the_published_gradient_lacks():
     """E-MAML's term sums over the pre-update steps where the objective here takes their mean: its weight makes up for
     that.
     """
-    bandit = Bandit(objective)
+    bandit = Bandit()
     value, theta = bandit.expected_return(bandit.theta)
     (exact,) = torch.autograd.grad(value, theta)
     with_credit = bandit.estimate(exploration_credit=float(Bandit.EPISODES))
@@ -208,7 +232,7 @@ def test_exploration_credit_is_what_the_published_gradient_lacks(objective):
 
 def test_the_second_derivative_of_ratio_is_on_average_that_of_the_return():
     """ProMP, section 5: E ∇² of the likelihood ratio's objective is ∇² E R; that of the score is not."""
-    bandit, task = Bandit("score"), 0
+    bandit, task = Bandit(), 0
 
     def hessian(function):
         return torch.autograd.functional.hessian(function, torch.zeros(2, dtype=DOUBLE))

@@ -108,7 +108,8 @@ def literal_forward(architecture, params, context, observations):
         if architecture.nm_gate is None:
             x = activate(x @ params[f"layer{i}.weight"].T + params[f"layer{i}.bias"])
             continue
-        modulators = torch.relu(x @ params[f"layer{i}.in_nm.weight"].T + params[f"layer{i}.in_nm.bias"])
+        seen = observations if i == 1 and architecture.nm_without_context else x
+        modulators = torch.relu(seen @ params[f"layer{i}.in_nm.weight"].T + params[f"layer{i}.in_nm.bias"])
         logits = modulators @ params[f"layer{i}.out_nm.weight"].T + params[f"layer{i}.out_nm.bias"]
         gates = LITERAL_GATES[architecture.nm_gate](logits)
         x = activate((x @ params[f"layer{i}.std.weight"].T + params[f"layer{i}.std.bias"]) * gates)
