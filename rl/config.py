@@ -11,6 +11,7 @@ from typing import Any, NoReturn, no_type_check
 
 from rl import machine, streams
 from rl.algorithm.inner_objective import INNER_OBJECTIVES
+from rl.algorithm.outer_steps import OUTER_STEPS
 from rl.errors import UserError
 from rl.files import read_json
 from rl.policies.elementwise import GATES, NONLINEARITIES
@@ -87,6 +88,7 @@ class Config:
         "initial bias of every gate; 0 as published. Soft gates start open at 1 to 3; of ste keep it within ±1, beyond "
         "which no gradient passes",
     )
+    nm_without_context: bool = option(False, "keep φ from the gates: the layers alone read it")
     maml: bool = option(False, "adapt all weights (MAML) instead of context parameters (CAVIA)")
     hidden_size: int = option(100, "H, units of each hidden layer", at_least=1)
     num_layers: int = option(2, "number of hidden layers", at_least=1, at_most=1000)
@@ -106,8 +108,35 @@ class Config:
         "credits what is sampled (ratio; ProMP)",
         choices=INNER_OBJECTIVES,
     )
+    num_updates: int = option(
+        1, "inner updates while training, each on new episodes; 1 as published", at_least=1, at_most=streams.MAX_UPDATES
+    )
+    pre_update_return: float = option(
+        0.0, "weight of the pre-update episodes' own return in the outer objective; 0 as published", at_least=0.0
+    )
+    exploration_credit: float = option(
+        0.0,
+        "weight that credits pre-update actions with the task's return after the update (E-MAML); 0 as published",
+        at_least=0.0,
+    )
+    entropy_bonus: float = option(
+        0.0, "weight of the pre-update policy's entropy in the outer objective; 0 as published", at_least=0.0
+    )
+    explore: float = option(
+        0.0,
+        "share of a task's pre-update training episodes that act at random among the actions that do not end them; 0 "
+        "as published",
+        at_least=0.0,
+        at_most=1,
+    )
     num_batches: int = option(500, "number of meta-training iterations", at_least=1, resumable=True)
     meta_batch_size: int = option(20, "K, tasks of an iteration", at_least=1)
+    outer_step: str = option(
+        "trpo",
+        "the outer step: trust region, as published (trpo), or several clipped gradient steps with Adam (ppo; with "
+        "--inner-objective ratio it is ProMP)",
+        choices=OUTER_STEPS,
+    )
     max_kl: float = option(1e-2, "trust region: bound on the mean KL divergence of an outer step", above=0.0)
     cg_iters: int = option(10, "conjugate-gradient iterations of an outer step", at_least=1)
     cg_damping: float = option(1e-5, "damping added to the curvature", at_least=0.0)
@@ -115,6 +144,12 @@ class Config:
     ls_backtrack_ratio: float = option(0.8, "factor from one step of the line search to the next", above=0.0, below=1)
     fvp_subsample: float = option(
         1.0, "fraction of each task's steps used in curvature products; 1 is exact", above=0.0, at_most=1
+    )
+    num_ppo_steps: int = option(5, "gradient steps of an outer step (ppo)", at_least=1)
+    learning_rate: float = option(1e-3, "learning rate of an outer step (ppo)", above=0.0)
+    clip_eps: float = option(0.3, "ratios are clipped this far from 1 (ppo); 0: not at all", at_least=0.0, below=1)
+    inner_kl_penalty: float = option(
+        5e-4, "weight of the pre-update policy's KL divergence from the one that sampled (ppo)", at_least=0.0
     )
     learner_memory: float = option(
         0.0,
@@ -179,8 +214,21 @@ class Config:
                 f"--tasks-per-block: expected a multiple of --tasks-per-group ({self.tasks_per_group}), got "
                 f"{self.tasks_per_block}"
             )
+        for name, row in OUTER_STEPS.items():
+            for field in dataclasses.fields(self):
+                own = field.name in (*row.options._fields, *row.of_the_objective)
+                if own and name != self.outer_step and getattr(self, field.name) != field.default:
+                    raise UserError(
+                        f"{flag_of(field)}: is of --outer-step {name}; expected no such option with --outer-step "
+                        f"{self.outer_step}"
+                    )
         if self.match_params and self.neuromodulation:
             raise UserError("--match-params: widens plain policies; expected a command without --neuromodulation")
+        if self.explore and self.inner_objective != "score":
+            raise UserError(
+                f"--explore: expected --inner-objective score, got {self.inner_objective}: it needs the probability of "
+                "what was sampled"
+            )
         if any(character in self.expname for character in "/\\\0"):
             raise UserError(f"--expname: expected a name without slashes, got {self.expname!r}")
 

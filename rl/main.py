@@ -58,7 +58,7 @@ def run(command_line: list[str] | None, interrupts: Interrupts) -> int:
 
 def train(setup: Setup, shares: Shares, learner: MetaLearner, training_run: TrainingRun) -> None:
     """The algorithm: sample tasks; of each, sample episodes, adapt, and sample again; one outer step; log and save."""
-    config, params = setup.config, training_run.state.params
+    config, params, learner.state = setup.config, training_run.state.params, training_run.state.outer_state
     for iteration in range(training_run.state.iteration, config.num_batches):
         times: dict[str, float] = {}
         with timed(times, "sampling"):
@@ -73,7 +73,7 @@ def train(setup: Setup, shares: Shares, learner: MetaLearner, training_run: Trai
         evaluated = None
         if iteration % config.test_freq == 0:
             evaluated = evaluate_on_test_tasks(setup, shares, params, iteration)
-        training_run.record(iteration, params, step, rollouts, times, evaluated, shares)
+        training_run.record(iteration, params, learner.state, step, rollouts, times, evaluated, shares)
 
 
 def evaluate_on_test_tasks(setup: Setup, shares: Shares, params: dict[str, Tensor], iteration: int) -> Evaluated:

@@ -31,6 +31,7 @@ from torch import Tensor
 
 from rl import start
 from rl.errors import UserError
+from rl.sums import ordered_sum
 
 MEETING = timedelta(minutes=10)  # until all ranks have started, their machines included
 PATIENCE = timedelta(hours=2)  # of a message: longer than any iteration; only a machine without power takes so long
@@ -127,11 +128,7 @@ class Ranks:
         of them.
         """
         parts = [rows] if self.size == 1 else self._all_rows(rows)
-        every = [row for part in parts for row in part]
-        total = every[0]
-        for row in every[1:]:
-            total = total + row
-        return total
+        return ordered_sum(row for part in parts for row in part)
 
     def gather(self, arrays: Mapping[str, np.ndarray] | None) -> list[dict[str, np.ndarray]]:
         """At rank 0 the arrays of all ranks that have some, in the order of the ranks; nothing elsewhere."""

@@ -61,7 +61,7 @@ def evaluate(experiment: str, method: str, seed: int, runs_folder: Path, results
             for name, tag in (
                 ("before_update", "running_returns/before_update"),
                 ("after_update", "running_returns/after_update"),
-                ("kl", "trpo/kl"),
+                ("kl", f"{run.config.outer_step}/kl"),
             )
         },
         "test": measured(evaluated),

@@ -44,7 +44,7 @@ def measure(config: Config) -> tuple[dict[str, Any], int]:
     with setup.sampler() as sampler:
         own, fresh = (sampled(sampler, iteration).episodes for iteration in (0, 1))
     changed, metrics = learner.step(params, *own)
-    objective = MetaObjective(learner.compute, setup.options, flatten(params), *fresh)
+    objective = MetaObjective(learner.compute, setup.options, flatten(params), fresh)
     return {
         "accepted": metrics["trpo/step_size"] > 0,
         "kl": rounded(metrics["trpo/kl"]),

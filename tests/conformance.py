@@ -24,7 +24,7 @@ from zipfile import BadZipFile
 import numpy as np
 import torch
 
-from rl.algorithm import baseline, reference, returns, trpo
+from rl.algorithm import baseline, inner_loop, reference, returns, trpo
 from rl.algorithm.chunks import Chunk
 from rl.algorithm.jacobian import flatten, unflatten
 from rl.algorithm.metalearner import MetaLearner
@@ -147,8 +147,9 @@ def figures(policy, params, before, after, options, outer, vector, device):
     design = baseline.features(observations, mask)
     coefficients, _ = baseline.fit(design, returns.discounted_returns(rewards, options.gamma) * mask)
     theta, vector = flatten(params).to(device), vector.to(device)
-    chunk = Chunk(policy, theta, before, after, options, products=2, dtype=torch.float64, device=device)
-    adapted, inner_losses = chunk.adapt(unflatten(policy, theta))
+    chunk = Chunk(policy, theta, (before, after), options, products=2, dtype=torch.float64, device=device)
+    term = chunk.terms[0]
+    adapted, inner_losses = inner_loop.adapt(policy, unflatten(policy, theta), term.before, term.update)
     everything = there(after.observations).flatten(1, 2)
     with torch.no_grad():
         distribution = policy(adapted.params, adapted.context, everything)
@@ -157,8 +158,8 @@ def figures(policy, params, before, after, options, outer, vector, device):
     for k, values in enumerate(baseline.values(design, coefficients)):
         task = f"task{k}"
         result[f"{task}/baseline_train"] = values
-        result[f"{task}/advantages_train"] = chunk.before.advantages[k].reshape(values.shape)
-        result[f"{task}/advantages_valid"] = chunk.after.advantages[k].reshape(values.shape)
+        result[f"{task}/advantages_train"] = term.before[0].advantages[k].reshape(values.shape)
+        result[f"{task}/advantages_valid"] = term.batch.advantages[k].reshape(values.shape)
         result[f"{task}/inner_loss"] = inner_losses[k]
         if adapted.context is not None:
             result[f"{task}/adapted/context"] = adapted.context[k].detach()
@@ -189,7 +190,7 @@ def step_figures(policy, params, before, after, options, outer, device):
 
 def literal_step_figures(policy, params, before, after, options, outer):
     """The same from the reference, whose products differentiate the divergence twice."""
-    stepped, figures = reference.step(policy, params, before, after, options, outer)
+    stepped, figures = reference.step(policy, params, (before, after), options, outer)
     return {f"step_{name}": value for name, value in figures.items()} | {
         f"after_step/{name}": value for name, value in stepped.items()
     }

@@ -34,16 +34,18 @@ def bounded_score(distribution, batch):
 class GradientStep:
     """θ ← θ − rate · ∇, whatever comes of it; the state counts the steps."""
 
+    name = "gradient"
     products = 0
 
     def __init__(self, rate):
         self.rate = rate
 
     def init(self, theta):
-        return 0
+        return {"steps": torch.tensor(0)}
 
     def step(self, theta, state, objective):
-        return theta - self.rate * objective.gradient, state + 1, {"gradient/steps": state + 1}
+        count = state["steps"] + 1
+        return theta - self.rate * objective.gradient, {"steps": count}, {"gradient/steps": int(count)}
 
 
 def trained(folder, *options):
@@ -145,7 +147,7 @@ def test_what_is_added_learns_as_the_reference_does(gate, monkeypatch):
     assert metrics["gradient/steps"] == 1
 
     theta = reference.flatten(policy, params).requires_grad_()
-    surrogate, _ = reference.Objectives(policy, theta, before, after, options, bounded_score)(theta)
+    surrogate, _ = reference.Objectives(policy, theta, (before, after), options, bounded_score)(theta)
     (gradient,) = torch.autograd.grad(surrogate, theta)
     expected = theta.detach() - 0.25 * gradient
     torch.testing.assert_close(reference.flatten(policy, moved), expected, rtol=0, atol=1e-10)

@@ -1,6 +1,7 @@
 """Episodes as tensors for losses, with advantages and weights; each distinct observation once."""
 
 import functools
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ class Batch(NamedTuple):
         rows: the row in `observations` of every step; None where U = N.
         advantages: normalised, zero where masked.
         weights: weights·x is the mean over episodes of the mean over valid steps.
+        sampled: log π_sampled of the actions; None where the policy that is differentiated sampled them.
     """
 
     observations: Float[Tensor, "K U O"]
@@ -32,6 +34,7 @@ class Batch(NamedTuple):
     actions: Num[Tensor, "K N *A"]
     advantages: Float[Tensor, "K N"]
     weights: Float[Tensor, "K N"]
+    sampled: Float[Tensor, "K N"] | None = None
 
     @property
     def observation_weights(self) -> Float[Tensor, "K U"]:
@@ -42,8 +45,7 @@ class Batch(NamedTuple):
 
     def tasks(self, which: slice) -> "Batch":
         """The tasks of a slice."""
-        rows = None if self.rows is None else self.rows[which]
-        return Batch(self.observations[which], rows, *(part[which] for part in self[2:]))
+        return Batch._make(None if part is None else part[which] for part in self)
 
     def cut(self, count: int) -> list["Batch"]:
         """About equal parts of every task's steps, at most `count`, with the weights that they have. Where observations
@@ -52,8 +54,8 @@ class Batch(NamedTuple):
         if count == 1:
             return [self]
         size = -(-self.weights.shape[1] // count)
-        parts = zip(*(part.split(size, dim=1) for part in self if part is not None), strict=True)
-        return [Batch(observations, None, *others) for observations, *others in parts]
+        parts = [itertools.repeat(None) if part is None else part.split(size, dim=1) for part in self]
+        return [Batch._make(same) for same in zip(*parts, strict=False)]
 
     def subsample(self, fraction: float) -> "Batch":
         """The batch with this fraction of its steps, their weights scaled to sum to 1 a task.
@@ -73,6 +75,7 @@ class Batch(NamedTuple):
             self.actions[:, steps],
             self.advantages[:, steps],
             weights / weights.sum(1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny),
+            None if self.sampled is None else self.sampled[:, steps],
         )
 
     def log_prob(self, distribution: Distribution) -> Float[Tensor, "K N"]:
@@ -152,6 +155,25 @@ def prepare(
         advantages = returns.normalize(raw, fitted["mask"])
         weights = returns.step_weights(fitted["mask"])
         batches.append(_batch(episodes, sent["observations"], advantages, weights, dtype, device))
+    return batches, retries
+
+
+def prepare_updates(
+    episodes: Sequence[Trajectories],
+    gamma: float,
+    gae_lambda: float,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | str = "cpu",
+) -> tuple[list[Batch], int]:
+    """As `prepare`, of episodes after 0, 1, 2, … updates: the baseline of each update is fitted to its own episodes,
+    and that of the last one serves the episodes after it, too.
+    """
+    batches, retries = [], 0
+    for number in range(len(episodes) - 1):
+        stop = number + 1 if number < len(episodes) - 2 else number + 2
+        made, more = prepare(episodes[number], episodes[number:stop], gamma, gae_lambda, dtype, device)
+        batches += made
+        retries += more
     return batches, retries
 
 

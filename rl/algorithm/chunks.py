@@ -1,55 +1,18 @@
-"""A chunk: a few tasks that are differentiated together. Losses are sums over its tasks."""
+"""A chunk: a few tasks that are differentiated together. Losses are sums over its tasks and its terms."""
 
-import threading
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rl.algorithm import inner_loop
-from rl.algorithm.batch import Batch, prepare
-from rl.algorithm.context_jacobian import ContextJacobian
-from rl.algorithm.inner_objective import INNER_OBJECTIVES
-from rl.algorithm.jacobian import GraphJacobian, Jacobian, Vector, at_outputs, hessian_product, unflatten
+from rl.algorithm.batch import prepare_updates
+from rl.algorithm.jacobian import Vector
 from rl.algorithm.options import Options
+from rl.algorithm.terms import Adapted, Budget, Term, Unadapted
 from rl.algorithm.trajectories import Trajectories
 from rl.policies import MLPPolicy
-from rl.policies.heads import Distribution
-
-
-class Budget:
-    """Memory shared by all chunks.
-
-    Args:
-        size: bytes.
-    """
-
-    def __init__(self, size: float = float("inf")):
-        self._left = size
-        self._lock = threading.Lock()
-
-    def take(self, size: int) -> bool:
-        """Reserve `size` bytes if so many are left; returns whether they were."""
-        with self._lock:
-            if size > self._left:
-                return False
-            self._left -= size
-            return True
-
-
-class Curvature(NamedTuple):
-    """What curvature products need: J, and the divergence from θ_old as a function of the distribution's parameters."""
-
-    jacobian: Jacobian
-    leaves: list[Tensor]
-    gradient: tuple[Tensor, ...]
-
-    def product(self, vector: Vector) -> Vector:
-        """Jᵀ M J v with M the Hessian of the divergence at the outputs: at θ_old, where the divergence has no gradient,
-        this Gauss-Newton product is exact.
-        """
-        return self.jacobian.vjp(hessian_product(self.gradient, self.leaves, self.jacobian.jvp(vector)))
+from rl.sums import ordered_sum
 
 
 class Chunk:
@@ -57,14 +20,16 @@ class Chunk:
 
     Args:
         theta: θ_old.
-        before, after: of the same tasks before and after the inner update.
+        episodes: of the same tasks, after 0, 1, 2, … inner updates.
         products: as of `rl.algorithm.outer_step.OuterStep`.
         budget: of what may be kept for curvature products; beyond it, each product computes it again.
+        credit: each task's standardised post-update return, for `--exploration-credit`; default: 0.
         dtype, device: of all tensors.
 
     Attributes:
-        loss, gradient: the surrogate loss −Σ w A π/π_old at θ_old, and its gradient.
-        inner_losses: of the inner update, [K].
+        terms: the surrogate loss after the updates, and what credits the episodes before them where an option asks.
+        loss, gradient: at θ_old.
+        inner_losses: of the first inner update, [K].
         ridge_retries: how often a baseline's ridge had to grow.
     """
 
@@ -72,81 +37,39 @@ class Chunk:
         self,
         policy: MLPPolicy,
         theta: Vector,
-        before: Trajectories,
-        after: Trajectories,
+        episodes: Sequence[Trajectories],
         options: Options,
         products: int = 0,
         budget: Budget | None = None,
+        credit: Float[Tensor, " K"] | None = None,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ):
-        self.policy, self.theta, self.options, self.products = policy, theta, options, products
-        self.inner_objective = INNER_OBJECTIVES[options.inner_objective]
-        self.num_tasks = before.mask.shape[0]
-        (self.before, self.after), self.ridge_retries = prepare(
-            before, [before, after], options.gamma, options.gae_lambda, dtype, device
+        self.num_tasks = episodes[0].mask.shape[0]
+        (*before, after), self.ridge_retries = prepare_updates(
+            episodes, options.gamma, options.gae_lambda, dtype, device
         )
-        self.observation_weights = self.after.observation_weights
-        jacobian = self._jacobian(theta, self.before, self.after)
-        self.old = jacobian.distribution
-        self.old_log_prob = self.after.log_prob(self.old)
-        self.inner_losses = jacobian.inner_losses
-        self.loss, self.gradient = self._loss_and_gradient(jacobian)
-        self.curvature = self._kept(jacobian, budget or Budget())
+        kept = (options, products, budget or Budget())
+        self.terms: list[Term] = [Adapted(policy, theta, before, after, *kept)]
+        if options.credits_exploration:
+            credit = theta.new_zeros(self.num_tasks) if credit is None else credit
+            self.terms.append(Unadapted(policy, theta, before[0], credit, *kept))
+        self.inner_losses = self.terms[0].inner_losses
+        self.loss, self.gradient = self._sum(lambda term: (term.loss, term.gradient))
 
     def loss_and_gradient(self, theta: Vector) -> tuple[Float[Tensor, ""], Vector]:
-        """The surrogate loss and its gradient at any θ."""
-        return self._loss_and_gradient(self._jacobian(theta, self.before, self.after))
+        """The loss and its gradient at any θ."""
+        loss, gradient = self._sum(lambda term: term.loss_and_gradient(theta))
+        return loss, gradient
 
     def kl_hessian_product(self, vector: Vector) -> Vector:
-        """The Hessian of the summed KL divergence at θ_old, times v."""
-        return (self.curvature or self._curvature()).product(vector)
+        """The Hessian of the divergence at θ_old, times v."""
+        return self._sum(lambda term: (term.kl_hessian_product(vector),))[0]
 
     def evaluate(self, theta: Vector) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """The surrogate loss and KL(π_θ ‖ π_old) at any θ."""
-        adapted, _ = self.adapt(unflatten(self.policy, theta))
-        with torch.no_grad():
-            distribution = self.policy(adapted.params, adapted.context, self.after.observations)
-            return self.surrogate(distribution), (self.observation_weights * distribution.kl(self.old)).sum()
+        """The loss and KL(π_θ ‖ π_old) at any θ."""
+        loss, divergence = self._sum(lambda term: term.evaluate(theta))
+        return loss, divergence
 
-    def adapt(self, params: dict[str, Tensor]) -> tuple[inner_loop.Adapted, Float[Tensor, " K"]]:
-        """The inner update from φ = 0 on the pre-update episodes, and its losses."""
-        start = inner_loop.unadapted(self.policy, params, self.num_tasks)
-        return inner_loop.inner_step(self.policy, start, self.before, self.options.fast_lr, self.inner_objective)
-
-    def surrogate(self, distribution: Distribution) -> Float[Tensor, ""]:
-        """−Σ w A π(a|s)/π_old(a|s)."""
-        ratio = torch.exp(self.after.log_prob(distribution) - self.old_log_prob)
-        return -(self.after.weights * self.after.advantages * ratio).sum()
-
-    def _loss_and_gradient(self, jacobian: Jacobian) -> tuple[Float[Tensor, ""], Vector]:
-        loss, _, cotangents = at_outputs(jacobian.distribution, lambda outputs: self.surrogate(outputs)[None])
-        return loss[0], jacobian.vjp([cotangent.detach() for cotangent in cotangents])
-
-    def _kept(self, jacobian: Jacobian, budget: Budget) -> Curvature | None:
-        """The curvature, if there is room for it."""
-        if not self.products:
-            return None
-        if self.options.fvp_subsample < 1:
-            curvature = self._curvature()
-            return curvature if budget.take(curvature.jacobian.nbytes) else None
-        return self._curvature(jacobian) if budget.take(jacobian.nbytes) else None
-
-    def _curvature(self, jacobian: Jacobian | None = None) -> Curvature:
-        """`Curvature` on the given Jacobian, or on a new one on the share of steps that products use."""
-        after = self.after
-        if jacobian is None:
-            fraction = self.options.fvp_subsample
-            after = self.after.subsample(fraction)
-            jacobian = self._jacobian(self.theta, self.before.subsample(fraction), after)
-        weights = after.observation_weights
-        old = jacobian.distribution
-        _, leaves, gradient = at_outputs(old, lambda distribution: (weights * distribution.kl(old)).sum(-1))
-        return Curvature(jacobian, leaves, gradient)
-
-    def _jacobian(self, theta: Vector, before: Batch, after: Batch) -> Jacobian:
-        options = self.options
-        arguments = (self.policy, theta, before, after, options.fast_lr, options.first_order, self.inner_objective)
-        if self.policy.architecture.num_context_params and self.policy.differentiated_by_hand:
-            return ContextJacobian(*arguments, products=self.products)
-        return GraphJacobian(*arguments)
+    def _sum(self, of: Callable[[Term], tuple[Tensor, ...]]) -> tuple[Tensor, ...]:
+        return tuple(map(ordered_sum, zip(*map(of, self.terms), strict=True)))

@@ -6,6 +6,7 @@ but φₖ or θₖ, the gradient of the sum holds each task's own.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -28,6 +29,16 @@ class Adapted(NamedTuple):
 
     params: dict[str, Tensor]
     context: Float[Tensor, "K C"] | None
+
+
+class Update(NamedTuple):
+    """What an inner update is: its learning rate α (`--fast-lr`), whether its gradient counts as a constant, and what
+    it descends.
+    """
+
+    learning_rate: float
+    first_order: bool = False
+    objective: InnerObjective = score
 
 
 def unadapted(policy: MLPPolicy, params: dict[str, Tensor], num_tasks: int) -> Adapted:
@@ -89,6 +100,30 @@ def inner_step(
             for (name, value), gradient in zip(own.items(), gradients, strict=True)
         }
     return Adapted(stepped, None), losses.detach()
+
+
+def adapt(
+    policy: MLPPolicy, params: dict[str, Tensor], batches: Sequence[Batch], update: Update, create_graph: bool = False
+) -> tuple[Adapted, Float[Tensor, " K"]]:
+    """One inner update on each batch in turn, from θ and φ = 0: (where they lead, the losses of the first)."""
+    adapted, losses = unadapted(policy, params, batches[0].weights.shape[0]), []
+    for batch in batches:
+        adapted, before = inner_step(
+            policy, adapted, batch, update.learning_rate, update.objective, create_graph and not update.first_order
+        )
+        losses.append(before)
+    return adapted, losses[0]
+
+
+def with_sampled(policy: MLPPolicy, params: dict[str, Tensor], batches: Sequence[Batch], update: Update) -> list[Batch]:
+    """The batches of each update with log π_sampled, where θ sampled the first of them."""
+    adapted, result = unadapted(policy, params, batches[0].weights.shape[0]), []
+    for batch in batches:
+        with torch.no_grad():
+            sampled = batch.log_prob(policy(*adapted, batch.observations))
+        result.append(batch._replace(sampled=sampled))
+        adapted, _ = inner_step(policy, adapted, batch, update.learning_rate, update.objective)
+    return result
 
 
 def _context_gradient(

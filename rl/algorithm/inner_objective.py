@@ -28,6 +28,11 @@ class Steps(Protocol):
         """As above."""
         ...
 
+    @property
+    def sampled(self) -> Float[Tensor, "K N"] | None:
+        """log π_sampled of every step's action; None where the policy itself sampled."""
+        ...
+
     def log_prob(self, distribution: Distribution) -> Float[Tensor, "K N"]:
         """log π of every step's action."""
         ...
@@ -53,12 +58,14 @@ def score(distribution: Distribution, batch: Steps) -> Float[Tensor, " K"]:
 def ratio(distribution: Distribution, batch: Steps) -> Float[Tensor, " K"]:
     """Likelihood ratios (ProMP, arXiv 1810.06784, section 5: low-variance curvature):
 
-    L = −Σ w A π(a|s) / π_sampled(a|s), with π_sampled the same policy, taken as a constant
+    L = −Σ w A π(a|s) / π_sampled(a|s), with π_sampled a constant
 
-    The gradient is that of `score`; the second derivative also credits how θ changes what is sampled.
+    Where the policy itself sampled, the gradient is that of `score`; the second derivative also credits how θ changes
+    what is sampled.
     """
     log_prob = batch.log_prob(distribution)
-    return -(batch.weights * batch.advantages * torch.exp(log_prob - log_prob.detach())).sum(-1)
+    sampled = log_prob.detach() if batch.sampled is None else batch.sampled
+    return -(batch.weights * batch.advantages * torch.exp(log_prob - sampled)).sum(-1)
 
 
 INNER_OBJECTIVES: dict[str, InnerObjective] = {"score": score, "ratio": ratio}

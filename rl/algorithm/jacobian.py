@@ -1,9 +1,9 @@
-"""The policy's distribution after the inner update as a function of θ, linearized at one point.
+"""A policy's distribution as a function of θ, linearized at one point.
 
-    J = d(distribution parameters)/dθ, through the adapted context or weights
+    J = d(distribution parameters)/dθ, through the adapted context or weights where it has adapted
 
-`GraphJacobian` leaves the derivatives to automatic differentiation and serves every policy; the faster one by hand, for
-policies that adapt a context, is `rl.algorithm.context_jacobian.ContextJacobian`.
+`GraphJacobian` leaves the derivatives to automatic differentiation and serves every policy; the faster ones by hand,
+for policies with a context, are in `rl.algorithm.context_jacobian`.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,9 +13,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from rl.algorithm import inner_loop
-from rl.algorithm.batch import Batch
-from rl.algorithm.inner_objective import InnerObjective
 from rl.policies import MLPPolicy
 from rl.policies.heads import Distribution
 
@@ -27,8 +24,8 @@ class Jacobian(Protocol):
     """Products with J and its transpose.
 
     Attributes:
-        distribution: at the post-update observations, outside of any graph.
-        inner_losses: of the inner update, [K].
+        distribution: at the given observations, outside of any graph.
+        inner_losses: of the first inner update, [K]; zero where there is none.
         nbytes: bytes kept for products.
     """
 
@@ -49,20 +46,11 @@ class GraphJacobian:
     """J on kept graphs.
 
     Args:
-        before, after: of the same tasks before and after the inner update.
-        learning_rate: of the inner update.
-        first_order: take the inner gradient as a constant.
+        forward: θ -> (the distribution, inner losses outside of its graph).
     """
 
     def __init__(
-        self,
-        policy: MLPPolicy,
-        theta: Vector,
-        before: Batch,
-        after: Batch,
-        learning_rate: float,
-        first_order: bool,
-        objective: InnerObjective,
+        self, policy: MLPPolicy, theta: Vector, forward: Callable[[dict[str, Tensor]], tuple[Distribution, Tensor]]
     ):
         self.theta = theta.detach().clone().requires_grad_()
         kept = {}
@@ -74,11 +62,7 @@ class GraphJacobian:
             return tensor.detach()
 
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-            start = inner_loop.unadapted(policy, unflatten(policy, self.theta), before.weights.shape[0])
-            adapted, self.inner_losses = inner_loop.inner_step(
-                policy, start, before, learning_rate, objective, create_graph=not first_order
-            )
-            distribution = policy(adapted.params, adapted.context, after.observations)
+            distribution, self.inner_losses = forward(unflatten(policy, self.theta))
             self.outputs = tuple(distribution)
             # A dummy cotangent w makes the reverse-mode product Jᵀw a function of w whose own reverse mode is J v: both
             # directions then run on kept graphs, and nothing of the primal computation is ever repeated.

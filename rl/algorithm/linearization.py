@@ -167,7 +167,7 @@ class _Layer:
             if d2f_duu is not None:
                 self.d2h_daa = d2f_duu * g.square()
             if not gate.flat:
-                self.gate = _Gate(gate, params, name, inputs, record, context, second_order, (df_du, d2f_duu))
+                self.gate = _Gate(policy, params, name, inputs, record, context, second_order, (df_du, d2f_duu))
 
     def forward_tangent(
         self, tangent: Params | None, d_x: Rows | None, d_context: Tensor | None
@@ -217,7 +217,7 @@ class _Gate:
 
     def __init__(
         self,
-        gate: Elementwise,
+        policy: MLPPolicy,
         params: Params,
         name: str,
         inputs: Rows,
@@ -226,10 +226,13 @@ class _Gate:
         second_order: bool,
         of_f: tuple[Rows, Rows | None],
     ):
+        assert policy.gate is not None
         df_du, d2f_duu = of_f
-        first, second_over_first = _by_hand(gate)
+        first, second_over_first = _by_hand(policy.gate)
         a, m, z, g = (record[f"{name}.{part}"] for part in ("preactivation", "modulators", "logits", "gates"))
-        self.to_n = Affine(params, f"{name}.in_nm", inputs, context, second_order)
+        # Whether φ is read by the layer, but not by its gate.
+        self.blind = context is not None and policy.architecture.nm_without_context
+        self.to_n = Affine(params, f"{name}.in_nm", inputs, None if self.blind else context, second_order)
         self.to_z = Affine(params, f"{name}.out_nm", m, None, second_order)
         self.dm_dn = m.sign()
         dg_dz = first(z, g)
@@ -248,7 +251,10 @@ class _Gate:
 
     def forward_tangent(self, tangent: Params | None, d_x: Rows | None, d_context: Tensor | None) -> tuple[Rows, Rows]:
         """(dm, dz)"""
-        d_m = self.dm_dn * self.to_n.tangent(tangent, d_x, d_context)
+        if self.blind and tangent is None:
+            d_m = torch.zeros_like(self.dm_dn)
+        else:
+            d_m = self.dm_dn * self.to_n.tangent(tangent, d_x, None if self.blind else d_context)
         return d_m, self.to_z.tangent(tangent, d_m, None)
 
     def backward(self, h_bar: Rows, gradient: Params | None, onto: Tensor) -> Tensor:
@@ -257,6 +263,9 @@ class _Gate:
         for derivative in (self.d2h_daz, self.d2h_dzz):
             if derivative is not None:
                 derivative.mul_(h_bar)
+        if self.blind:
+            self.to_n.backward(n_bar, gradient)
+            return onto
         return self.to_n.backward(n_bar, gradient, onto)
 
     def backward_tangent(
@@ -269,6 +278,9 @@ class _Gate:
         _add_product(d_z_bar, self.d2h_daz, inside.a)
         _add_product(d_z_bar, self.d2h_dzz, d_z)
         d_n_bar = self.to_z.backward_tangent(d_z_bar, tangent, d_m, None, gradient).mul_(self.dm_dn)
+        if self.blind:
+            self.to_n.backward_tangent(d_n_bar, tangent, inside.x, None, gradient)
+            return onto
         return self.to_n.backward_tangent(d_n_bar, tangent, inside.x, inside.context, gradient, onto)
 
     def kept(self) -> list[Tensor]:

@@ -7,7 +7,7 @@ number of threads and of ranks.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
@@ -16,11 +16,13 @@ from torch import Tensor
 
 from rl import machine
 from rl.algorithm.batch import distinct_rows
-from rl.algorithm.chunks import Budget, Chunk
+from rl.algorithm.chunks import Chunk
 from rl.algorithm.jacobian import Vector
 from rl.algorithm.options import Options
+from rl.algorithm.terms import Budget
 from rl.algorithm.trajectories import Trajectories
 from rl.policies import MLPPolicy
+from rl.sums import ordered_sum
 
 ROWS = 2048  # network rows of a chunk, at most
 # Network rows × weights of a chunk, about, by the kind of device: 2 to 3 ms of multiplications; on a GPU, where Python
@@ -46,15 +48,6 @@ def tasks_per_block(num_tasks: int, group: int, rows: int, num_params: int, work
     num_groups = math.ceil(num_tasks / group)
     count = min(max(int(num_tasks * rows * num_params / work), 1), num_groups)
     return math.ceil(num_groups / count) * group
-
-
-def ordered_sum(rows: Iterable[Tensor]) -> Tensor:
-    """The sum of tensors, in their order; of all blocks where one process has them all."""
-    rows = iter(rows)
-    total = next(rows)
-    for row in rows:
-        total = total + row
-    return total
 
 
 class Compute:
@@ -121,7 +114,7 @@ class MetaObjective:
 
     Args:
         theta: θ_old, which sampled.
-        before, after: of this rank's tasks before and after the inner update.
+        episodes: of this rank's tasks, after 0, 1, 2, … inner updates.
         products: as of `OuterStep`.
         total: from the rows of this rank's blocks to the sum over the blocks of all ranks, in order.
 
@@ -136,18 +129,20 @@ class MetaObjective:
         compute: Compute,
         options: Options,
         theta: Vector,
-        before: Trajectories,
-        after: Trajectories,
+        episodes: Sequence[Trajectories],
         products: int = 0,
         total: OrderedSum = ordered_sum,
     ):
         self.compute, self.total = compute, total
-        cuts, self.counts = compute.cuts(before)
+        cuts, self.counts = compute.cuts(episodes[0])
         budget = Budget(compute.memory)
+        credit = self._credit(episodes[-1]) if options.exploration_credit else None
 
         def load(cut: slice) -> Chunk:
-            own, adapted = (episodes.tasks(cut.start, cut.stop) for episodes in (before, after))
-            return Chunk(compute.policy, theta, own, adapted, options, products, budget, compute.dtype, compute.device)
+            own = [part.tasks(cut.start, cut.stop) for part in episodes]
+            shares = None if credit is None else credit[cut]
+            kept = (options, products, budget, shares, compute.dtype, compute.device)
+            return Chunk(compute.policy, theta, own, *kept)
 
         def row(chunk: Chunk) -> Tensor:
             counts = theta.new_tensor([chunk.num_tasks, chunk.ridge_retries])
@@ -163,6 +158,22 @@ class MetaObjective:
         self.num_tasks = count
         self.loss, self.gradient = loss / count, found[4:] / count
         self.inner_loss, self.ridge_retries = inner_loss / count, ridge_retries
+
+    def _credit(self, after: Trajectories) -> Float[Tensor, " K"]:
+        """Each task's mean return, standardised over the tasks of all ranks; 0 where all are alike. Two passes, whose
+        sums go by block as all do.
+        """
+        returns = torch.from_numpy((after.rewards * after.mask).sum(1).mean(1))
+        block = self.compute.block or len(returns)
+
+        def mean(values: Float[Tensor, " K"]) -> Tensor:
+            rows = [torch.stack([values.new_tensor(len(part)), part.sum()]) for part in values.split(block)]
+            count, total = self.total(torch.stack(rows))
+            return total / count
+
+        centred = returns - mean(returns)
+        deviation = mean(centred.square()).sqrt()
+        return centred / deviation if deviation > 0 else centred
 
     def loss_and_gradient(self, theta: Vector) -> tuple[float, Vector]:
         """As `OuterObjective.loss_and_gradient`."""

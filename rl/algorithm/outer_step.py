@@ -1,10 +1,10 @@
 """The outer step: how θ moves, given the outer objective of one batch of tasks.
 
-To add one, write a class of the protocol `OuterStep`; `rl/algorithm/trpo.py` is the one there is. It sees nothing of
+To add one, write a class of the protocol `OuterStep`, as `rl/algorithm/trpo.py` and `ppo.py` do. It sees nothing of
 tasks, ranks or chunks: all figures of an `OuterObjective` are means over all tasks.
 """
 
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float
 from torch import Tensor
@@ -12,7 +12,7 @@ from torch import Tensor
 
 @runtime_checkable
 class OuterObjective(Protocol):
-    """The surrogate loss of the post-update episodes as a function of θ, through the inner update; π_old is fixed.
+    """The outer loss as a function of θ, through the inner update; π_old is fixed.
 
     Attributes:
         loss, gradient: at θ_old.
@@ -30,7 +30,7 @@ class OuterObjective(Protocol):
         ...
 
     def evaluate(self, theta: Float[Tensor, " P"]) -> tuple[float, float]:
-        """The surrogate loss and KL(π_θ ‖ π_old) at any θ."""
+        """The loss and KL(π_θ ‖ π_old) at any θ."""
         ...
 
 
@@ -39,22 +39,26 @@ class OuterStep(Protocol):
     """A rule that moves θ.
 
     Attributes:
+        name: of `--outer-step`; its metrics' tags begin with it.
         products: about how many products with the Jacobian and its transpose a step makes; it decides what is worth
             preparing for them.
     """
 
+    name: str
     products: int
 
-    def init(self, theta: Float[Tensor, " P"]) -> Any:
-        """The state before the first step, such as an optimiser's moments; None where there is none."""
+    def init(self, theta: Float[Tensor, " P"]) -> dict[str, Tensor]:
+        """The state before the first step, such as an optimiser's moments, which a run saves; empty where there is
+        none.
+        """
         ...
 
     def step(
-        self, theta: Float[Tensor, " P"], state: Any, objective: OuterObjective
-    ) -> tuple[Float[Tensor, " P"], Any, dict[str, float]]:
+        self, theta: Float[Tensor, " P"], state: dict[str, Tensor], objective: OuterObjective
+    ) -> tuple[Float[Tensor, " P"], dict[str, Tensor], dict[str, float]]:
         """The new θ (θ itself where no step is acceptable), the new state, and metrics under TensorBoard's tags.
 
-        A run reads three of the metrics: `trpo/kl`, `trpo/step_size` (0 where θ stayed) and `trpo/gradient_norm` (NaN
-        where the step met numbers that are not finite).
+        A run reads three of the metrics: `<name>/kl`, `<name>/step_size` (0 where θ stayed) and `<name>/gradient_norm`
+        (NaN where the step met numbers that are not finite).
         """
         ...

@@ -6,9 +6,10 @@ tests compare the two. From top to bottom: a task's batches, the inner update, t
 functions of θ through it, and the outer step.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
@@ -30,6 +31,7 @@ class Batch(NamedTuple):
     actions: Shaped[Tensor, "1 N ..."]
     advantages: Float[Tensor, "1 N"]
     weights: Float[Tensor, "1 N"]
+    sampled: Float[Tensor, "1 N"] | None = None  # log π_old, once that is known
 
     def log_prob(self, distribution: Distribution) -> Float[Tensor, "1 N"]:
         """log π(a|s), summed over action dimensions."""
@@ -39,17 +41,16 @@ class Batch(NamedTuple):
 Objective = Callable[[Distribution, Any], Float[Tensor, " 1"]]
 
 
-def batches(
-    before: Trajectories, after: Trajectories, k: int, options: Options, dtype: torch.dtype
-) -> tuple[Batch, Batch]:
-    """Task k's episodes before and after the inner update, with advantages from one baseline.
+def batches(all_episodes: Sequence[Trajectories], k: int, options: Options, dtype: torch.dtype) -> list[Batch]:
+    """Task k's episodes after 0, 1, 2, … inner updates, with advantages.
 
     Âₜ = Σᵢ (γλ)ⁱ δₜ₊ᵢ,  δₜ = rₜ + γ V(sₜ₊₁) − V(sₜ)        (GAE, arXiv 1506.02438, equation 16)
 
-    V is fitted to the pre-update episodes and serves both; Â is then normalised over the task's valid steps.
+    V is fitted to the episodes of each update, and what is fitted for the last one serves the episodes after it, too; Â
+    is then normalised over the task's valid steps.
     """
     coefficients, result = None, []
-    for episodes in (before, after):
+    for number, episodes in enumerate(all_episodes):
         observations, rewards, mask = (
             torch.as_tensor(array[k : k + 1]).to(dtype)
             for array in (episodes.observations, episodes.rewards, episodes.mask)
@@ -57,14 +58,14 @@ def batches(
         actions = torch.as_tensor(episodes.actions[k : k + 1])
         actions = actions.to(dtype) if actions.is_floating_point() else actions
         design = baseline.features(observations, mask)
-        if coefficients is None:
+        if coefficients is None or number < len(all_episodes) - 1:
             coefficients, _ = baseline.fit(design, returns.discounted_returns(rewards, options.gamma) * mask)
         values = baseline.values(design, coefficients)
         advantages = returns.generalized_advantages(rewards, values, options.gamma, options.gae_lambda)
         advantages = returns.normalize(advantages * mask, mask)
         flat = (array.flatten(1, 2) for array in (observations, actions, advantages, returns.step_weights(mask)))
         result.append(Batch(*flat))
-    return result[0], result[1]
+    return result
 
 
 def reinforce(distribution: Distribution, batch: Batch) -> Float[Tensor, " 1"]:
@@ -73,66 +74,93 @@ def reinforce(distribution: Distribution, batch: Batch) -> Float[Tensor, " 1"]:
 
 
 def adapt(
-    policy: MLPPolicy, params: Params, batch: Batch, options: Options, objective: Objective = reinforce
-) -> tuple[Params, Float[Tensor, "1 C"] | None, Float[Tensor, " 1"]]:
-    """(θ', φ', inner loss) after one inner update; first order takes the gradient as a constant.
+    policy: MLPPolicy, params: Params, before: Sequence[Batch], options: Options, objective: Objective = reinforce
+) -> tuple[Params, Float[Tensor, "1 C"] | None]:
+    """(θ', φ') after an inner update on each batch; first order takes the gradients as constants.
 
-    φ' = φ₀ − α ∇_φ L(θ, φ),  φ₀ = 0        (CAVIA, arXiv 1810.03642, section 3)
-    θ' = θ − α ∇_θ L(θ)                       (MAML, arXiv 1703.03400, equation 1)
+    φ' = φ − α ∇_φ L(θ, φ), from φ = 0        (CAVIA, arXiv 1810.03642, section 3)
+    θ' = θ − α ∇_θ L(θ)                         (MAML, arXiv 1703.03400, equation 1)
     """
-    context = policy.initial_context(1, batch.observations)
+    context = policy.initial_context(1, next(iter(params.values())))
     context = None if context is None else context.requires_grad_()
-    loss = objective(policy(params, context, batch.observations), batch)
-    variables = list(params.values()) if context is None else [context]
-    gradients = torch.autograd.grad(
-        loss.sum(), variables, create_graph=not options.first_order, allow_unused=True, materialize_grads=True
-    )
-    stepped = [value - options.fast_lr * gradient for value, gradient in zip(variables, gradients, strict=True)]
-    if context is None:
-        return dict(zip(params, stepped, strict=True)), None, loss
-    return params, stepped[0], loss
+    for batch in before:
+        loss = objective(policy(params, context, batch.observations), batch)
+        variables = list(params.values()) if context is None else [context]
+        gradients = torch.autograd.grad(
+            loss.sum(), variables, create_graph=not options.first_order, allow_unused=True, materialize_grads=True
+        )
+        stepped = [value - options.fast_lr * gradient for value, gradient in zip(variables, gradients, strict=True)]
+        if context is None:
+            params = dict(zip(params, stepped, strict=True))
+        else:
+            context = stepped[0]
+    return params, context
 
 
 class Objectives:
-    """Surrogate loss and KL divergence of the tasks as functions of θ, through the inner update.
+    """Outer loss and KL divergence of the tasks as functions of θ, through the inner updates.
 
     Args:
-        old: θ_old, whose adapted policies sampled the episodes `after`.
+        old: θ_old, whose policies sampled the episodes.
     """
 
     def __init__(
         self,
         policy: MLPPolicy,
         old: Vector,
-        before: Trajectories,
-        after: Trajectories,
+        episodes: Sequence[Trajectories],
         options: Options,
         objective: Objective = reinforce,
     ):
         self.policy, self.options, self.objective = policy, options, objective
-        self.tasks = [batches(before, after, k, options, old.dtype) for k in range(len(before.mask))]
-        self.old = [self.adapted(old, *task).detach() for task in self.tasks]
+        self.tasks = [batches(episodes, k, options, old.dtype) for k in range(len(episodes[0].mask))]
+        self.old = [[self.adapted(old, task, u).detach() for u in range(len(task))] for task in self.tasks]
+        self.tasks = [
+            [batch._replace(sampled=batch.log_prob(sampler)) for batch, sampler in zip(task, of_task, strict=True)]
+            for task, of_task in zip(self.tasks, self.old, strict=True)
+        ]
+        self.credit = standardized((episodes[-1].rewards * episodes[-1].mask).sum(1).mean(1))
 
-    def adapted(self, theta: Vector, before: Batch, after: Batch) -> Distribution:
-        """π_θ(· | s; φ'(θ)) at a task's post-update observations."""
+    def adapted(self, theta: Vector, task: Sequence[Batch], updates: int) -> Distribution:
+        """π_θ(· | s; φ'(θ)) after so many inner updates, at the observations of the episodes that follow."""
         theta = theta if theta.requires_grad else theta.detach().requires_grad_()
-        params, context, _ = adapt(self.policy, unflatten(self.policy, theta), before, self.options, self.objective)
-        return self.policy(params, context, after.observations)
+        params = unflatten(self.policy, theta)
+        arguments = adapt(self.policy, params, task[:updates], self.options, self.objective)
+        return self.policy(*arguments, task[updates].observations)
 
     def __call__(self, theta: Vector) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-        """(surrogate, KL), means over tasks        (TRPO, arXiv 1502.05477, equation 14).
+        """(outer loss, KL), means over tasks        (TRPO, arXiv 1502.05477, equation 14).
 
         S(θ) = −E[ Â π_θ(a|s) / π_old(a|s) ],   D(θ) = E[ KL(π_θ ‖ π_old) ]
 
-        The Normal's divergence is averaged over action dimensions, as published.
+        The Normal's divergence is averaged over action dimensions, as published. With weights for them, the terms of
+        `rl.algorithm.terms.Unadapted`, which credit exploration, are added.
         """
-        losses, divergences = [], []
-        for (before, after), old in zip(self.tasks, self.old, strict=True):
-            new = self.adapted(theta, before, after)
-            ratio = torch.exp(after.log_prob(new) - after.log_prob(old))
-            losses.append(-(after.weights * after.advantages * ratio).sum())
-            divergences.append((after.weights * new.kl(old)).sum())
+        losses, divergences, options = [], [], self.options
+        for task, old, credit in zip(self.tasks, self.old, self.credit, strict=True):
+            before, after, new = task[0], task[-1], self.adapted(theta, task, len(task) - 1)
+            losses.append(self.surrogate(after, new, after.advantages))
+            divergences.append((after.weights * new.kl(old[-1])).sum())
+            if options.credits_exploration:
+                new = self.adapted(theta, task, 0)
+                gains = options.pre_update_return * before.advantages + options.exploration_credit * credit
+                shaped = options.inner_kl_penalty * old[0].kl(new) - options.entropy_bonus * new.entropy()
+                losses[-1] = losses[-1] + self.surrogate(before, new, gains) + (before.weights * shaped).sum()
+                divergences[-1] = divergences[-1] + (before.weights * new.kl(old[0])).sum()
         return torch.stack(losses).mean(), torch.stack(divergences).mean()
+
+    def surrogate(self, batch: Batch, new: Distribution, gains: Float[Tensor, "1 N"]) -> Float[Tensor, ""]:
+        """−Σ w A ρ,  ρ = π_θ/π_old; or with clipped ratios (PPO, arXiv 1707.06347, equation 7)."""
+        assert batch.sampled is not None  # by the constructor
+        ratio = torch.exp(batch.log_prob(new) - batch.sampled)
+        clipped = ratio.clamp(1 - self.options.clip_eps, 1 + self.options.clip_eps) if self.options.clip_eps else ratio
+        return -(batch.weights * torch.minimum(gains * ratio, gains * clipped)).sum()
+
+
+def standardized(values: Float[np.ndarray, " K"]) -> Float[np.ndarray, " K"]:
+    """With mean 0 and, where they differ, standard deviation 1."""
+    centred = values - values.mean()
+    return centred / centred.std() if centred.std() > 0 else centred
 
 
 def hessian_product(divergence: Tensor, theta: Vector, damping: float) -> Callable[[Vector], Vector]:
@@ -163,8 +191,7 @@ def conjugate_gradient(product: Callable[[Vector], Vector], b: Vector, iteration
 def step(
     policy: MLPPolicy,
     params: Params,
-    before: Trajectories,
-    after: Trajectories,
+    episodes: Sequence[Trajectories],
     options: Options,
     outer: trpo.Options,
     objective: Objective = reinforce,
@@ -176,7 +203,7 @@ def step(
     j is the first trial at which S falls and D < δ.
     """
     theta = flatten(policy, params).detach().requires_grad_()
-    objectives = Objectives(policy, theta, before, after, options, objective)
+    objectives = Objectives(policy, theta, episodes, options, objective)
     loss, divergence = objectives(theta)
     (gradient,) = torch.autograd.grad(loss, theta, retain_graph=True)
     product = hessian_product(divergence, theta, outer.cg_damping)

@@ -34,15 +34,20 @@ class TRPO:
     It keeps no state between steps.
     """
 
+    name = "trpo"
+
     def __init__(self, options: Options):
         self.options = options
         # Each conjugate-gradient iteration costs one product with J and one with Jᵀ, the gradient one with Jᵀ.
         self.products = options.cg_iters + 1
 
-    def init(self, theta: Vector) -> None:
-        """None: there is no state."""
+    def init(self, theta: Vector) -> dict[str, Tensor]:
+        """Empty: there is no state."""
+        return {}
 
-    def step(self, theta: Vector, state: None, objective: OuterObjective) -> tuple[Vector, None, dict[str, float]]:
+    def step(
+        self, theta: Vector, state: dict[str, Tensor], objective: OuterObjective
+    ) -> tuple[Vector, dict[str, Tensor], dict[str, float]]:
         """As `OuterStep.step` (equation 14 and appendix C of the paper).
 
             s = H⁻¹ g by conjugate gradient,  H = ∇² KL at θ_old + damping,  β = √(2δ / sᵀ H s),
@@ -54,14 +59,14 @@ class TRPO:
         options = self.options
         loss, gradient = objective.loss, objective.gradient
         if not (math.isfinite(loss) and torch.isfinite(gradient).all()):
-            return theta, None, metrics(Search(0.0, 0, NAN, 0.0), NAN, NAN, NAN)
+            return theta, state, metrics(Search(0.0, 0, NAN, 0.0), NAN, NAN, NAN)
 
         def product(vector: Vector) -> Vector:
             return objective.kl_hessian_product(vector) + options.cg_damping * vector
 
         solution = conjugate_gradient(product, gradient, options.cg_iters)
         if not torch.isfinite(solution.product).all():
-            return theta, None, metrics(Search(0.0, 0, NAN, 0.0), NAN, NAN, NAN)
+            return theta, state, metrics(Search(0.0, 0, NAN, 0.0), NAN, NAN, NAN)
         full_step = step_length(solution.x, solution.product, options.max_kl) * solution.x
         search = Search(0.0, 0, loss, 0.0)
         if torch.isfinite(full_step).all():
@@ -74,7 +79,7 @@ class TRPO:
             )
         if search.fraction > 0:
             theta = theta - search.fraction * full_step
-        return theta, None, metrics(search, loss, float(gradient.norm()), solution.residual)
+        return theta, state, metrics(search, loss, float(gradient.norm()), solution.residual)
 
 
 class Solution(NamedTuple):

@@ -136,6 +136,10 @@ class TaskVectorEnv(VectorEnv):
         """
         return None
 
+    def safe_actions(self) -> Bool[np.ndarray, "N A"] | None:
+        """Which actions do not end each episode at once, at least one each; None where the environment cannot say."""
+        return None
+
     @abstractmethod
     def sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> list[Task]:
         """Draw tasks from `rng` alone.

@@ -40,6 +40,10 @@ class Distribution(Protocol):
         """KL(self ‖ other)."""
         ...
 
+    def entropy(self) -> Float[Tensor, "K N"]:
+        """−E log π(a), summed over action dimensions."""
+        ...
+
     def gather(self: Self, index: Int[Tensor, "K M"]) -> Self:
         """The distribution at these rows of distinct observations."""
         ...
@@ -79,6 +83,10 @@ class Normal(NamedTuple):
         shift = (self.mean - other.mean) * torch.exp(-other.log_std)
         return (0.5 * (ratio + shift.square() - 1) + other.log_std - self.log_std).mean(-1)
 
+    def entropy(self) -> Float[Tensor, "K N"]:
+        """As `Distribution.entropy`."""
+        return (self.log_std + 0.5 + _HALF_LOG_TWO_PI).sum(-1).expand(self.mean.shape[:-1])
+
     def gather(self, index: Int[Tensor, "K M"]) -> "Normal":
         """The distribution at these rows of distinct observations."""
         return Normal(gather_rows(self.mean, index), self.log_std)
@@ -113,6 +121,10 @@ class Categorical(NamedTuple):
     def kl(self, other: "Categorical") -> Float[Tensor, "K N"]:
         """KL(self ‖ other)."""
         return (self.log_probs.exp() * (self.log_probs - other.log_probs)).sum(-1)
+
+    def entropy(self) -> Float[Tensor, "K N"]:
+        """As `Distribution.entropy`."""
+        return -(self.log_probs.exp() * self.log_probs).sum(-1)
 
     def gather(self, index: Int[Tensor, "K M"]) -> "Categorical":
         """The distribution at these rows of distinct observations."""

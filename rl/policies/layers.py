@@ -71,8 +71,8 @@ def plain(
     return affine(inputs, params[f"{name}.weight"], params[f"{name}.bias"], context)
 
 
-def modulated(gate: Elementwise) -> Layer:
-    """The `Layer` (W x + b) ∘ g,  g = gate(z),  z = W_o relu(W_i x + b_i) + b_o."""
+def modulated(gate: Elementwise, gates_read_context: bool = True) -> Layer:
+    """The `Layer` (W x + b) ∘ g,  g = gate(z),  z = W_o relu(W_i x + b_i) + b_o, with x and φ, or x alone, in z."""
 
     def layer(
         params: Params,
@@ -84,7 +84,8 @@ def modulated(gate: Elementwise) -> Layer:
     ) -> Float[Tensor, "K N H"]:
         # Through a flat gate no gradient passes, so nothing of its network needs a graph.
         with torch.set_grad_enabled(torch.is_grad_enabled() and not gate.flat):
-            modulators = relu(affine(inputs, params[f"{name}.in_nm.weight"], params[f"{name}.in_nm.bias"], context))
+            read = context if gates_read_context else None
+            modulators = relu(affine(inputs, params[f"{name}.in_nm.weight"], params[f"{name}.in_nm.bias"], read))
             logits = affine(modulators, params[f"{name}.out_nm.weight"], params[f"{name}.out_nm.bias"])
             gates = gate.value(logits)
         gates = gates if imposed is None else imposed
@@ -111,11 +112,12 @@ def bind_plain(params: Params, name: str, context: Context) -> BoundLayer:
     return lambda inputs: torch.mm(inputs.flatten(0, 1), transposed).view(*inputs.shape[:2], -1).add_(shift)
 
 
-def bind_modulated(gate: Elementwise) -> BindLayer:
+def bind_modulated(gate: Elementwise, gates_read_context: bool = True) -> BindLayer:
     """As `bind_plain`, of `modulated`."""
 
     def bind(params: Params, name: str, context: Context) -> BoundLayer:
-        main, to_modulators = (bind_plain(params, f"{name}.{part}", context) for part in ("std", "in_nm"))
+        main = bind_plain(params, f"{name}.std", context)
+        to_modulators = bind_plain(params, f"{name}.in_nm", context if gates_read_context else None)
         to_gates = bind_plain(params, f"{name}.out_nm", None)
         return lambda inputs: gate.value(to_gates(to_modulators(inputs).relu_())).mul_(main(inputs))
 
@@ -127,10 +129,10 @@ def plain_shapes(name: str, inputs: int, outputs: int) -> Shapes:
     return {f"{name}.weight": (outputs, inputs), f"{name}.bias": (outputs,)}
 
 
-def modulated_shapes(name: str, inputs: int, outputs: int, modulators: int) -> Shapes:
+def modulated_shapes(name: str, inputs: int, outputs: int, modulators: int, gate_inputs: int) -> Shapes:
     """Names and shapes of a neuromodulated layer's parameters, in the published order."""
     return {
         **plain_shapes(f"{name}.std", inputs, outputs),
-        **plain_shapes(f"{name}.in_nm", inputs, modulators),
+        **plain_shapes(f"{name}.in_nm", gate_inputs, modulators),
         **plain_shapes(f"{name}.out_nm", modulators, outputs),
     }

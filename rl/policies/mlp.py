@@ -20,7 +20,7 @@ class Architecture(NamedTuple):
     """The three independent choices (head, layer, adaptation) and the sizes that make a policy.
 
     `num_context_params` is 0 for MAML, whose policy has no context; `nm_gate` is None for plain layers; the gates' bias
-    b_o starts at `nm_gate_bias`.
+    b_o starts at `nm_gate_bias`, and with `nm_without_context` they do not read φ.
     """
 
     observation_size: int
@@ -32,6 +32,7 @@ class Architecture(NamedTuple):
     nm_gate: str | None = None
     nm_size: int = 0
     nm_gate_bias: float = 0.0
+    nm_without_context: bool = False
 
 
 class MLPPolicy:
@@ -50,7 +51,8 @@ class MLPPolicy:
         self.layer: layers.Layer = layers.plain
         self.bind_layer: layers.BindLayer = layers.bind_plain
         if self.gate:
-            self.layer, self.bind_layer = layers.modulated(self.gate), layers.bind_modulated(self.gate)
+            reads = not architecture.nm_without_context
+            self.layer, self.bind_layer = layers.modulated(self.gate, reads), layers.bind_modulated(self.gate, reads)
         self.layer_names = [f"layer{i}" for i in range(1, len(architecture.hidden_sizes) + 1)]
         self.output_name = f"layer{len(architecture.hidden_sizes) + 1}"
 
@@ -70,12 +72,13 @@ class MLPPolicy:
         sizes = self.architecture
         shapes = self.head.leading_shapes()
         inputs = sizes.observation_size + sizes.num_context_params
+        gate_inputs = sizes.observation_size if sizes.nm_without_context else inputs
         for name, outputs in zip(self.layer_names, sizes.hidden_sizes, strict=True):
             if sizes.nm_gate:
-                shapes |= layers.modulated_shapes(name, inputs, outputs, sizes.nm_size)
+                shapes |= layers.modulated_shapes(name, inputs, outputs, sizes.nm_size, gate_inputs)
             else:
                 shapes |= layers.plain_shapes(name, inputs, outputs)
-            inputs = outputs
+            inputs = gate_inputs = outputs
         return shapes | self.head.trailing_shapes(inputs, self.output_name)
 
     @property

@@ -54,12 +54,14 @@ class State:
         iteration: the next one.
         params: θ.
         options: what it was made with (`rl.run.config_file.result_options`).
+        outer_state: of the outer step.
     """
 
     iteration: int
     params: dict[str, Tensor]
     counters: Counters = Counters()
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    outer_state: dict[str, Tensor] = dataclasses.field(default_factory=dict)
 
 
 def save_state(folder: Path, state: State) -> None:
@@ -67,9 +69,11 @@ def save_state(folder: Path, state: State) -> None:
     facts = {
         "iteration": state.iteration, "counters": dataclasses.asdict(state.counters), "options": dict(state.options)
     }  # fmt: skip
-    params = {name: value.detach().cpu() for name, value in state.params.items()}
+    params, outer_state = (
+        {name: value.detach().cpu() for name, value in part.items()} for part in (state.params, state.outer_state)
+    )
     with replacing(folder / STATE) as temporary:
-        save_tensors(temporary, {"facts": json.dumps(facts), "params": params})
+        save_tensors(temporary, {"facts": json.dumps(facts), "params": params, "outer_state": outer_state})
 
 
 def load_state(folder: Path, policy: MLPPolicy) -> State:
@@ -87,7 +91,10 @@ def load_state(folder: Path, policy: MLPPolicy) -> State:
         counters, iteration = Counters(**facts["counters"]), facts["iteration"]
         if not all(type(number) is int and number >= 0 for number in (iteration, *vars(counters).values())):
             raise ValueError(f"expected counts, found {facts}")
-        return State(iteration, checked_params(path, content["params"], policy), counters, dict(facts["options"]))
+        params, outer_state = checked_params(path, content["params"], policy), dict(content["outer_state"])
+        if not all(isinstance(value, Tensor) and value.isfinite().all() for value in outer_state.values()):
+            raise ValueError("expected finite tensors as the outer step's state")
+        return State(iteration, params, counters, dict(facts["options"]), outer_state)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise UserError(
             f"{path}: expected a run's state, as this version writes it: {type(error).__name__}: {error}"

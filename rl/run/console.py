@@ -57,23 +57,23 @@ class Console:
 
         Args:
             number: from 0.
-            summaries: of the episodes before and of those after the update.
+            summaries: of the episodes after 0, 1, 2, … updates.
             step: the outer step's metrics.
             times: {"sampling", "learning"} -> seconds.
         """
-        before, after = (summary.returns.mean() for summary in summaries)
+        before, after = (summary.returns.mean() for summary in (summaries[0], summaries[-1]))
         success = success_rates(summaries)
-        kl = step["trpo/kl"]
+        kl, length = (step[f"{self.config.outer_step}/{name}"] for name in ("kl", "step_size"))
         outcome = f"kl {kl:.4f}" if kl >= 5e-5 else f"kl {kl:.1e}"
-        if not step["trpo/step_size"]:
+        if not length:
             outcome = "no step accepted"
         speed = sum(summary.steps for summary in summaries) / max(times["sampling"], 1e-9)
         if self.bar is not None:
-            rates = "success {:.0%} -> {:.0%}, ".format(*success) if success else ""
+            rates = f"success {success[0]:.0%} -> {success[-1]:.0%}, " if success else ""
             self.bar.set_postfix_str(f"return {before:.3g} -> {after:.3g}, {rates}{outcome}, {speed:,.0f} steps/s")
             self.bar.update()
         else:
-            rates = "success rate {:.1%} -> {:.1%}, ".format(*success) if success else ""
+            rates = f"success rate {success[0]:.1%} -> {success[-1]:.1%}, " if success else ""
             done = number + 1 - self.first
             left = (time.perf_counter() - self.started) / done * (self.config.num_batches - number - 1)
             self.note(

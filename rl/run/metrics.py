@@ -30,28 +30,31 @@ RETURNS = ("running_returns/before_update", "running_returns/after_update")
 Metrics = dict[str, float]
 
 
-def training(summaries: Sequence[Summary], step: Metrics, times: Mapping[str, float], counters: Counters) -> Metrics:
+def training(
+    summaries: Sequence[Summary], outer_step: str, step: Metrics, times: Mapping[str, float], counters: Counters
+) -> Metrics:
     """The metrics of an iteration of meta-training.
 
     Args:
-        summaries: of the episodes before and of those after the update.
-        step: the outer step's.
+        summaries: of the episodes after 0, 1, 2, … updates.
+        outer_step: its name, with which its tags begin.
+        step: its metrics.
         times: {"sampling", "learning"} -> seconds.
         counters: the run's, with this iteration.
     """
-    before, after = summaries
+    before, after = summaries[0], summaries[-1]
     found = {"policy/actions_train": before.mean_action, "policy/actions_test": after.mean_action}
     for name, summary in (("before_update", before), ("after_update", after)):
         found[f"running_returns/{name}"], found[f"running_cfis/{name}"] = mean_over_episodes(summary.returns)
     found |= step | {
-        "trpo/no_update": counters.no_update,
-        "trpo/rejected_nonfinite": counters.rejected_nonfinite,
+        f"{outer_step}/no_update": counters.no_update,
+        f"{outer_step}/rejected_nonfinite": counters.rejected_nonfinite,
         "sampler/worker_restarts": counters.worker_restarts,
     }
     if "unstable" in before.extras:
         found["env/unstable_episodes"] = sum(summary.extras["unstable"].sum() for summary in summaries)
     found |= {f"time/{name}": seconds for name, seconds in times.items()}
-    found["time/env_steps_per_second"] = (before.steps + after.steps) / max(times["sampling"], 1e-9)
+    found["time/env_steps_per_second"] = sum(summary.steps for summary in summaries) / max(times["sampling"], 1e-9)
     return found
 
 

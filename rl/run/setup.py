@@ -7,8 +7,9 @@ from typing import Any
 from torch import Tensor
 
 from rl import envs, machine, streams
-from rl.algorithm import meta_objective, metalearner, trpo
+from rl.algorithm import meta_objective, metalearner
 from rl.algorithm.options import Options
+from rl.algorithm.outer_steps import OUTER_STEPS
 from rl.config import Config
 from rl.envs.base import TaskVectorEnv
 from rl.errors import UserError
@@ -57,21 +58,11 @@ class Setup:
             )
         self.spec = WorkerSpec(config.env_name, env_options, self.policy.architecture)
         self.tasks_per_block = config.tasks_per_block or self._tasks_per_block()
-        self.options = Options(
-            gamma=config.gamma,
-            gae_lambda=config.tau,
-            fast_lr=config.fast_lr,
-            first_order=config.first_order,
-            inner_objective=config.inner_objective,
-            fvp_subsample=config.fvp_subsample,
-        )
-        self.outer_options = trpo.Options(
-            max_kl=config.max_kl,
-            cg_iters=config.cg_iters,
-            cg_damping=config.cg_damping,
-            ls_max_steps=config.ls_max_steps,
-            ls_backtrack_ratio=config.ls_backtrack_ratio,
-        )
+        row = OUTER_STEPS[config.outer_step]
+        others = {name for other in OUTER_STEPS.values() if other is not row for name in other.of_the_objective}
+        given = {name: value for name, value in vars(config).items() if name in Options._fields and name not in others}
+        self.options = Options(gae_lambda=config.tau, **given)
+        self.outer_options = row.options(**{name: getattr(config, name) for name in row.options._fields})
 
     def sampler(self) -> Shares:
         """Start the workers of this rank."""
@@ -97,7 +88,7 @@ class Setup:
         else:
             compute["threads"] = config.learner_threads or max(1, machine.cores() // ranks.local_size)
         compute["memory"] = config.learner_memory * machine.GIGABYTE or available / 2
-        outer_step = trpo.TRPO(self.outer_options)
+        outer_step = OUTER_STEPS[config.outer_step].make(self.outer_options)
         return metalearner.MetaLearner(self.policy, self.options, outer_step, ranks.ordered_sum, **compute)
 
     def check(self) -> None:
@@ -109,6 +100,11 @@ class Setup:
         config = self.config
         resources.check(self.largest_share(), self.env, self.policy, num_processes=self.ranks.local_size)
         self._check_blocks()
+        if config.explore and getattr(self.env, "safe_actions", lambda: None)() is None:
+            raise UserError(
+                f"--explore: {config.env_name} does not say which actions end an episode; expected an environment "
+                "that does (the CT-graph)"
+            )
         if self.ranks.leads:
             metrics.check(config)
         self.first_tasks("--meta-batch-size", config.meta_batch_size, "train", streams.TRAIN)
@@ -189,8 +185,9 @@ class Setup:
         return StreamName(self.config.seed, iteration, phase, first_task=0)
 
     def train_plan(self) -> AdaptationPlan:
-        """Meta-training: episodes before and after one update."""
-        return self._plan((self.config.fast_lr,))
+        """Meta-training: episodes before and after `--num-updates`."""
+        config = self.config
+        return self._plan((config.fast_lr,) * config.num_updates)._replace(explore=config.explore)
 
     def test_plan(self, updates: int | None = None) -> AdaptationPlan:
         """An evaluation: episodes before and after each of `updates`, by default `--num-test-steps`."""
@@ -218,5 +215,6 @@ def architecture(config: Config, env: TaskVectorEnv) -> Architecture:
         nm_gate=config.nm_gate if config.neuromodulation else None,
         nm_size=config.nm_size,
         nm_gate_bias=config.nm_gate_bias,
+        nm_without_context=config.nm_without_context,
     )
     return match_params.widened(chosen) if config.match_params else chosen

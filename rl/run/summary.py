@@ -50,13 +50,14 @@ def last_evaluation(run: runs.Run) -> Iterator[str]:
 
 def unmoved(run: runs.Run) -> Iterator[str]:
     """A line if the policy did not move, or stood still for long, or hardly moved at all."""
-    accepted, divergences = run.curve("trpo/step_size")[1] > 0, run.progress["trpo/kl"]
+    name = run.config.outer_step
+    accepted, divergences = run.curve(f"{name}/step_size")[1] > 0, run.progress[f"{name}/kl"]
     longest = max((len(list(row)) for moved, row in itertools.groupby(accepted) if not moved), default=0)
     if not accepted.any():
         yield f"the policy never moved: of {len(accepted)} outer steps none was accepted; {WHAT_MAY_HELP}"
     elif longest >= MANY_UNACCEPTED:
         yield unaccepted(longest)
-    elif divergences.max() < run.config.max_kl / 100:
+    elif name == "trpo" and divergences.max() < run.config.max_kl / 100:
         yield (
             f"the policy hardly moved: a step's KL divergence was at most {divergences.max():.1e} nat, and "
             f"--max-kl allows {run.config.max_kl:g}"

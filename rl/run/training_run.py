@@ -70,6 +70,7 @@ class TrainingRun:
         self,
         iteration: int,
         params: dict[str, Tensor],
+        outer_state: dict[str, Tensor],
         step: metrics.Metrics,
         rollouts: Rollouts,
         times: Mapping[str, float],
@@ -79,7 +80,7 @@ class TrainingRun:
         """Log an iteration and save what it reached.
 
         Args:
-            params: θ after it.
+            params, outer_state: θ and the outer step's state after it.
             step: the outer step's metrics.
             rollouts: of this rank.
             times: {"sampling", "learning"} -> seconds.
@@ -88,19 +89,22 @@ class TrainingRun:
         Raises:
             RunError: too many outer steps in a row met numbers that are not finite.
         """
-        rejected = math.isnan(step["trpo/gradient_norm"])
-        counters = self.state.counters.after(step["trpo/step_size"] > 0, rejected)
+        outer_step = self.setup.config.outer_step
+        rejected = math.isnan(step[f"{outer_step}/gradient_norm"])
+        counters = self.state.counters.after(step[f"{outer_step}/step_size"] > 0, rejected)
         record_flight = rejected and self.state.counters.flight_records < MAX_FLIGHT_RECORDS
         refused = shares.rollouts(rollouts) if record_flight else None
         summaries, restarts = shares.summaries(rollouts), shares.restarts()
+        state = State(iteration + 1, params, counters, self.state.options, outer_state)
         if self.leads:
             counters = dataclasses.replace(counters, worker_restarts=self.restarts_before + restarts)
+            state = dataclasses.replace(state, counters=counters)
             with self.interrupts.shield():
                 self.folders.check()
                 if refused:
                     self._record_flight(iteration, refused)
-                self._write(iteration, params, summaries, step, times, counters, evaluated)
-        self.state = dataclasses.replace(self.state, iteration=iteration + 1, params=params, counters=counters)
+                self._write(iteration, state, summaries, step, times, evaluated)
+        self.state = state
         self._check()
 
     def _begin(self) -> State:
@@ -125,23 +129,22 @@ class TrainingRun:
     def _write(
         self,
         iteration: int,
-        params: dict[str, Tensor],
+        state: State,
         summaries: Sequence[Summary],
         step: metrics.Metrics,
         times: Mapping[str, float],
-        counters: Counters,
         evaluated: Evaluated | None,
     ) -> None:
         """The metrics, the policy where that is due, then the state to resume from."""
         config = self.setup.config
-        found = metrics.training(summaries, step, times, counters)
+        found = metrics.training(summaries, config.outer_step, step, times, state.counters)
         if evaluated:
             found |= metrics.evaluation(evaluated)
         for sink in self.sinks:
             sink.write(iteration, found)
         if iteration % config.save_freq == 0 or iteration == config.num_batches - 1:
-            checkpoint.save_policy(self.folders.policy(iteration), params)
-        checkpoint.save_state(self.folders.saves, State(iteration + 1, params, counters, self.state.options))
+            checkpoint.save_policy(self.folders.policy(iteration), state.params)
+        checkpoint.save_state(self.folders.saves, state)
         self.console.iteration(iteration, summaries, step, times, evaluated)
 
     def _check(self) -> None:
@@ -192,11 +195,14 @@ def _arrays(state: State) -> dict[str, np.ndarray]:
     """A state as arrays, for the other ranks."""
     counters = {f"counter {name}": np.array(value) for name, value in vars(state.counters).items()}
     params = {f"param {name}": value.numpy() for name, value in state.params.items()}
-    return {"iteration": np.array(state.iteration)} | counters | params
+    outer = {f"outer {name}": value.cpu().numpy() for name, value in state.outer_state.items()}
+    return {"iteration": np.array(state.iteration)} | counters | params | outer
 
 
 def _state(arrays: Mapping[str, np.ndarray]) -> State:
     def named(prefix: str, make: Callable) -> dict:
         return {name.removeprefix(prefix): make(value) for name, value in arrays.items() if name.startswith(prefix)}
 
-    return State(int(arrays["iteration"]), named("param ", torch.tensor), Counters(**named("counter ", int)))
+    counters = Counters(**named("counter ", int))
+    outer_state = named("outer ", torch.tensor)
+    return State(int(arrays["iteration"]), named("param ", torch.tensor), counters, outer_state=outer_state)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
 from rl import streams
@@ -35,7 +35,8 @@ class AdaptationPlan(NamedTuple):
     """How each task is sampled and adapted to; the same for all groups of a run.
 
     `learning_rates` has one entry for each update: 1 while meta-training, `--num-test-steps` in an evaluation. With an
-    `intervention`, the episodes before, between and after the updates are also sampled under it.
+    `intervention`, the episodes before, between and after the updates are also sampled under it. The share `explore` of
+    each task's episodes before the first update acts at random (`safe_actions` of the environment).
     """
 
     num_episodes: int
@@ -44,6 +45,7 @@ class AdaptationPlan(NamedTuple):
     gae_lambda: float
     inner_objective: str = "score"
     intervention: Intervention | None = None
+    explore: float = 0.0
 
 
 class StreamName(NamedTuple):
@@ -129,12 +131,12 @@ def meta_rollout(
         if plan.intervention
     ]
 
-    def run_episodes(policies: Sequence[MLPPolicy | IntervenedPolicy]) -> Episodes:
+    def run_episodes(policies: Sequence[MLPPolicy | IntervenedPolicy], explore: float = 0.0) -> Episodes:
         """All groups' episodes with what they have adapted to so far."""
         actors = [Actor(*each) for each in zip(policies, adapted, map(len, groups), strict=True)]
-        return rollout(env, actors, plan.num_episodes, stream)
+        return rollout(env, actors, plan.num_episodes, stream, explore)
 
-    episodes = [run_episodes(policies)]
+    episodes = [run_episodes(policies, plan.explore)]
     intervened = [run_episodes(intervened_policies)] if intervened_policies else []
     inner_losses, ridge_retries = [], 0
     for update in range(1, len(plan.learning_rates) + 1):
@@ -161,13 +163,16 @@ def update_on(
     return inner_loop.detach(stepped), losses, retries
 
 
-def rollout(env: TaskVectorEnv, actors: Sequence[Actor], num_episodes: int, stream: StreamName) -> Episodes:
+def rollout(
+    env: TaskVectorEnv, actors: Sequence[Actor], num_episodes: int, stream: StreamName, explore: float = 0.0
+) -> Episodes:
     """Run all episodes of some groups side by side until each has ended.
 
     Args:
         env: of N = K·E episodes, task-major, its tasks set.
         actors: one a group, K tasks in all.
         num_episodes: E.
+        explore: the share of each task's episodes, its first ones, that act at random among the safe actions.
 
     Raises:
         FloatingPointError: an action, observation or reward is not finite; names task, episode and step.
@@ -187,6 +192,7 @@ def rollout(env: TaskVectorEnv, actors: Sequence[Actor], num_episodes: int, stre
         current, _ = env.reset(seed=[streams.key(*name, streams.ENVIRONMENT) for name in names])
     conforming("observations after the reset", current, record.observations.shape[1:], np.float32)
     running = np.ones(env.num_envs, bool)
+    explorers = np.flatnonzero(np.arange(env.num_envs) % num_episodes < round(explore * num_episodes))
     with torch.inference_mode():
         groups, end = [], 0
         for actor in actors:
@@ -199,6 +205,11 @@ def rollout(env: TaskVectorEnv, actors: Sequence[Actor], num_episodes: int, stre
                 if running[rows].any():
                     distribution = policy(current[rows].reshape(-1, num_episodes, current.shape[-1]))
                     actions[rows] = distribution.sample(noise[t, tasks]).flatten(0, 1).numpy()
+            if explorers.size:
+                # The same random numbers choose, evenly, among the safe actions.
+                safe = env.safe_actions()
+                assert safe is not None  # `Setup.check`
+                actions[explorers] = _evenly(safe[explorers], noise[t].flatten().numpy()[explorers])
             _check_finite("action", actions, place, t)
             with _episode_errors_named(place, t):
                 current, rewards, terminated, truncated, infos = env.step(actions)
@@ -211,6 +222,12 @@ def rollout(env: TaskVectorEnv, actors: Sequence[Actor], num_episodes: int, stre
             if not running.any():
                 break
     return record.episodes(shape)
+
+
+def _evenly(safe: Bool[np.ndarray, "R A"], noise: Float[np.ndarray, " R"]) -> Int[np.ndarray, " R"]:
+    """One of each row's safe actions, all equally likely, from noise in [0, 1)."""
+    number = np.floor(noise * safe.sum(1)).astype(np.int64)
+    return (safe.cumsum(1) <= number[:, None]).sum(1)
 
 
 class _Recorder:

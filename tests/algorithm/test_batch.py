@@ -105,9 +105,9 @@ def test_distinct_observations_give_the_same_figures(monkeypatch, head, adaptati
     direction = flatten(random_params(policy, seed=5))
 
     def figures():
-        chunk = Chunk(policy, vector, before, after, Options(fast_lr=0.3, **FAST), products=2, dtype=torch.float64)
+        chunk = Chunk(policy, vector, (before, after), Options(fast_lr=0.3, **FAST), products=2, dtype=torch.float64)
         at_old = (chunk.loss, chunk.gradient, chunk.inner_losses, chunk.kl_hessian_product(direction))
-        return chunk.before.rows is None, (*at_old, *chunk.evaluate(vector + 0.01))
+        return chunk.terms[0].before[0].rows is None, (*at_old, *chunk.evaluate(vector + 0.01))
 
     without_repeats, gathered = figures()
     monkeypatch.setattr(rl.algorithm.batch, "_WORTHWHILE", 0)

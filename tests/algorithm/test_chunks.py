@@ -3,9 +3,10 @@
 import pytest
 import torch
 
-from rl.algorithm.chunks import Budget, Chunk
+from rl.algorithm.chunks import Chunk
 from rl.algorithm.context_jacobian import ContextJacobian
 from rl.algorithm.jacobian import GraphJacobian, flatten
+from rl.algorithm.terms import Budget
 from rl.policies import GATES, NONLINEARITIES
 from rl.policies.elementwise import Elementwise
 from tests.support.chunks import (
@@ -31,7 +32,7 @@ def test_every_policy_gets_the_cheaper_jacobian():
     for adaptation, kind in (("cavia", ContextJacobian), ("maml", GraphJacobian)):
         policy, params, before, after = made_up(adaptation=adaptation)
         chunk = chunk_of(Chunk, policy, params, before, after)
-        assert type(chunk.curvature.jacobian) is kind
+        assert type(chunk.terms[0].curvature.jacobian) is kind
 
 
 @EVERY
@@ -166,7 +167,7 @@ def test_a_tasks_context_derivatives_are_made_a_matrix_where_that_is_cheaper(pro
     policy, params, before, after = made_up(num_tasks=1, num_context_params=7)
     direction = flatten(random_params(policy, seed=9))
     chunks = [chunk_of(kind, policy, params, before, after, products=products) for kind in (Chunk, GraphChunk)]
-    assert (chunks[0].curvature.jacobian.matrix is not None) == whole
+    assert (chunks[0].terms[0].curvature.jacobian.matrix is not None) == whole
     by_hand, by_graph = (chunk.kl_hessian_product(direction) for chunk in chunks)
     torch.testing.assert_close(by_hand, by_graph, rtol=1e-10, atol=1e-11)
 
@@ -179,7 +180,7 @@ def test_what_is_not_kept_is_computed_again_with_the_same_result(kind, adaptatio
     options = OPTIONS._replace(fvp_subsample=share)
     for count, budget, kept in ((5, None, True), (5, Budget(0), False), (0, None, False)):
         chunk = chunk_of(kind, policy, params, before, after, options, count, budget)
-        assert (chunk.curvature is not None) == kept
+        assert (chunk.terms[0].curvature is not None) == kept
         products += [chunk.kl_hessian_product(direction), chunk.kl_hessian_product(direction)]
     assert all(torch.equal(product, products[0]) for product in products[1:])
 
@@ -200,8 +201,10 @@ def test_subsampled_curvature_is_that_of_the_steps_chosen(kind, adaptation):
         assert torch.equal(getattr(part, name), getattr(whole, name))
     assert not torch.allclose(part.kl_hessian_product(direction), whole.kl_hessian_product(direction))
     # The same curvature as that of a chunk which has nothing but those steps.
-    whole.before, whole.after = whole.before.subsample(0.5), whole.after.subsample(0.5)
-    expected = whole._curvature().product(direction)
+    (term,) = whole.terms
+    term.before, term.batch = [batch.subsample(0.5) for batch in term.before], term.batch.subsample(0.5)
+    term.weights = term.batch.observation_weights
+    expected = term._curvature(term.jacobian(term.theta, 1.0)).product(direction)
     torch.testing.assert_close(part.kl_hessian_product(direction), expected, rtol=1e-12, atol=1e-13)
 
 

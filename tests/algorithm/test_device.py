@@ -38,8 +38,8 @@ def computed(monkeypatch, device, policy, num_tasks, distinct, options):
     monkeypatch.setattr(chunks, "prepare", prepare_and_move)
     before, after = (made_up_episodes(policy, num_tasks, seed=seed, distinct=distinct) for seed in (0, 1))
     vector = flatten(random_params(policy)).to(device)
-    chunk = Chunk(policy, vector, before, after, options, products=6, dtype=torch.float64)
-    figures = [chunk.loss, chunk.gradient, chunk.inner_losses, *chunk.old, chunk.observation_weights]
+    chunk = Chunk(policy, vector, (before, after), options, products=6, dtype=torch.float64)
+    figures = [chunk.loss, chunk.gradient, chunk.inner_losses, *chunk.terms[0].old, chunk.terms[0].weights]
     return [*figures, chunk.kl_hessian_product(vector), *chunk.evaluate(vector), *chunk.loss_and_gradient(vector)]
 
 

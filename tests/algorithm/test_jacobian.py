@@ -1,9 +1,9 @@
 import pytest
 import torch
 
-from rl.algorithm.batch import prepare
+from rl.algorithm.batch import prepare_updates
 from rl.algorithm.context_jacobian import ContextJacobian
-from rl.algorithm.inner_objective import score
+from rl.algorithm.inner_loop import Update, adapt
 from rl.algorithm.jacobian import GraphJacobian, at_outputs, flatten, hessian_product, unflatten
 from rl.policies import Categorical, Normal
 from tests.support.helpers import WITH_TRUE_DERIVATIVES, made_up_episodes, random_params, small_policy
@@ -11,29 +11,39 @@ from tests.support.helpers import WITH_TRUE_DERIVATIVES, made_up_episodes, rando
 DOUBLE = torch.float64
 
 
-def made_up(head, layer, adaptation, num_tasks=3, distinct=None):
+def made_up(head, layer, adaptation, num_tasks=3, distinct=None, updates=1):
     policy = small_policy(head, layer, adaptation)
-    before, after = (made_up_episodes(policy, num_tasks, seed=seed, distinct=distinct) for seed in (0, 1))
-    batches, _ = prepare(before, [before, after], 0.9, 0.95, DOUBLE)
-    return policy, flatten(random_params(policy)), *batches
+    episodes = [made_up_episodes(policy, num_tasks, seed=seed, distinct=distinct) for seed in range(updates + 1)]
+    (*before, after), _ = prepare_updates(episodes, 0.9, 0.95, DOUBLE)
+    return policy, flatten(random_params(policy)), before, after
+
+
+def by_hand(policy, vector, before, after, first_order=False):
+    return ContextJacobian(policy, vector, before, after.observations, Update(0.3, first_order))
+
+
+def by_graph(policy, vector, before, after, first_order=False):
+    def forward(params):
+        adapted, losses = adapt(policy, params, before, Update(0.3, first_order), create_graph=True)
+        return policy(*adapted, after.observations), losses
+
+    return GraphJacobian(policy, vector, forward)
 
 
 def kinds(adaptation):
-    return (ContextJacobian, GraphJacobian) if adaptation == "cavia" else (GraphJacobian,)
+    return (by_hand, by_graph) if adaptation == "cavia" else (by_graph,)
 
 
 @pytest.mark.parametrize("head, layer, adaptation", WITH_TRUE_DERIVATIVES)
-@pytest.mark.parametrize("distinct", [None, 4])
-def test_jvp_equals_finite_differences_and_vjp_is_its_transpose(head, layer, adaptation, distinct):
-    policy, vector, before, after = made_up(head, layer, adaptation, distinct=distinct)
+@pytest.mark.parametrize("distinct, updates", [(None, 1), (4, 1), (None, 3)])
+def test_jvp_equals_finite_differences_and_vjp_is_its_transpose(head, layer, adaptation, distinct, updates):
+    policy, vector, before, after = made_up(head, layer, adaptation, distinct=distinct, updates=updates)
     direction = flatten(random_params(policy, seed=9))
     h = 1e-6
     for kind in kinds(adaptation):
-        jacobian = kind(policy, vector, before, after, 0.3, False, score)
+        jacobian = kind(policy, vector, before, after)
         tangents = jacobian.jvp(direction)
-        above, below = (
-            kind(policy, vector + s * direction, before, after, 0.3, False, score).distribution for s in (h, -h)
-        )
+        above, below = (kind(policy, vector + s * direction, before, after).distribution for s in (h, -h))
         differences = [(a - b) / (2 * h) for a, b in zip(above, below, strict=True)]
         if head == "categorical":
             # By hand the tangents are those of the logits, known up to a constant a row.
@@ -57,7 +67,7 @@ def test_nothing_moves_with_a_clamped_log_std(kind):
     vector[0] = -20.0
     direction = torch.zeros_like(vector)
     direction[0] = 1.0
-    for tangent in kind(policy, vector, before, after, 0.3, False, score).jvp(direction):
+    for tangent in kind(policy, vector, before, after).jvp(direction):
         assert (tangent == 0).all()
 
 

@@ -72,7 +72,8 @@ def grown(adaptation, layer, nonlinearity, steps=STEPS):
             started = allocated()
         learner.step(params, before, after)
     growth = allocated() - started
-    return growth, Chunk(policy, flatten(params), before, after, OPTIONS, products=3).curvature.jacobian.nbytes
+    (term,) = Chunk(policy, flatten(params), (before, after), OPTIONS, products=3).terms
+    return growth, term.curvature.jacobian.nbytes
 
 
 # By hand, and by graphs of a context, of all weights and of a flat gate; the rest is slow.
@@ -106,8 +107,8 @@ def test_hooks_change_no_bit(adaptation, monkeypatch):
     figures = []
     for made in (hooks, hooks_that_keep_graphs, lambda pack, unpack: contextlib.nullcontext()):
         monkeypatch.setattr(torch.autograd.graph, "saved_tensors_hooks", made)
-        chunk = Chunk(policy, flatten(params), before, after, OPTIONS, products=3, dtype=torch.float64)
-        assert isinstance(chunk.curvature.jacobian, GraphJacobian)
+        chunk = Chunk(policy, flatten(params), (before, after), OPTIONS, products=3, dtype=torch.float64)
+        assert isinstance(chunk.terms[0].curvature.jacobian, GraphJacobian)
         figures.append((chunk.loss, chunk.gradient, *(chunk.kl_hessian_product(direction) for _ in range(2))))
     for found in figures[1:]:
         assert all(torch.equal(value, other) for value, other in zip(found, figures[0], strict=True))

@@ -24,7 +24,7 @@ def made_up(head="normal", layer="soft", adaptation="cavia", num_tasks=3, **size
 
 
 def chunk_of(policy, params, before, after, products=11):
-    return Chunk(policy, flatten(params), before, after, OPTIONS, products, dtype=DOUBLE)
+    return Chunk(policy, flatten(params), (before, after), OPTIONS, products, dtype=DOUBLE)
 
 
 def learner_of(policy, outer=OUTER, dtype=DOUBLE, **compute):
@@ -98,7 +98,7 @@ def test_threads_change_no_bit_and_rows_only_the_last_ones():
 @pytest.mark.parametrize("adaptation", ["cavia", "maml"])
 def test_memory_changes_no_bit(adaptation):
     policy, params, before, after = made_up(adaptation=adaptation, num_tasks=5)
-    size = chunk_of(policy, params, before.tasks(0, 1), after.tasks(0, 1)).curvature.jacobian.nbytes
+    size = chunk_of(policy, params, before.tasks(0, 1), after.tasks(0, 1)).terms[0].curvature.jacobian.nbytes
     # Room for all five chunks, for two of them (any two), for none.
     steps = [
         learner_of(policy, memory=memory, rows=1, threads=threads).step(params, before, after)
@@ -112,17 +112,18 @@ def test_memory_changes_no_bit(adaptation):
 class Descent:
     """An outer step of two plain gradient steps; its state counts them."""
 
+    name = "descent"
     products = 2
 
     def init(self, theta):
-        return 0
+        return {"count": torch.tensor(0)}
 
     def step(self, theta, state, objective):
         loss, first = objective.loss, theta - 0.01 * objective.gradient
         between, gradient = objective.loss_and_gradient(first)
         second = first - 0.01 * gradient
         after, kl = objective.evaluate(second)
-        return second, state + 2, {"loss": loss, "between": between, "after": after, "kl": kl}
+        return second, {"count": state["count"] + 2}, {"loss": loss, "between": between, "after": after, "kl": kl}
 
 
 @pytest.mark.parametrize("head, layer, adaptation", WITH_TRUE_DERIVATIVES)
@@ -139,16 +140,17 @@ def test_another_outer_step_with_several_gradients(head, layer, adaptation):
     old, between, loss, kl = (metrics[name] for name in ("loss", "between", "after", "kl"))
     assert metrics["loss/outer_rl"] == old > between > loss and kl > 0
     # A second iteration goes on from the state of the first.
-    assert learner.state == 2 and learner.step(new, before, after)[0] is not new and learner.state == 4
+    assert learner.state["count"] == 2
+    assert learner.step(new, before, after)[0] is not new and learner.state["count"] == 4
 
 
 def test_chunks_cover_the_tasks_in_order():
     policy, params, before, after = made_up(num_tasks=7)
     for rows, sizes in ((1, [1] * 7), (48, [2, 2, 2, 1]), (10**6, [7])):
         compute = learner_of(policy, rows=rows).compute
-        chunks = MetaObjective(compute, OPTIONS, flatten(params), before, after).chunks
-        assert [chunk.before.weights.shape[0] for chunk in chunks] == sizes
-        found = torch.cat([chunk.after.actions for chunk in chunks])
+        chunks = MetaObjective(compute, OPTIONS, flatten(params), (before, after)).chunks
+        assert [chunk.terms[0].before[0].weights.shape[0] for chunk in chunks] == sizes
+        found = torch.cat([chunk.terms[0].batch.actions for chunk in chunks])
         assert torch.equal(found, torch.from_numpy(after.actions).flatten(1, 2))
 
 

@@ -30,9 +30,9 @@ def test_the_fast_path_is_the_reference(combination, first_order):
     before, after = (made_up_episodes(policy, seed=seed) for seed in (1, 2))
     options, outer = Options(gamma=0.9, gae_lambda=0.95, fast_lr=0.3, first_order=first_order), trpo.Options(cg_iters=4)
     theta = reference.flatten(policy, params).requires_grad_()
-    objectives = reference.Objectives(policy, theta, before, after, options)
+    objectives = reference.Objectives(policy, theta, (before, after), options)
     loss, divergence = objectives(theta)
-    chunk = Chunk(policy, theta.detach(), before, after, options, 5, dtype=torch.float64)
+    chunk = Chunk(policy, theta.detach(), (before, after), options, 5, dtype=torch.float64)
     tasks = len(before.mask)
     close(chunk.loss / tasks, loss)
     close(chunk.gradient / tasks, torch.autograd.grad(loss, theta, retain_graph=True)[0])
@@ -41,7 +41,7 @@ def test_the_fast_path_is_the_reference(combination, first_order):
     elsewhere = theta.detach() + 0.01 * vector
     for found, expected in zip(chunk.evaluate(elsewhere), objectives(elsewhere), strict=False):
         close(found / tasks, expected)
-    stepped, figures = reference.step(policy, params, before, after, options, outer)
+    stepped, figures = reference.step(policy, params, (before, after), options, outer)
     learner = MetaLearner(policy, options, trpo.TRPO(outer), dtype=torch.float64)
     fast, metrics = learner.step(params, before, after)
     assert figures["step_size"] == pytest.approx(metrics["trpo/step_size"])
@@ -54,13 +54,13 @@ def test_so_it_is_with_likelihood_ratios(combination):
     theta = reference.flatten(policy, random_params(policy)).requires_grad_()
     before, after = (made_up_episodes(policy, seed=seed) for seed in (1, 2))
     options = Options(gamma=0.9, gae_lambda=0.95, fast_lr=0.3, inner_objective="ratio")
-    loss, _ = reference.Objectives(policy, theta, before, after, options, ratio)(theta)
+    loss, _ = reference.Objectives(policy, theta, (before, after), options, ratio)(theta)
     expected = torch.autograd.grad(loss, theta)[0]
-    chunk = Chunk(policy, theta.detach(), before, after, options, dtype=torch.float64)
+    chunk = Chunk(policy, theta.detach(), (before, after), options, dtype=torch.float64)
     close(chunk.gradient / len(before.mask), expected)
     # Another second derivative than that of the published objective.
     published = Chunk(
-        policy, theta.detach(), before, after, options._replace(inner_objective="score"), dtype=torch.float64
+        policy, theta.detach(), (before, after), options._replace(inner_objective="score"), dtype=torch.float64
     )
     close(published.loss, chunk.loss)
     assert conformance.deviation(published.gradient.numpy(), chunk.gradient.numpy()) > 1e-3
@@ -75,9 +75,9 @@ def test_the_reference_reproduces_the_golden_figures(path):
     options = Options(gamma=config["gamma"], gae_lambda=config["tau"], fast_lr=config["fast_lr"])
     outer = trpo.Options(**{name: config[name] for name in trpo.Options._fields})
     theta = reference.flatten(policy, params).requires_grad_()
-    objectives = reference.Objectives(policy, theta, before, after, options)
+    objectives = reference.Objectives(policy, theta, (before, after), options)
     for k, (batch, _) in enumerate(objectives.tasks):
-        _, _, loss = reference.adapt(policy, reference.unflatten(policy, theta), batch, options)
+        loss = reference.reinforce(objectives.adapted(theta, [batch], 0), batch)
         close(loss.squeeze(), golden[f"expected/task{k}/inner_loss"])
     loss, divergence = objectives(theta)
     close(loss, golden["expected/surrogate_loss"])
@@ -85,7 +85,7 @@ def test_the_reference_reproduces_the_golden_figures(path):
     product = reference.hessian_product(divergence, theta, outer.cg_damping)
     vector = torch.from_numpy(golden["input/hvp_vector"])
     close(product(vector), golden["expected/kl_hessian_vector_product"])
-    stepped, figures = reference.step(policy, params, before, after, options, outer)
+    stepped, figures = reference.step(policy, params, (before, after), options, outer)
     bound = conformance.AMPLIFIED.get(path.stem, conformance.STEP)
     for name, value in stepped.items():
         close(value, golden[f"expected/after_step/{name}"], bound)

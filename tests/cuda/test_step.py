@@ -233,7 +233,7 @@ def test_learner_memory_bounds_what_a_device_keeps(layer, adaptation, device):
         started, budget = held(device), Budget(size)
         tasks = [[episodes.tasks(k, k + 1) for episodes in (before, after)] for k in range(6)]
         chunks = [Chunk(policy, vector, *pair, OPTIONS, 4, budget, torch.float64, device) for pair in tasks]
-        kept = [chunk.curvature.jacobian.nbytes for chunk in chunks if chunk.curvature]
+        kept = [chunk.terms[0].curvature.jacobian.nbytes for chunk in chunks if chunk.terms[0].curvature]
         return held(device) - started, len(kept), max(kept, default=0)
 
     keep(0)  # what libraries keep from their first use is no matter here

@@ -141,9 +141,9 @@ FACTS = {"iteration": 1, "counters": vars(Counters()), "options": {}}
     ids=str,
 )  # fmt: skip
 def test_a_state_of_impossible_facts_is_refused(tmp_path, changes):
-    torch.save({"facts": json.dumps(FACTS), "params": PARAMS}, tmp_path / STATE)
+    torch.save({"facts": json.dumps(FACTS), "params": PARAMS, "outer_state": {}}, tmp_path / STATE)
     assert load_state(tmp_path, POLICY).iteration == 1
-    torch.save({"facts": json.dumps(FACTS | changes), "params": PARAMS}, tmp_path / STATE)
+    torch.save({"facts": json.dumps(FACTS | changes), "params": PARAMS, "outer_state": {}}, tmp_path / STATE)
     with pytest.raises(UserError, match=STATE):
         load_state(tmp_path, POLICY)
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from rl.algorithm.chunks import Chunk
-from rl.algorithm.jacobian import GraphJacobian, flatten
+from rl.algorithm.jacobian import flatten
 from rl.algorithm.options import Options
+from rl.policies import MLPPolicy
 from tests.support.helpers import (
     COMBINATIONS,
     FAST,
@@ -21,9 +22,14 @@ from tests.support.helpers import (
 class GraphChunk(Chunk):
     """A chunk that leaves the derivatives of context policies, too, to automatic differentiation."""
 
-    def _jacobian(self, theta, before, after):
-        arguments = (self.policy, theta, before, after, self.options.fast_lr, self.options.first_order)
-        return GraphJacobian(*arguments, self.inner_objective)
+    def __init__(self, policy, *arguments, **keywords):
+        super().__init__(ByGraph(policy.architecture), *arguments, **keywords)
+
+
+class ByGraph(MLPPolicy):
+    """A policy that declares no derivatives."""
+
+    differentiated_by_hand = False
 
 
 # Context policies can be differentiated by hand and by graphs, MAML by graphs alone.
@@ -49,7 +55,7 @@ def made_up(head="normal", layer="soft", adaptation="cavia", num_tasks=3, distin
 
 def chunk_of(kind, policy, params, before, after, options=OPTIONS, products=5, budget=None):
     """A chunk at θ_old; its curvature is kept unless `products` is 0 or the budget says no."""
-    return kind(policy, flatten(params), before, after, options, products, budget, DOUBLE)
+    return kind(policy, flatten(params), (before, after), options, products, budget, dtype=DOUBLE)
 
 
 def assert_gradient_of_evaluate(policy, chunk, vector, gradient, h=1e-5):

@@ -108,7 +108,8 @@ def literal_forward(architecture, params, context, observations):
         if architecture.nm_gate is None:
             x = activate(x @ params[f"layer{i}.weight"].T + params[f"layer{i}.bias"])
             continue
-        modulators = torch.relu(x @ params[f"layer{i}.in_nm.weight"].T + params[f"layer{i}.in_nm.bias"])
+        seen = observations if i == 1 and architecture.nm_without_context else x
+        modulators = torch.relu(seen @ params[f"layer{i}.in_nm.weight"].T + params[f"layer{i}.in_nm.bias"])
         logits = modulators @ params[f"layer{i}.out_nm.weight"].T + params[f"layer{i}.out_nm.bias"]
         gates = LITERAL_GATES[architecture.nm_gate](logits)
         x = activate((x @ params[f"layer{i}.std.weight"].T + params[f"layer{i}.std.bias"]) * gates)
@@ -170,12 +171,12 @@ class Twin:
             self.policy.architecture, params, context, self.observations(self.before, k)
         )
         log_prob = literal_log_prob(distribution, torch.from_numpy(self.before.actions[k]).flatten(0, 1))
-        loss = -self.mean(self.before, k, self.chunk.before.advantages[k] * log_prob)
+        loss = -self.mean(self.before, k, self.chunk.terms[0].before[0].advantages[k] * log_prob)
         variables = [context] if size else list(params.values())
         gradients = torch.autograd.grad(
             loss, variables, create_graph=not self.first_order, allow_unused=True, materialize_grads=True
         )
-        stepped = [v - self.chunk.options.fast_lr * g for v, g in zip(variables, gradients, strict=True)]
+        stepped = [v - self.chunk.terms[0].options.fast_lr * g for v, g in zip(variables, gradients, strict=True)]
         return (params, stepped[0]) if size else (dict(zip(params, stepped, strict=True)), None)
 
     def __call__(self, vector):
@@ -188,7 +189,7 @@ class Twin:
             actions = torch.from_numpy(self.after.actions[k]).flatten(0, 1)
             old_log_prob = literal_log_prob(old, actions).detach()
             ratio = torch.exp(literal_log_prob(new, actions) - old_log_prob)
-            losses.append(-self.mean(self.after, k, self.chunk.after.advantages[k] * ratio))
+            losses.append(-self.mean(self.after, k, self.chunk.terms[0].batch.advantages[k] * ratio))
             old = self.detached(old)
             divergence = torch.distributions.kl_divergence(new, old)
             divergence = divergence if divergence.dim() == 1 else divergence.mean(1)

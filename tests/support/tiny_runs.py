@@ -15,7 +15,7 @@ RUNS = {
     "maml": ["--neuromodulation", "--nm-gate", "soft", "--maml"],
     "graph": [*GRAPH, "--neuromodulation", "--nm-gate", "soft"],
     "own": ["--env-name", "tests.support.user_environments:Seek-v0"],
-    "cheetah": ["--env-name", "HalfCheetahDir-v1"],
+    "cheetah": ["--env-name", "HalfCheetahDir-v1", "--outer-step", "ppo"],
 }
 
 

@@ -108,6 +108,13 @@ class CTGraph(TaskVectorEnv):
         """Goal leaves, uniform, the same for both splits."""
         return [{"leaf": leaf} for leaf in rng.integers(self.num_leaves, size=num_tasks).tolist()]
 
+    def safe_actions(self) -> Bool[np.ndarray, "N A"]:
+        """Waiting in a wait state, the branches in a decision state, and anything else where nothing can go wrong."""
+        safe = np.ones((self.num_envs, self.config.branching + 1), bool)
+        safe[self.state_types == WAIT, 1:] = False
+        safe[self.state_types == DECISION, 0] = False
+        return safe
+
     def assign(self, tasks: list[Task]) -> None:
         """Take over the goal leaves."""
         leaves = [task["leaf"] for task in tasks]

@@ -1,0 +1,23 @@
+"""The table of outer steps; to add one, give it a row: `--outer-step` offers it."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from rl.algorithm import ppo, trpo
+from rl.algorithm.outer_step import OuterStep
+
+
+class Row(NamedTuple):
+    """How a step is made from its options, a NamedTuple whose fields are named as on the command line, and the options
+    of the meta-objective that serve it alone.
+    """
+
+    make: Callable[[Any], OuterStep]
+    options: Any
+    of_the_objective: tuple[str, ...] = ()
+
+
+OUTER_STEPS = {
+    "trpo": Row(trpo.TRPO, trpo.Options, ("fvp_subsample",)),
+    "ppo": Row(ppo.PPO, ppo.Options, ("clip_eps", "inner_kl_penalty")),
+}

@@ -1,0 +1,260 @@
+"""What credits exploration, several inner updates and PPO's loss: against the reference, finite differences, and the
+exact meta-gradient of problems so small that every outcome can be enumerated.
+"""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+
+from rl.algorithm import ppo, reference, trpo
+from rl.algorithm.batch import Batch
+from rl.algorithm.chunks import Chunk
+from rl.algorithm.inner_loop import Update
+from rl.algorithm.inner_objective import ratio, score
+from rl.algorithm.jacobian import flatten, unflatten
+from rl.algorithm.metalearner import MetaLearner
+from rl.algorithm.options import Options
+from rl.algorithm.terms import Adapted, Budget, Unadapted
+from tests.support.chunks import DOUBLE, GraphChunk, assert_gradient_of_evaluate
+from tests.support.helpers import COMBINATIONS, FAST, literal_forward, made_up_episodes, random_params, small_policy
+
+CREDIT = {"pre_update_return": 0.7, "exploration_credit": 1.3, "entropy_bonus": 0.2}
+PROMP = {"clip_eps": 0.1, "inner_kl_penalty": 0.6, "inner_objective": "ratio"}
+KINDS = [(Chunk, *made) for made in COMBINATIONS] + [(GraphChunk, "normal", "soft", "cavia")]
+GATED = [kind for kind in KINDS if kind[2] != "plain"]
+
+
+@pytest.mark.parametrize("updates, options", [(1, CREDIT), (1, PROMP), (3, {}), (2, CREDIT | PROMP)])
+@pytest.mark.parametrize("kind, head, layer, adaptation", KINDS)
+def test_the_fast_path_is_the_reference(kind, head, layer, adaptation, updates, options):
+    policy = small_policy(head, layer, adaptation)
+    episodes = [made_up_episodes(policy, seed=seed) for seed in range(updates + 1)]
+    check_against_reference(kind, policy, episodes, Options(**FAST, fast_lr=0.3, **options))
+
+
+def check_against_reference(kind, policy, episodes, options):
+    """Loss, gradient, curvature, at θ_old and elsewhere."""
+    theta = flatten(random_params(policy)).requires_grad_()
+    objective = {"score": reference.reinforce, "ratio": ratio}[options.inner_objective]
+    objectives = reference.Objectives(policy, theta, episodes, options, objective)
+    count = len(episodes[0].mask)
+    credit = torch.from_numpy(objectives.credit)
+    chunk = kind(policy, theta.detach(), episodes, options, 5, credit=credit, dtype=DOUBLE)
+    loss, divergence = objectives(theta)
+    (gradient,) = torch.autograd.grad(loss, theta, retain_graph=True)
+    torch.testing.assert_close(chunk.loss / count, loss.detach(), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(chunk.gradient / count, gradient, rtol=1e-9, atol=1e-11)
+    vector = torch.linspace(-1, 1, len(theta), dtype=DOUBLE)
+    product = reference.hessian_product(divergence, theta, 0.0)(vector)
+    torch.testing.assert_close(chunk.kl_hessian_product(vector) / count, product, rtol=1e-8, atol=1e-10)
+    elsewhere = (theta.detach() + 0.01 * vector).requires_grad_()
+    loss, divergence = objectives(elsewhere)
+    (gradient,) = torch.autograd.grad(loss, elsewhere)
+    found_loss, found_gradient = chunk.loss_and_gradient(elsewhere.detach())
+    torch.testing.assert_close(found_loss / count, loss.detach(), rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(found_gradient / count, gradient, rtol=1e-9, atol=1e-11)
+    evaluated = torch.stack(chunk.evaluate(elsewhere.detach())) / count
+    torch.testing.assert_close(evaluated, torch.stack([loss, divergence]).detach(), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind, head, layer, adaptation", GATED)
+def test_gates_that_do_not_read_the_context_are_the_literal_equations_and_their_derivatives(
+    kind, head, layer, adaptation
+):
+    policy = small_policy(head, layer, adaptation, nm_without_context=True)
+    params, episodes = random_params(policy), [made_up_episodes(policy, seed=seed) for seed in (0, 1)]
+    observations = torch.from_numpy(episodes[0].observations).double().flatten(1, 2)
+    size = policy.architecture.num_context_params
+    context = torch.linspace(-1, 1, len(observations) * size, dtype=DOUBLE).view(-1, size) if size else None
+    found = policy(params, context, observations)
+    for k, rows in enumerate(observations):
+        literal = literal_forward(policy.architecture, params, None if context is None else context[k], rows)
+        expected = literal.log_softmax(-1) if policy.head.discrete else literal
+        torch.testing.assert_close(found[0][k], expected, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(policy.bind(params, context)(observations)[0], found[0], rtol=1e-12, atol=1e-12)
+    check_against_reference(kind, policy, episodes, Options(**FAST, fast_lr=0.3))
+
+
+@pytest.mark.parametrize("option", [*CREDIT, "inner_kl_penalty", "clip_eps"])
+@pytest.mark.parametrize("kind, head, layer, adaptation", [KINDS[0], KINDS[3], KINDS[-1]])
+def test_the_gradient_of_each_loss_equals_finite_differences(kind, head, layer, adaptation, option):
+    policy = small_policy(head, "soft", adaptation)
+    theta = flatten(random_params(policy))
+    episodes = [made_up_episodes(policy, seed=seed) for seed in (0, 1)]
+    weight = 0.05 if option == "clip_eps" else 0.9
+    credit = torch.tensor([1.0, -0.4, -0.6], dtype=DOUBLE)[: len(episodes[0].mask)]
+    plain, chunk = (
+        kind(policy, theta, episodes, options, credit=credit, dtype=DOUBLE)
+        for options in (
+            Options(**FAST, fast_lr=0.3),
+            Options(**FAST, fast_lr=0.3, **{option: weight}),
+        )
+    )
+    for vector in (theta, theta + 0.05 * flatten(random_params(policy, seed=4))):
+        loss, gradient = chunk.loss_and_gradient(vector)
+        assert_gradient_of_evaluate(policy, chunk, vector, gradient)
+    assert not torch.equal(loss, plain.loss_and_gradient(vector)[0])  # away from θ_old each option matters
+
+
+@pytest.mark.parametrize("block", [1, 2, None])
+def test_credit_is_standardised_over_all_tasks_whatever_the_blocks(block):
+    policy = small_policy()
+    params = random_params(policy)
+    episodes = [made_up_episodes(policy, 5, seed=seed) for seed in (0, 1)]
+    options, outer = Options(**FAST, fast_lr=0.3, **CREDIT), trpo.Options(cg_iters=3)
+    learner = MetaLearner(policy, options, trpo.TRPO(outer), block=block, dtype=DOUBLE)
+    moved, metrics = learner.step(params, *episodes)
+    expected, figures = reference.step(policy, params, episodes, options, outer)
+    assert metrics["trpo/step_size"] == pytest.approx(figures["step_size"]) and figures["step_size"] > 0
+    torch.testing.assert_close(flatten(moved), reference.flatten(policy, expected), rtol=1e-6, atol=1e-8)
+
+
+def test_ppo_takes_several_steps_of_adam_and_keeps_its_moments():
+    policy = small_policy()
+    params, options = random_params(policy), Options(**FAST, fast_lr=0.3, **PROMP)
+    episodes = [made_up_episodes(policy, seed=seed) for seed in (0, 1)]
+    learner = MetaLearner(policy, options, ppo.PPO(ppo.Options(3, 0.01)), dtype=DOUBLE)
+    again = MetaLearner(policy, options, ppo.PPO(ppo.Options(3, 0.01)), dtype=DOUBLE)
+    first, metrics = learner.step(params, *episodes)
+    theta = flatten(params)
+    objectives = reference.Objectives(policy, theta, episodes, options, ratio)
+    m = v = torch.zeros_like(theta)
+    for t in (1, 2, 3):  # arXiv 1412.6980, algorithm 1
+        own = theta.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(objectives(own)[0], own)
+        m, v = 0.9 * m + 0.1 * gradient, 0.999 * v + 0.001 * gradient.square()
+        theta = theta - 0.01 * (m / (1 - 0.9**t)) / ((v / (1 - 0.999**t)).sqrt() + 1e-8)
+    torch.testing.assert_close(flatten(first), theta, rtol=1e-8, atol=1e-10)
+    assert metrics["ppo/kl"] > 0 and metrics["ppo/improvement"] > 0
+    again.state = {name: value.clone() for name, value in learner.state.items()}
+    second, resumed = (each.step(first, *episodes)[0] for each in (learner, again))
+    assert torch.equal(flatten(second), flatten(resumed))
+    assert not torch.equal(flatten(second), flatten(again.step(params, *episodes)[0]))
+
+
+def test_ppo_stays_where_numbers_are_not_finite():
+    policy = small_policy()
+    params = random_params(policy)
+    before, after = (made_up_episodes(policy, seed=seed) for seed in (0, 1))
+    after.rewards[0, 0, 0] = np.inf
+    learner = MetaLearner(policy, Options(**FAST, fast_lr=0.3), ppo.PPO(ppo.Options()))
+    moved, metrics = learner.step(params, before, after)
+    assert moved is params and learner.state == {}
+    assert np.isnan(metrics["ppo/gradient_norm"]) and metrics["ppo/step_size"] == 0
+
+
+class Bandit:
+    """Two arms, of which a task pays one; two episodes of one step before the update, one after it. Everything that can
+    happen, happens here with its probability.
+
+    The policy sees nothing: its two logits depend on φ and θ alone. Advantages are the rewards, minus nothing.
+    """
+
+    EPISODES = 2
+
+    def __init__(self):
+        self.policy = small_policy("categorical", "soft", "cavia")
+        self.theta = flatten(random_params(self.policy, seed=3))
+        size = self.policy.architecture
+        self.arms = size.action_size
+        self.observation = torch.linspace(-1, 1, size.observation_size, dtype=DOUBLE)
+        self.update = Update(0.7)
+
+    def batch(self, actions, task):
+        count = len(actions)
+        return Batch(
+            self.observation.expand(1, count, -1),
+            None,
+            torch.tensor([actions]),
+            torch.tensor([[float(action == task) for action in actions]], dtype=DOUBLE),
+            torch.full((1, count), 1 / count, dtype=DOUBLE),
+        )
+
+    def probabilities(self, theta, actions=None, task=None):
+        """Of the arms before the update, or after the update on episodes that chose `actions`."""
+        batches = [] if actions is None else [self.batch(actions, task)]
+        params = unflatten(self.policy, theta)
+        context = torch.zeros(1, self.policy.architecture.num_context_params, dtype=DOUBLE, requires_grad=True)
+        for batch in batches:
+            loss = self.update.objective(self.policy(params, context, batch.observations), batch).sum()
+            (slope,) = torch.autograd.grad(loss, context, create_graph=True)
+            context = context - self.update.learning_rate * slope
+        return self.policy(params, context, self.observation.expand(1, 1, -1)).log_probs.exp()[0, 0]
+
+    def outcomes(self):
+        """(task, what the episodes before the update chose)"""
+        every = itertools.product(range(self.arms), repeat=self.EPISODES)
+        return itertools.product(range(self.arms), every)
+
+    def expected_return(self, theta):
+        """E over tasks and pre-update episodes of the return after the update: the meta-objective itself."""
+        theta = theta.clone().requires_grad_()
+        total, prior = 0.0, self.probabilities(theta)
+        for task, actions in self.outcomes():
+            total = total + prior[list(actions)].prod() * self.probabilities(theta, actions, task)[task]
+        return total / self.arms, theta
+
+    def estimate(self, **options):
+        """The mean, over all that can be sampled, of the gradient that the outer step follows (of the return)."""
+        options = Options(fast_lr=0.7, **options)
+        prior, mean = self.probabilities(self.theta).detach(), torch.zeros_like(self.theta)
+        for task, actions in self.outcomes():
+            before = self.batch(actions, task)
+            later = self.probabilities(self.theta, actions, task).detach()
+            for action in range(self.arms):
+                after = self.batch((action,), task)
+                kept = (options, 0, Budget())
+                gradient = Adapted(self.policy, self.theta, [before], after, *kept).gradient
+                if options.exploration_credit:
+                    credit = after.advantages[0]  # the task's return after the update, as it is
+                    gradient = gradient + Unadapted(self.policy, self.theta, before, credit, *kept).gradient
+                mean -= prior[list(actions)].prod() * later[action] * gradient / self.arms
+        return mean
+
+
+def test_exploration_credit_is_what_the_published_gradient_lacks():
+    """E-MAML's term sums over the pre-update steps where the objective here takes their mean: its weight makes up for
+    that.
+    """
+    bandit = Bandit()
+    value, theta = bandit.expected_return(bandit.theta)
+    (exact,) = torch.autograd.grad(value, theta)
+    with_credit = bandit.estimate(exploration_credit=float(Bandit.EPISODES))
+    torch.testing.assert_close(with_credit, exact, rtol=1e-8, atol=1e-10)
+    published = bandit.estimate()
+    assert float((published - exact).norm() / exact.norm()) > 0.01
+    h, direction = 1e-6, torch.linspace(-1, 1, len(exact), dtype=DOUBLE)
+    above, below = (bandit.expected_return(bandit.theta + s * direction)[0].detach() for s in (h, -h))
+    assert float(exact @ direction) == pytest.approx(float((above - below) / (2 * h)), rel=1e-6)
+
+
+def test_the_second_derivative_of_ratio_is_on_average_that_of_the_return():
+    """ProMP, section 5: E ∇² of the likelihood ratio's objective is ∇² E R; that of the score is not."""
+    bandit, task = Bandit(), 0
+
+    def hessian(function):
+        return torch.autograd.functional.hessian(function, torch.zeros(2, dtype=DOUBLE))
+
+    direction = torch.stack([flatten(random_params(bandit.policy, seed=seed)) for seed in (5, 6)])
+
+    def at(x):
+        return bandit.theta + x @ direction
+
+    expected = hessian(lambda x: bandit.probabilities(at(x))[task])
+    prior = bandit.probabilities(bandit.theta).detach()
+    found = {}
+    for objective in (score, ratio):
+        found[objective] = torch.zeros(2, 2, dtype=DOUBLE)
+        for actions in itertools.product(range(bandit.arms), repeat=Bandit.EPISODES):
+            batch = bandit.batch(actions, task)
+
+            def loss(x, batch=batch, objective=objective):
+                params = unflatten(bandit.policy, at(x))
+                context = bandit.policy.initial_context(1, bandit.theta)
+                return objective(bandit.policy(params, context, batch.observations), batch).sum()
+
+            found[objective] -= prior[list(actions)].prod() * hessian(loss)
+    torch.testing.assert_close(found[ratio], expected, rtol=1e-8, atol=1e-11)
+    assert float((found[score] - expected).norm() / expected.norm()) > 0.01
