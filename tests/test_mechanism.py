@@ -1,0 +1,54 @@
+"""The exact measures of studies/mechanism.py, on a policy whose chances are known."""
+
+import dataclasses
+import importlib
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+from rl.config import parse_options
+from rl.run.setup import Setup
+from tests.support.helpers import ROOT
+
+sys.path.insert(0, str(ROOT / "studies"))
+mechanism = importlib.import_module("mechanism")
+FILE = str(ROOT / "rl/envs/ctgraph/ctgraph_d3.json")
+
+
+@pytest.fixture(scope="module")
+def graph():
+    config = parse_options(mechanism.OPTIONS.split())
+    return mechanism.Graph(Setup(dataclasses.replace(config, env_config_path=FILE, hidden_size=8)))
+
+
+def test_every_arm_is_a_command_line():
+    for arm in mechanism.ARMS.values():
+        parse_options([*mechanism.OPTIONS.split(), *arm.options.split()])
+    names = {name for _, added, taken in mechanism.CONTRASTS for name in (*added, *taken)}
+    assert names <= mechanism.ARMS.keys()
+
+
+def test_the_chances_of_an_even_policy_are_counted_by_hand(graph):
+    """Four waits and three decisions, each a third of three actions; two of three actions go on nowhere."""
+    params = {name: torch.zeros(shape) for name, shape in graph.policy.shapes.items()}
+    chances = graph.chances(params, torch.zeros(2, 10))
+    np.testing.assert_allclose(chances, (1 / 3) ** 7, rtol=1e-5)
+    found = graph.measure(params, seed=1, draws=2)
+    np.testing.assert_allclose(found["coverage"], 1 - (1 - (1 / 3) ** 7) ** 25, rtol=1e-4)
+    # Such a policy does not depend on the context.
+    np.testing.assert_allclose(found["own"], (1 / 3) ** 7, rtol=1e-4)
+
+
+def test_a_visit_that_is_handed_over_makes_its_leaf_likelier(graph):
+    params = graph.setup.initial_params()
+    params["layer3.bias"][0] = 1.0  # waits
+    found = graph.measure(params, seed=1, draws=4)
+    before = graph.chances(params, torch.zeros(1, 10))[0]
+    assert (found["handed"] > before).all()
+
+
+def test_coverage_is_lost_where_it_stays_below_half_of_its_highest():
+    assert mechanism.lost([0.2, 0.9, 0.4, 0.8, 0.3, 0.1], [0, 10, 20, 30, 40, 400]) == 40
+    assert mechanism.lost([0.2, 0.9, 0.4, 0.8], [0, 10, 20, 400]) is None
