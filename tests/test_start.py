@@ -14,7 +14,7 @@ import pytest
 from rl import start
 from rl.start import CONSOLE_COMMANDS, THREAD_COUNTS
 from tests.support.helpers import ROOT
-from tests.support.user_environments import mapped_alone
+from tests.support.malloc import mapped_alone
 
 FRESH = {name: value for name, value in os.environ.items() if name not in THREAD_COUNTS}
 IMPORTED = """
@@ -22,7 +22,7 @@ import os
 before = dict(os.environ)
 import rl, rl.envs, rl.sampling.worker_pool, rl.run.setup
 assert dict(os.environ) == before, set(os.environ.items()) ^ set(before.items())
-from tests.support.user_environments import mapped_alone
+from tests.support.malloc import mapped_alone
 assert mapped_alone() is not False
 """
 
@@ -117,7 +117,7 @@ def test_starting_workers_leaves_the_process_as_it_was():
 @pytest.mark.skipif(mapped_alone() is None, reason="the C library tells nothing of its blocks")
 def test_the_check_sees_the_difference():
     keep = "from rl import start; start.keep_freed_memory(); "
-    look = "from tests.support.user_environments import mapped_alone; print(mapped_alone())"
+    look = "from tests.support.malloc import mapped_alone; print(mapped_alone())"
     for code, expected in ((look, "True"), (keep + look, "False")):
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=FRESH, capture_output=True, text=True)
         assert done.stdout.strip() == expected, done.stderr
