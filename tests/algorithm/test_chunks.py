@@ -1,4 +1,4 @@
-"""The outer step's share of a few tasks: by hand, by graphs, by finite differences. The reference: test_reference.py."""
+"""The outer step's share of a few tasks: by hand, by graphs, by finite differences. See test_reference.py, too."""
 
 import pytest
 import torch

@@ -43,17 +43,20 @@ def computed(monkeypatch, device, policy, num_tasks, distinct, options):
     return [*figures, chunk.kl_hessian_product(vector), *chunk.evaluate(vector), *chunk.loss_and_gradient(vector)]
 
 
+UNUSUAL = [
+    (1, None, {}),  # the context's derivatives as a matrix
+    (2, 4, {}),  # observations that repeat
+    (2, None, {"fvp_subsample": 0.5}),
+    (2, None, {"first_order": True}),
+]
+
+
 @pytest.mark.parametrize(
-    "num_tasks, distinct, changes",
-    [
-        (3, None, {}),
-        (1, None, {}),  # the context's derivatives as a matrix
-        (2, 4, {}),  # observations that repeat
-        (2, None, {"fvp_subsample": 0.5}),
-        (2, None, {"first_order": True}),
-    ],
-)
-@pytest.mark.parametrize("head, layer, adaptation", COMBINATIONS)
+    "head, layer, adaptation, num_tasks, distinct, changes",
+    [(*made, 3, None, {}) for made in COMBINATIONS]
+    + [(head, "soft", adaptation, *how) for how in UNUSUAL for head, adaptation in
+       (("normal", "cavia"), ("categorical", "cavia"), ("normal", "maml"))],
+)  # fmt: skip
 def test_a_chunk_stays_on_its_device(monkeypatch, head, layer, adaptation, num_tasks, distinct, changes):
     made = (small_policy(head, layer, adaptation), num_tasks, distinct, OPTIONS._replace(**changes))
     here, there = (computed(monkeypatch, device, *made) for device in ("cpu", "meta"))
