@@ -4,7 +4,6 @@ import math
 import os
 import re
 import resource
-import shlex
 import shutil
 import signal
 import subprocess
@@ -37,18 +36,6 @@ def patience():
     yield
     signal.alarm(0)
     signal.signal(signal.SIGALRM, before)
-
-
-def python(program, *line):
-    """A shell's command that runs a program."""
-    return shlex.join([sys.executable, str(ROOT / "rl" / program), *map(str, line)])
-
-
-def shell(command, folder, **environment):
-    """Run a command of bash in a folder."""
-    return subprocess.run(
-        ["bash", "-c", command], cwd=folder, env=os.environ | environment, capture_output=True, start_new_session=True
-    )
 
 
 def into(folder):
@@ -122,28 +109,9 @@ def test_a_run_whose_output_nobody_reads_any_more_can_be_resumed(tmp_path):
 def test_ctrl_c_while_python_imports_leaves_no_word(tmp_path, program):
     # The first thing that is imported and not Python's own interrupts the process, as Ctrl-C could at that moment.
     (tmp_path / "dataclasses.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
-    done = shell(f"exec {python(program)}", ROOT, PYTHONPATH=str(tmp_path))
+    line = [sys.executable, ROOT / "rl" / program]
+    done = subprocess.run(line, env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True)
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
-
-
-@pytest.mark.slow
-def test_a_run_whose_terminal_is_closed_can_be_resumed(tmp_path):
-    """As a terminal does: SIGHUP to all processes of the group, and nowhere to write to."""
-    line = [sys.executable, str(ROOT / "rl" / "main.py"), *SMALL, "--num-batches", "99999", *map(str, into(tmp_path))]
-    with subprocess.Popen(
-        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, text=True
-    ) as process:
-        try:
-            while "iteration 1:" not in process.stdout.readline():
-                pass
-            process.stderr.close()
-            process.stdout.close()
-            os.killpg(process.pid, signal.SIGHUP)
-            # Whichever it meets first, the signal or a line that nobody reads.
-            assert process.wait(PATIENCE) in (129, 1)
-        finally:
-            process.kill()
-    assert (only_run(tmp_path / "saves") / "state.pt").is_file()
 
 
 def damaged(path, kind):
@@ -317,7 +285,8 @@ def test_too_few_open_files(tmp_path):
 
 @pytest.mark.slow
 def test_as_many_open_files_as_a_run_needs(tmp_path):
-    train = python("main.py", *SMALL, "--num-batches", 1, "--num-workers", 2, *into(tmp_path))
     # The soft limit may be raised.
-    done = shell(f"ulimit -Sn 8; ulimit -Hn 40; {train}", tmp_path)
-    assert (done.returncode, done.stderr) == (0, b"")
+    few = (resource.setrlimit, resource.RLIMIT_NOFILE, (16, 64))
+    line = [*SMALL, "--num-batches", 1, "--num-workers", 2, *into(tmp_path)]
+    program = Forked(tmp_path, line, sabotage=few)
+    assert (program.finish(), program.errors) == (0, "")

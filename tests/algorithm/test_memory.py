@@ -16,7 +16,7 @@ from tests.support import malloc
 from tests.support.helpers import FAST, LAYERS, made_up_episodes, random_params, small_policy
 
 OPTIONS = Options(fast_lr=0.3, **FAST)
-STEPS = 30
+STEPS = 15
 hooks = torch.autograd.graph.saved_tensors_hooks
 
 

@@ -10,7 +10,6 @@ import time
 from contextlib import closing
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -21,7 +20,7 @@ from rl.sampling.worker_pool import MAX_ATTEMPTS, WorkerPool
 from tests.support.forked import Forked
 from tests.support.helpers import PATIENCE, becomes, random_params
 from tests.support.in_process import OBSTINATE, ORIGIN, PARAMS, SAMPLING, assert_same_rollouts
-from tests.torture import LONG, SHORT, STATUSES, attack_workers, interrupt, record, undisturbed
+from tests.torture import STATUSES
 
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 
@@ -82,25 +81,6 @@ def test_a_second_signal_stops_at_once(tmp_path):
     assert program.process.poll() is None
     program.process.send_signal(number)
     assert program.finish() == 128 + number
-
-
-@pytest.mark.slow
-def test_a_run_that_is_interrupted_at_random_moments_ends_with_the_same_bytes(tmp_path):
-    expected, rng, count = undisturbed(tmp_path / "undisturbed", SHORT), np.random.default_rng(1), 0
-    for attempt in range(100):
-        count += interrupt(tmp_path / str(attempt), rng, 5)[0]
-        assert record(tmp_path / str(attempt)) == expected
-        if count >= 12:
-            return
-    pytest.fail(f"only {count} interrupts")
-
-
-@pytest.mark.slow
-def test_a_run_whose_workers_are_killed_twenty_times_ends_with_the_same_bytes(tmp_path):
-    expected = undisturbed(tmp_path / "undisturbed", LONG)
-    attacks, restarts = attack_workers(tmp_path / "attacked", np.random.default_rng(2), 20)
-    assert attacks == 20 and restarts > 10
-    assert record(tmp_path / "attacked") == expected
 
 
 class Impatient(WorkerPool):

@@ -8,10 +8,8 @@ import os
 import shutil
 import time
 
-import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import given
 
 from rl import test as evaluation_program
 from rl.config import RESUMABLE, Config, load_config, parse_options
@@ -24,13 +22,10 @@ from rl.run.folders import Folders
 from rl.run.metrics import PROGRESS
 from rl.run.setup import Setup
 from tests.support.forked import FEW, run
-from tests.torture import GRAPH, SHORT, into, kill_parent, record, run_of
+from tests.support.fuzz import FUZZ, spoilt
+from tests.torture import GRAPH, SHORT, into, record, run_of
 
 GRAPH_OPTIONS = ["--env-name", "CTgraphEnvGoalChange-v0", "--env-config-path", GRAPH]
-FUZZ = settings(
-    max_examples=200, deadline=None, derandomize=True, database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)  # fmt: skip
 
 
 def begun(folder, *line):
@@ -375,40 +370,6 @@ def test_a_run_that_ended_between_the_two_notes_goes_on(tmp_path, monkeypatch):
     assert entry["git_commit"] == "4567" and configs(folders.saves) == configs(logs)
 
 
-VALUES = st.recursive(
-    st.one_of(
-        st.none(), st.booleans(), st.integers(-3, 70), st.integers(), st.floats(), st.text(max_size=8),
-        st.sampled_from([10**30, -1, 0, 1e308, "..", "/", "\0", "a:b", "os:x", "config.json", "é\ud800", "1"]),
-    ),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=4,
-)  # fmt: skip
-
-
-@st.composite
-def fuzzed(draw, document):
-    """The text of a JSON document with some values changed, keys lost or added, or the text itself spoilt."""
-    changed = json.loads(json.dumps(document))
-    for _ in range(draw(st.integers(0, 3))):
-        place = changed
-        key = draw(st.sampled_from(sorted(place)))
-        if isinstance(place[key], dict) and place[key] and draw(st.booleans()):
-            place = place[key]
-            key = draw(st.sampled_from(sorted(place)))
-        what = draw(st.sampled_from(["change", "change", "change", "lose", "add"]))
-        if what == "lose":
-            del place[key]
-        else:
-            place[key if what == "change" else draw(st.text(max_size=8))] = draw(VALUES)
-        if not changed:
-            break
-    text = json.dumps(changed)
-    if draw(st.integers(0, 9)) == 0:
-        cut = draw(st.integers(0, len(text)))
-        text = text[:cut] + draw(st.text(max_size=3)) + text[cut + draw(st.integers(0, 3)) :]
-    return text.encode(errors="surrogatepass")
-
-
 DESCRIBED = {"input_size": 17, "output_size": 3, "versions": {}, "continued": [{"iteration": 3, "versions": {}}]}
 CONFIG = dataclasses.asdict(parse_options(GRAPH_OPTIONS)) | DESCRIBED
 
@@ -421,7 +382,7 @@ def graph_run(tmp_path_factory):
 
 
 @FUZZ
-@given(text=fuzzed(CONFIG))
+@given(text=spoilt(CONFIG))
 def test_a_fuzzed_config_is_a_clean_error_or_a_run(graph_run, text):
     folder, logs = graph_run
     path = logs / "config.json"
@@ -437,16 +398,3 @@ def test_a_fuzzed_config_is_a_clean_error_or_a_run(graph_run, text):
         file = test_request.environment_file(options, config)
         assert file in ("", str(logs / "ctgraph_d2.json")) or logs in (logs / file).parents
         test_request.overridden(config, options, file)
-
-
-@pytest.mark.slow
-def test_a_run_killed_twenty_times_ends_with_the_same_bytes(tmp_path):
-    """At random moments, with workers; the undisturbed one has none. At chosen moments: tests/test_faults.py."""
-    assert run(tmp_path / "undisturbed", SHORT)[0] == 0
-    rng, kills = np.random.default_rng(1), 0
-    for attempt in range(100):
-        kills += kill_parent(tmp_path / str(attempt), rng, 20 - kills)
-        assert record(tmp_path / str(attempt)) == record(tmp_path / "undisturbed")
-        if kills >= 20:
-            return
-    pytest.fail(f"only {kills} kills")
