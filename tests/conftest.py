@@ -47,6 +47,14 @@ def one_torch_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def coarse_pictures():
+    """A quarter of the pixels a row: most pictures of tests are only asked whether they are there."""
+    from rl.plots import style
+
+    style._SETTINGS["savefig.dpi"] = 55
+
+
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory):
     """Tiny real runs and evaluations, made once: name -> (the run's log folder, the evaluation's folder)."""

@@ -1,5 +1,6 @@
 """What notebooks use: `rl.load`, and the notebook that shows it."""
 
+import gymnasium
 import nbformat
 import numpy as np
 import pytest
@@ -14,6 +15,20 @@ from tests.support.helpers import ROOT
 KEPT = ROOT / "results/navigation/nm_hard"
 
 
+def test_the_notebooks_cells_run_from_another_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    # The environment that a cell registers is gone afterwards.
+    monkeypatch.setitem(gymnasium.registry, "Line-v0", None)
+    monkeypatch.delitem(gymnasium.registry, "Line-v0")
+    names = {}
+    for cell in nbformat.read(ROOT / "examples/notebook.ipynb", as_version=4).cells:
+        if cell.cell_type == "code":
+            exec(cell.source, names)
+    assert "logs: " in capsys.readouterr().out
+    names["folder"].cleanup()
+
+
+@pytest.mark.slow
 def test_the_notebook_runs_from_another_folder(tmp_path):
     notebook = nbformat.read(ROOT / "examples/notebook.ipynb", as_version=4)
     NotebookClient(notebook, timeout=300, kernel_name="python3", resources={"metadata": {"path": tmp_path}}).execute()

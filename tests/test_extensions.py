@@ -14,6 +14,9 @@ from rl.algorithm.inner_objective import INNER_OBJECTIVES
 from rl.algorithm.metalearner import MetaLearner
 from rl.algorithm.options import Options
 from rl.algorithm.outer_step import OuterStep
+from rl.envs import check
+from rl.envs.contract import POINTS
+from rl.evaluation.runs import read_evaluation
 from rl.policies.elementwise import GATES, NONLINEARITIES, Elementwise
 from tests.support import corridor_family
 from tests.support.helpers import FAST, made_up_episodes, only_run, random_params, small_policy
@@ -73,12 +76,20 @@ def test_a_folder_and_a_row_make_an_environment(monkeypatch, tmp_path, capsys):
 def test_an_environment_of_ones_own_needs_no_row(tmp_path, capsys):
     with corridor_family.installed(tmp_path) as file:
         drawn_family(tmp_path, capsys, ["--env-name", corridor_family.NAME, "--env-config-path", str(file)])
+        assert check.main([corridor_family.NAME, "--env-config-path", str(file)]) == 0
+        assert capsys.readouterr().out.count("ok: ") == len(POINTS)
+        assert check.main([corridor_family.NAME]) == 2
+        assert "needs a configuration file: --env-config-path" in capsys.readouterr().err
 
 
 def drawn_family(folder, capsys, line):
     """Train in corridors, evaluate with activations, and draw the trajectories as the family does."""
     run, policy = trained(folder, *line)
     evaluation = evaluated(folder, run, policy, "--activations", "2")
+    read = read_evaluation(evaluation)
+    assert read.environment.endswith("orridor-v0 of 5 cells") and read.label(0) == f"to cell {read.tasks[0]['cell']}"
+    rewards = np.load(evaluation / "rewards.npy")
+    assert (envs.success(line[1], rewards) == (rewards.sum(axis=1) > 0)).all()
     with np.load(evaluation / "episodes.npz") as episodes:
         cells = episodes["info.cell"]
     assert cells.shape == (3, 10, 2, 2)

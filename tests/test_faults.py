@@ -1,9 +1,9 @@
 """What happens to a run at a chosen moment: each test's run is a process of its own that sabotages itself."""
 
 import errno
+import itertools
 import json
 import os
-import pickle
 import re
 import resource
 import shutil
@@ -18,14 +18,13 @@ import torch
 from gymnasium.spaces import Box
 from tensorboardX.event_file_writer import EventsWriter
 
-from rl.errors import UserError
 from rl.main import main
 from rl.run.console import Console
 from rl.run.metrics import Progress
 from rl.run.training_run import MAX_FLIGHT_RECORDS, MAX_REJECTED_IN_A_ROW
 from rl.sampling.in_process import InProcessSampler
 from tests import conformance
-from tests.support.sabotage import FEW, run
+from tests.support.forked import FEW, run
 from tests.torture import into, progress, record, run_of
 
 NAVIGATION = [
@@ -78,43 +77,42 @@ for fault, options in {
     gymnasium.register(f"{fault}-v0", entry_point=Faulty, max_episode_steps=5, kwargs=options)
 
 
-def kill_at(count):
-    """SIGKILL at the `count`-th call of `WRITING`: half of what it writes is written, or it is not begun."""
-    left = count
+def before_writing(act, spared=()):
+    """Have act(number, call, arguments) come before each call of `WRITING`."""
+    numbers = itertools.count(1)
 
     def sabotaged(call):
         def instead(*arguments, **options):
-            nonlocal left
-            left -= 1
-            if left == 0:
-                if call.__name__ in ("write_bytes", "write_text"):
-                    call(arguments[0], arguments[1][: len(arguments[1]) // 2])
-                os.kill(os.getpid(), signal.SIGKILL)
+            act(next(numbers), call, arguments)
             return call(*arguments, **options)
 
         return instead
 
     for owner, name in WRITING:
-        setattr(owner, name, sabotaged(getattr(owner, name)))
+        if name not in spared:
+            setattr(owner, name, sabotaged(getattr(owner, name)))
+
+
+def kill_at(count):
+    """SIGKILL at the `count`-th call of `WRITING`: half of what it writes is written, or it is not begun."""
+
+    def kill(number, call, arguments):
+        if number == count:
+            if call.__name__ in ("write_bytes", "write_text"):
+                call(arguments[0], arguments[1][: len(arguments[1]) // 2])
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    before_writing(kill)
 
 
 def fill_at(count):
     """A disk that is full from the `count`-th call of `WRITING` on, and takes back what is removed."""
-    left = count
 
-    def sabotaged(call):
-        def instead(*arguments, **options):
-            nonlocal left
-            left -= 1
-            if left <= 0:
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            return call(*arguments, **options)
+    def full(number, *_):
+        if number >= count:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-        return instead
-
-    for owner, name in WRITING:
-        if name not in ("replace", "truncate", "unlink"):
-            setattr(owner, name, sabotaged(getattr(owner, name)))
+    before_writing(full, spared=("replace", "truncate", "unlink"))
 
 
 def limit_files(size):
@@ -254,39 +252,6 @@ def test_a_folder_that_is_deleted_is_noticed_at_the_next_write(tmp_path, pattern
     assert ("resume with: " in output) == one_file
     # Nothing of it is made anew.
     assert not list(tmp_path.glob(pattern))
-
-
-@pytest.mark.parametrize("blocked", ["logs", "saves"])
-def test_an_unwritable_folder_is_one_line_and_status_1(tmp_path, capsys, blocked):
-    (tmp_path / blocked).write_text("a file where a folder should be")
-    assert main([*FEW, *into(tmp_path)]) == 1
-    (told,) = capsys.readouterr().err.splitlines()
-    assert told.startswith(f"main.py: {tmp_path / blocked}") and "cannot make the run's folder" in told
-
-
-class Payload:
-    """Makes a file when it is unpickled."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (self.path, "w")
-
-
-@pytest.mark.parametrize("load", [conformance.deviations, conformance.replay])
-@pytest.mark.parametrize("archive", [False, True])
-def test_a_malicious_record_runs_no_code(tmp_path, load, archive):
-    """States and policies: tests/run/test_checkpoint.py."""
-    trap, path = tmp_path / "trapped", tmp_path / "record.npz"
-    content = {"facts": Payload(str(trap))}
-    if archive:
-        np.savez(path, config=np.array(content, object), description=np.array(content, object))
-    else:
-        path.write_bytes(pickle.dumps(content))
-    with pytest.raises(UserError, match=r"record\.npz") as caught:
-        load(path)
-    assert "\n" not in str(caught.value) and not trap.exists()
 
 
 @pytest.mark.parametrize("fault, what", [("NanObservation", "observation"), ("InfiniteReward", "reward")])

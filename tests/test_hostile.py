@@ -3,7 +3,7 @@
 import math
 import os
 import re
-import shlex
+import resource
 import shutil
 import signal
 import subprocess
@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 import torch
 
-from rl import main, plot, test
+from rl import main, plot, start, test
 from rl.run import interrupts
 from tests.support import tiny_runs
+from tests.support.forked import Forked
 from tests.support.helpers import ROOT, only_run
 
 PROGRAMS = pytest.mark.parametrize("program", ["main.py", "test.py", "plot.py"])
@@ -37,36 +38,6 @@ def patience():
     signal.signal(signal.SIGALRM, before)
 
 
-def python(program, *line):
-    """A shell's command that runs a program."""
-    return shlex.join([sys.executable, str(ROOT / "rl" / program), *map(str, line)])
-
-
-def shell(command, folder, stdout=subprocess.PIPE, **environment):
-    """Run a command of bash in a folder."""
-    return subprocess.run(
-        ["bash", "-c", command], cwd=folder, env=os.environ | environment,
-        stdout=stdout, stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
-
-
-@pytest.fixture
-def unread():
-    """A pipe that nobody reads any more."""
-    reads, writes = os.pipe()
-    os.close(reads)
-    yield writes
-    os.close(writes)
-
-
-def complaint(done):
-    """The last line of complaint of a process; what came before it is at most advice how to resume."""
-    lines = done.stderr.decode().splitlines()
-    assert "Traceback" not in done.stderr.decode() and len(lines) in (1, 2), done.stderr.decode()
-    assert len(lines) == 1 or lines[0].startswith("resume with: ")
-    return lines[-1]
-
-
 def into(folder):
     return ["--logdir", folder / "logs", "--savedir", folder / "saves"]
 
@@ -77,20 +48,33 @@ def evaluation(tiny, name="navigation"):
     return run / "config.json", only_run(tiny.folder / name / "saves") / "policy-1.pt", "--num-workers", "1"
 
 
-PRINTS = r"""
-import sys
-from rl.run import interrupts
-from rl import start
-start.open_streams()
-sys.exit(interrupts.exit_status("prints", lambda _: print("±φ → \udcff×") or 0))
-"""
+def redirected(stdout, stderr, encoding, program="", *line):
+    """What a process does whose standard streams are closed, full, unread or else left alone: it runs a program, or
+    prints a line as programs do.
+    """
+    for number, kind in ((1, stdout), (2, stderr)):
+        if kind == "closed":
+            os.close(number)
+        elif kind == "full":
+            os.dup2(os.open("/dev/full", os.O_WRONLY), number)
+        elif kind == "unread":
+            reads, writes = os.pipe()
+            os.close(reads)
+            os.dup2(writes, number)
+    sys.stdout = None if stdout == "closed" else open(1, "w", encoding=encoding, closefd=False)  # noqa: SIM115
+    sys.stderr = open(2, "w", 1, closefd=False)  # noqa: SIM115
+    start.open_streams()
+    if program:
+        return {"main": main, "plot": plot}[program].main(list(line))
+    return interrupts.exit_status("prints", lambda _: print("±φ → \udcff×") or 0)
 
 
-def prints(redirected, folder, stdout=subprocess.PIPE, **environment):
-    """What becomes of a program that prints a line: (exit status, standard output, standard error)."""
-    line = shlex.join([sys.executable, "-c", PRINTS])
-    done = shell(f"{line} {redirected}", folder, stdout, PYTHONPATH=str(ROOT), **environment)
-    return done.returncode, done.stdout, done.stderr.decode()
+def prints(folder, *given):
+    """What becomes of it: (exit status, standard output, standard error without advice how to resume)."""
+    program = Forked(folder, given, redirected)
+    status = program.finish()
+    lines = program.errors.splitlines(keepends=True)
+    return status, program.paths[0].read_bytes(), "".join(line for line in lines if not line.startswith("resume with"))
 
 
 @pytest.mark.parametrize(
@@ -98,44 +82,26 @@ def prints(redirected, folder, stdout=subprocess.PIPE, **environment):
     [("ascii", r"\xb1\u03c6 \u2192 \udcff\xd7"), ("latin-1", r"±\u03c6 \u2192 \udcff×"), ("utf-8", r"±φ → \udcff×")],
 )
 def test_what_an_encoding_lacks_is_escaped(tmp_path, encoding, told):
-    assert prints("", tmp_path, PYTHONIOENCODING=encoding) == (0, f"{told}\n".encode(encoding), "")
-    assert prints(">&-", tmp_path, PYTHONIOENCODING=encoding) == (0, b"", "")
+    assert prints(tmp_path, "", "", encoding) == (0, f"{told}\n".encode(encoding), "")
+    assert prints(tmp_path, "closed", "", encoding) == (0, b"", "")
 
 
-def test_output_that_cannot_be_written_is_an_error_in_one_line(tmp_path, unread):
-    assert prints("", tmp_path, unread) == (1, None, "prints: standard output: Broken pipe\n")
-    assert prints("2>&1", tmp_path, unread) == (1, None, "")
-    full = "prints: standard output: No space left on device\n"
-    assert prints(">/dev/full", tmp_path) == (1, b"", full)
-    assert prints(">/dev/full 2>&1", tmp_path) == (1, b"", "")
-
-
-@pytest.mark.slow
-def test_the_programs_print_in_ascii(tiny, tmp_path):
-    train = python("main.py", *SMALL, "--num-batches", "1", *into(tmp_path))
-    test = python("test.py", *evaluation(tiny), "--activations", "0", "--logdir", tmp_path / "evaluations")
-    draw = python("plot.py", "adaptation", tmp_path / "evaluations/*/*/*").replace("'", "")
-    done = shell(f"{train} && {test} && {draw}", tmp_path, PYTHONIOENCODING="ascii")
-    assert (done.returncode, done.stderr) == (0, b"")
-    told = done.stdout.decode("ascii")
-    assert all(words in told for words in (r"after 0, 1, 2, \u2026 updates", r"tasks \xd7 3 episodes", "written: "))
-
-
-def test_help_that_nobody_reads(tmp_path, unread):
-    done = shell(python("plot.py", "--help"), tmp_path, unread, PYTHONUNBUFFERED="")
-    assert (done.returncode, complaint(done)) == (1, "plot.py: standard output: Broken pipe")
+@pytest.mark.parametrize("kind, told", [("unread", "Broken pipe"), ("full", "No space left on device")])
+def test_output_that_cannot_be_written_is_an_error_in_one_line(tmp_path, kind, told):
+    assert prints(tmp_path, kind, "", "utf-8") == (1, b"", f"prints: standard output: {told}\n")
+    assert prints(tmp_path, kind, kind, "utf-8") == (1, b"", "")
+    assert prints(tmp_path, kind, "", "utf-8", "plot", "--help") == (1, b"", f"plot.py: standard output: {told}\n")
 
 
 def test_a_run_with_a_closed_standard_output_goes_on(tmp_path):
-    done = shell(f"{python('main.py', *SMALL, '--num-batches', '1', *into(tmp_path))} >&-", tmp_path)
-    assert (done.returncode, done.stderr) == (0, b"")
+    line = (*SMALL, "--num-batches", "1", *into(tmp_path))
+    assert prints(tmp_path, "closed", "", "utf-8", "main", *line) == (0, b"", "")
     assert (only_run(tmp_path / "saves") / "policy-0.pt").is_file()
 
 
-def test_a_run_whose_output_nobody_reads_any_more_can_be_resumed(tmp_path, unread):
-    done = shell(python("main.py", *SMALL, "--num-batches", "99999", *into(tmp_path)), tmp_path, unread)
-    assert done.returncode == 1
-    assert complaint(done) == "main.py: standard output: Broken pipe"
+def test_a_run_whose_output_nobody_reads_any_more_can_be_resumed(tmp_path):
+    line = (*SMALL, "--num-batches", "99999", *into(tmp_path))
+    assert prints(tmp_path, "unread", "", "utf-8", "main", *line) == (1, b"", "main.py: standard output: Broken pipe\n")
     assert (only_run(tmp_path / "saves") / "state.pt").is_file()
 
 
@@ -143,27 +109,9 @@ def test_a_run_whose_output_nobody_reads_any_more_can_be_resumed(tmp_path, unrea
 def test_ctrl_c_while_python_imports_leaves_no_word(tmp_path, program):
     # The first thing that is imported and not Python's own interrupts the process, as Ctrl-C could at that moment.
     (tmp_path / "dataclasses.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
-    done = shell(f"exec {python(program)}", ROOT, PYTHONPATH=str(tmp_path))
+    line = [sys.executable, ROOT / "rl" / program]
+    done = subprocess.run(line, env=os.environ | {"PYTHONPATH": str(tmp_path)}, capture_output=True)
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
-
-
-def test_a_run_whose_terminal_is_closed_can_be_resumed(tmp_path):
-    """As a terminal does: SIGHUP to all processes of the group, and nowhere to write to."""
-    line = [sys.executable, str(ROOT / "rl" / "main.py"), *SMALL, "--num-batches", "99999", *map(str, into(tmp_path))]
-    with subprocess.Popen(
-        line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, text=True
-    ) as process:
-        try:
-            while "iteration 1:" not in process.stdout.readline():
-                pass
-            process.stderr.close()
-            process.stdout.close()
-            os.killpg(process.pid, signal.SIGHUP)
-            # Whichever it meets first, the signal or a line that nobody reads.
-            assert process.wait(PATIENCE) in (129, 1)
-        finally:
-            process.kill()
-    assert (only_run(tmp_path / "saves") / "state.pt").is_file()
 
 
 def damaged(path, kind):
@@ -328,16 +276,17 @@ def test_a_loop_of_links_as_folder(tmp_path, capsys, option):
 
 
 def test_too_few_open_files(tmp_path):
-    train = python("main.py", "--num-workers", 4, *into(tmp_path))
-    done = shell(f"ulimit -n 16; {train}", tmp_path)
-    assert done.returncode == 2
-    assert re.match(r"main.py: --num-workers 4: \d+ open files .*, this process may have 16;", complaint(done))
-    assert list(tmp_path.iterdir()) == []
+    few = (resource.setrlimit, resource.RLIMIT_NOFILE, (16, 16))
+    program = Forked(tmp_path / "output", ["--num-workers", 4, *into(tmp_path)], sabotage=few)
+    assert program.finish() == 2
+    assert re.fullmatch(r"main.py: --num-workers 4: \d+ open files .*, this process may have 16;.*\n", program.errors)
+    assert [path.name for path in tmp_path.iterdir()] == ["output"]
 
 
 @pytest.mark.slow
 def test_as_many_open_files_as_a_run_needs(tmp_path):
-    train = python("main.py", *SMALL, "--num-batches", 1, "--num-workers", 2, *into(tmp_path))
     # The soft limit may be raised.
-    done = shell(f"ulimit -Sn 8; ulimit -Hn 40; {train}", tmp_path)
-    assert (done.returncode, done.stderr) == (0, b"")
+    few = (resource.setrlimit, resource.RLIMIT_NOFILE, (16, 64))
+    line = [*SMALL, "--num-batches", 1, "--num-workers", 2, *into(tmp_path)]
+    program = Forked(tmp_path, line, sabotage=few)
+    assert (program.finish(), program.errors) == (0, "")

@@ -12,20 +12,13 @@ import torch
 from rl.config import load_config, parse_options
 from rl.main import main
 from tests.support.broken_env import leaving
+from tests.support.forked import Forked
 from tests.support.helpers import ROOT, only_run
 from tests.torture import Program, into, progress, record
 
 GRAPH = ROOT / "rl" / "envs" / "ctgraph" / "ctgraph_d2.json"
 NAVIGATION = ["--env-name", "2DNavigation-v0", "--neuromodulation", "--nm-size", "3"]
-WALKS = [
-    "--env-name",
-    "CTgraphEnvGoalChange-v0",
-    "--env-config-path",
-    str(GRAPH),
-    "--neuromodulation",
-    "--nm-gate",
-    "soft",
-]
+WALKS = ["--env-name", "CTgraphEnvGoalChange-v0", "--env-config-path", str(GRAPH), "--neuromodulation"]
 SMALL = [
     "--num-batches", "3", "--meta-batch-size", "7", "--fast-batch-size", "3", "--test-batch-size", "6",
     "--num-test-steps", "2", "--test-freq", "2", "--hidden-size", "8", "--tasks-per-group", "3",
@@ -52,7 +45,7 @@ def test_the_same_seed_is_the_same_run_for_any_number_of_workers(tmp_path, line)
     policies, curves = trained(tmp_path / "0", *line, "--num-workers", "0")
     assert set(policies) == {"policy-0.pt", "policy-1.pt", "policy-2.pt"}
     assert policies["policy-0.pt"] != policies["policy-1.pt"] != policies["policy-2.pt"]
-    for workers in ("1", "2", "3") if line is WALKS else ("2",):
+    for workers in ("1", "3") if line is WALKS else ("2",):
         assert trained(tmp_path / workers, *line, "--num-workers", workers) == (policies, curves)
     others, other_curves = trained(tmp_path / "other seed", *line, "--num-workers", "0", "--seed", "43")
     assert others["policy-0.pt"] != policies["policy-0.pt"]
@@ -64,18 +57,6 @@ def test_another_process_computes_the_same(tmp_path):
     program = Program(tmp_path, *SMALL, *NAVIGATION, "--num-workers", "2", *into(tmp_path / "other process"))
     assert (program.finish(), program.errors) == (0, "")
     assert record(tmp_path / "other process") == trained(tmp_path / "this one", *NAVIGATION, "--num-workers", "0")
-
-
-@pytest.mark.parametrize("line", [NAVIGATION, [*NAVIGATION[:2], "--maml"]], ids=["cavia", "maml"])
-def test_likelihood_ratios_have_the_same_update_and_another_gradient(tmp_path, line):
-    """Of the first iteration the sampled episodes are the same, before and after the inner update."""
-    score, ratio = (
-        trained(tmp_path / name, *line, "--num-workers", "0", "--inner-objective", name, "--fast-lr", "0.1")
-        for name in ("score", "ratio")
-    )
-    for tag in ("running_returns/before_update", "running_returns/after_update"):
-        assert score[1][tag][0] == ratio[1][tag][0] and score[1][tag] != ratio[1][tag]
-    assert float(ratio[1]["trpo/step_size"][0]) > 0 and score[0]["policy-0.pt"] != ratio[0]["policy-0.pt"]
 
 
 def test_a_run_writes_what_it_should(tmp_path, capsys):
@@ -113,12 +94,6 @@ def bad(*line):
     [
         bad("--env-name", "Nowhere-v0"),
         bad("--unknown-option"),
-        bad("--nonlinearity", "sigmoid"),
-        bad("--hidden-size", "0"),
-        bad("--hidden-size", "100000"),
-        bad("--num-layers", "1000000000"),
-        bad("--meta-batch-size", "-3"),
-        bad("--fast-lr", "nan"),
         bad("--device", "cuda"),
         bad("--env-name", "CTgraphEnvGoalChange-v0"),
         bad("--env-name", "CTgraphEnvGoalChange-v0", "--env-config-path", "nowhere.json"),
@@ -147,20 +122,6 @@ def test_bad_input_is_one_line_and_status_2(tmp_path, monkeypatch, capsys, line)
     assert error.startswith("main.py: ") and len(error.splitlines()) == 1
     assert sorted(tmp_path.iterdir()) == before
     assert active_children() == []
-
-
-def test_messages_say_what_to_do(capsys):
-    for line, words in (
-        (["--env-name", "Nowhere-v0"], ["Nowhere-v0", "2DNavigation-v0", "CTgraphEnvGoalChange-v0", "TabularMDP-v0"]),
-        (["--env-name", "CTgraphEnvGoalChange-v0"], ["--env-config-path", "ctgraph_d2.json"]),
-        (
-            ["--env-name", "tests.support.broken_env:BrokenTaskless-v0"],
-            ["sample_tasks(num_tasks, split, rng)", "set_tasks(tasks)"],
-        ),
-    ):
-        assert main(line) == 2
-        error = capsys.readouterr().err
-        assert all(word in error for word in words), error
 
 
 def test_bad_input_of_the_program_itself(tmp_path):
@@ -231,23 +192,18 @@ def test_status_2_means_that_nothing_was_written(tmp_path, capsys):
     assert resume.startswith("resume with: ") and "sample_tasks must return a list of 7 dicts" in told
 
 
-@pytest.mark.parametrize(
-    "begin, to",
-    [
-        pytest.param(1, os.killpg, id="while workers start-the whole group"),
-        pytest.param(1, os.kill, id="while workers start-the main process", marks=pytest.mark.slow),
-        pytest.param(4, os.killpg, id="while training-the whole group", marks=pytest.mark.slow),
-        pytest.param(4, os.kill, id="while training-the main process"),
-    ],
-)
-def test_an_interrupt_ends_the_run_at_once_and_leaves_no_process(tmp_path, begin, to):
-    """As from a terminal, or from `kill`."""
-    program = Program(tmp_path, *SMALL, *NAVIGATION, *LONG, *into(tmp_path))
+@pytest.mark.parametrize("begin, number, to", [(1, signal.SIGINT, os.killpg), (4, signal.SIGTERM, os.kill)])
+def test_a_signal_ends_the_run_at_once_and_leaves_no_process(tmp_path, begin, number, to):
+    """To the whole group while workers start, as from a terminal, and to the main process while training, as by `kill`.
+    What was computed can be loaded.
+    """
+    program = Forked(tmp_path / "output", [*SMALL, *NAVIGATION, *LONG, *into(tmp_path)])
     program.until_lines(begin)
-    to(program.process.pid, signal.SIGINT)
-    assert program.finish() == 130
+    to(program.process.pid, number)
+    assert program.finish() == 128 + number
     advice, line = program.errors.splitlines()
-    assert advice.startswith("resume with: python main.py --resume ") and line == "main.py: interrupted (SIGINT)"
+    assert advice.startswith("resume with: python ") and line == f"main.py: interrupted ({number.name})"
+    assert begin == 1 or record(tmp_path)
 
 
 DULL = [

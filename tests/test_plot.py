@@ -59,13 +59,6 @@ def test_curves(tiny, tmp_path, capsys):
     ]  # fmt: skip
 
 
-def test_curves_of_test_tasks(tiny, tmp_path):
-    output = tmp_path / "curves"
-    assert plot.main(["curves", str(tiny.run("plain")), "--metric", "test/0", "test/2", "--output", str(output)]) == 0
-    drawn(output)
-    assert [row["metric"] for row in table(output)] == ["test/0"] * 2 + ["test/2"] * 2
-
-
 def test_curves_of_two_environments_beside_references(tiny, tmp_path, capsys):
     output, folder = tmp_path / "curves", ROOT / "docs" / "reference_curves"
     references = [str(folder / "2d_navigation_nm_hard.json"), str(folder / "ctgraph_depth2_nm_hard.json")]
@@ -247,23 +240,6 @@ def test_the_documented_commands_are_understood():
         options = plot.parse(line)
         for path in getattr(options, "references", []):
             assert (ROOT / "rl" / path).is_file()
-
-
-def test_success_has_a_panel_of_its_own(tiny, tmp_path):
-    """A real evaluation whose environment is made to report success."""
-    source, folder = tiny.evaluation("plain"), tmp_path / "evaluation"
-    folder.mkdir()
-    for path in source.iterdir():
-        if path.name != "results.json":
-            (folder / path.name).symlink_to(path)
-    solved = [[0, 0, 0, 0, 0, 0.5], [0, 0, 0, 0.5, 1, 1], [0, 0.5, 1, 1, 1, 1]]
-    results = json.loads((source / "results.json").read_text(encoding="utf-8"))
-    (folder / "results.json").write_text(json.dumps(results | {"success_per_task": solved}), encoding="utf-8")
-    output = tmp_path / "adaptation"
-    assert plot.main(["adaptation", str(folder), "--output", str(output)]) == 0
-    drawn(output)
-    rows = [row for row in table(output) if row["metric"] == "success rate (any step)"]
-    np.testing.assert_allclose([float(row["value"]) for row in rows], [0.5 / 6, 2.5 / 6, 4.5 / 6])
 
 
 def test_output_is_a_name_with_or_without_suffix_or_a_folder(tmp_path, monkeypatch):

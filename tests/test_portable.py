@@ -7,6 +7,7 @@ import uuid
 
 import pytest
 
+from rl.errors import UserError
 from tests import portable
 from tests.support.helpers import ROOT, alive, becomes
 
@@ -55,12 +56,6 @@ def test_a_variant_in_which_a_test_fails_decides_the_exit_status(tmp_path):
     assert passed.split()[:5] == ["one-core", "1", "passed,", "0", "failed,"]
 
 
-def test_an_unknown_variant_is_one_line_and_status_2(tmp_path):
-    done = run(tmp_path, "pass", "avx1024")
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "portable: avx1024: expected variants of baseline, avx2, one-core, busy\n"
-
-
 @pytest.mark.parametrize("name, left", [("baseline", ()), ("avx2", ("X86_V3",))])
 def test_numpy_uses_no_kernels_beyond_the_variants(name, left):
     """And is told of none that it does not have: it would warn, and warnings are errors."""
@@ -69,3 +64,8 @@ def test_numpy_uses_no_kernels_beyond_the_variants(name, left):
     command = [sys.executable, "-W", "error", "-c", program]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     assert set(done.stdout.split()) == set(left) & set(portable.FOUND)
+
+
+def test_an_unknown_variant_is_refused():
+    with pytest.raises(UserError, match=r"^avx1024: expected variants of baseline, avx2, one-core, busy$"):
+        portable.main(["avx1024", "--", "test_place.py"])

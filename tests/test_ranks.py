@@ -23,6 +23,7 @@ from rl.run.folders import Folders
 from rl.run.setup import Setup
 from rl.sampling.episodes import Episodes
 from rl.test import main as evaluate
+from tests.support.forked import Forked
 from tests.support.helpers import ROOT, becomes, only_run
 from tests.support.rank_programs import RankPrograms, torchrun
 from tests.torture import Program, into, record, run_of
@@ -74,7 +75,7 @@ def test_torchrun_starts_processes_that_compute_the_same_bytes(tmp_path, alone):
 
 
 def test_other_ranks_write_nothing_and_choose_how_they_compute(tmp_path, alone):
-    lines = [[*SHORT, *into(tmp_path / name), "--num-workers", number] for name, number in (("a", "1"), ("b", "2"))]
+    lines = [[*SHORT, *into(tmp_path / name), "--learner-threads", number] for name, number in (("a", "1"), ("b", "2"))]
     ranks = RankPrograms(tmp_path, lines)
     assert ranks.finish() == [0, 0], ranks.complaints
     assert record(tmp_path / "a") == record(alone) and not (tmp_path / "b").exists()
@@ -137,17 +138,17 @@ def command(pid):
 
 
 def test_an_evaluation_is_shared_out_and_its_files_are_the_same(tmp_path, tiny):
-    config = tiny.run("navigation") / "config.json"
-    policy = only_run(tiny.folder / "navigation" / "saves") / "policy-1.pt"
-    line = [str(config), str(policy), "--num-workers", "0", "--modulation", "swapped", "--logdir"]
+    config = tiny.run("own") / "config.json"
+    policy = only_run(tiny.folder / "own" / "saves") / "policy-1.pt"
+    line = [str(config), str(policy), "--num-workers", "0", "--context", "swapped", "--logdir"]
     folders = [tmp_path / name for name in ("alone", "two")]
     assert evaluate([*line, str(folders[0])]) == 0
-    ranks = RankPrograms(tmp_path, [[*line, str(folders[1])]] * 2, "test.py")
+    ranks = RankPrograms(tmp_path, [[*line, str(folders[1])]] * 2, "test")
     assert ranks.finish() == [0, 0], ranks.complaints
     alone, two = map(only_run, folders)
     names = {path.name for path in alone.iterdir() if not path.name.startswith("events")}
     assert names == {path.name for path in two.iterdir() if not path.name.startswith("events")}
-    assert {"rewards.npy", "results.json", "episodes.npz", "contexts.npy", "tasks.json"} <= names
+    assert {"rewards.npy", "success_metric.npy", "results.json", "episodes.npz", "contexts.npy", "tasks.json"} <= names
     for name in names - {"config.json", "adaptation.png"}:
         assert content(alone / name) == content(two / name), name
 
@@ -297,7 +298,7 @@ def test_a_port_in_use_is_one_line(tmp_path):
     taken = RankPrograms(tmp_path, [])
     place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(taken.store.port)}
     variables = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "LOCAL_WORLD_SIZE": "2"}
-    program = Program(tmp_path, command=[sys.executable, "main.py", *SHORT, *into(tmp_path)], **variables, **place)
+    program = Forked(tmp_path, [*SHORT, *into(tmp_path)], **variables, **place)
     assert program.finish() == 1
     (line,) = program.errors.splitlines()
     assert line.startswith("main.py: rank 0 of 2 cannot meet the others: ")
@@ -342,26 +343,12 @@ def test_rows_are_added_one_by_one_whoever_has_them():
     assert torch.equal(Three({"RANK": "2", "WORLD_SIZE": "3"}).ordered_sum(rows[4:]), expected)
 
 
-def test_summaries_of_parts_are_those_of_the_whole():
-    rng = np.random.default_rng(0)
+def test_a_part_that_tells_no_success_had_none():
+    """All else of joined summaries: the files of an evaluation, above."""
     ones = np.ones((4, 3, 2), np.float32)
-    ones[:, 2, 1] = 0
-    actions = rng.normal(size=(4, 3, 2, 2)).astype(np.float32) * ones[..., None]
-    infos = {"success": rng.random((4, 3, 2)) < 0.5, "unstable": rng.random((4, 3, 2)) < 0.5}
-    whole = Episodes(ones[..., None], actions, rng.normal(size=(4, 3, 2)), ones, infos)
-    joined = Summary.concatenate([Summary.of(whole.tasks(0, 1)), Summary.of(whole.tasks(1, 4))])
-    expected = Summary.of(whole)
-    for ours, theirs in zip(joined[:3], expected[:3], strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-    assert joined.extras.keys() == expected.extras.keys() == {"any", "final", "unstable"}
-    for name, values in joined.extras.items():
-        np.testing.assert_array_equal(values, expected.extras[name])
-    assert expected.steps == 4 * 5
-    assert expected.mean_action == pytest.approx(actions.sum(dtype=np.float64) / (4 * 5 * 2), rel=1e-12)
-    # A class of tasks that tells no success had none.
-    silent = Episodes(ones[..., None], actions, rng.normal(size=(4, 3, 2)), ones)
-    both = Summary.concatenate([Summary.of(silent), expected])
-    assert not both.success["any"][:4].any() and (both.success["any"][4:] == expected.success["any"]).all()
+    silent, solved = (Episodes(ones[..., None], ones, ones, ones, infos) for infos in ({}, {"success": ones > 0}))
+    both = Summary.concatenate([Summary.of(silent), Summary.of(solved)])
+    assert not both.success["any"][:4].any() and both.success["any"][4:].all()
 
 
 def test_the_machine_is_shared_among_its_ranks(monkeypatch):

@@ -1,14 +1,12 @@
 """The commands of README.md and docs/, run as written but shorter: options that shorten them are added at the end.
 
-README's are run as a user would; the others in this process, since to start Python and import torch takes seconds.
+In this process: to start Python and import torch takes seconds. How programs are started: tests/test_start.py.
 """
 
 import contextlib
 import io
 import re
 import shlex
-import subprocess
-import sys
 
 import pytest
 
@@ -18,8 +16,8 @@ from tests.support.helpers import ROOT
 
 FEWER_BATCHES = ["--num-batches", "1"]
 FEWER_EPISODES = ["--meta-batch-size", "2", "--fast-batch-size", "2", "--test-batch-size", "2"]
-# One worker starts faster than four and computes the same.
-SMALL = [*FEWER_BATCHES, *FEWER_EPISODES, "--num-workers", "1"]
+# The program itself computes the same, and starts no worker.
+SMALL = [*FEWER_BATCHES, *FEWER_EPISODES, "--num-workers", "0"]
 # Words that single out training commands of docs/experiments.md: those of the fixtures, and those that are only run.
 ALONE = ["2DNavigation-v0", "./envs/ctgraph/ctgraph_d2.json"]
 LARGER = [
@@ -74,23 +72,13 @@ def run(program, arguments):
     return printed.getvalue()
 
 
-def run_as_a_process(program, arguments):
-    """Run a program of rl/ as the documents say, in rl/: what it prints."""
-    done = subprocess.run(
-        [sys.executable, program, *arguments], cwd=ROOT / "rl", capture_output=True, text=True, timeout=300
-    )
-    assert done.returncode == 0, f"{program} {shlex.join(arguments)}\n{done.stdout}\n{done.stderr}"
-    assert "Traceback" not in done.stderr
-    return done.stdout
-
-
-def train(arguments, folder, shorter, run=run):
+def train(arguments, folder, shorter):
     """Run main.py, logs and policies below `folder`: (its log folder, its folder of policies)."""
     run("main.py", [*arguments, *shorter, "--logdir", f"{folder}/logs", "--savedir", f"{folder}/saves"])
     return tuple(next((folder / tree).glob("*/*/*")) for tree in ("logs", "saves"))
 
 
-def evaluate(arguments, logs, saves, folder, run=run):
+def evaluate(arguments, logs, saves, folder):
     """Run a test.py command on a run: (its output, the folder of the evaluation)."""
     placeholders = {
         "logs/<env>/<method>/<run>": str(logs),
@@ -99,7 +87,7 @@ def evaluate(arguments, logs, saves, folder, run=run):
     }
     for placeholder, value in placeholders.items():
         arguments = [argument.replace(placeholder, value) for argument in arguments]
-    output = run("test.py", [*arguments, "--num-tasks", "2", "--num-workers", "1", "--logdir", f"{folder}/logs"])
+    output = run("test.py", [*arguments, "--num-tasks", "2", "--num-workers", "0", "--logdir", f"{folder}/logs"])
     return output, next((folder / "logs").glob("*/*_test/*"))
 
 
@@ -122,13 +110,13 @@ def check_files(folder, listed, environment_file):
 @pytest.fixture(scope="module")
 def navigation(tmp_path_factory):
     folder = tmp_path_factory.mktemp("navigation")
-    return train(training_command("2DNavigation-v0"), folder, FEWER_BATCHES)
+    return train(training_command("2DNavigation-v0"), folder, SMALL)
 
 
 @pytest.fixture(scope="module")
 def ctgraph(tmp_path_factory):
     folder = tmp_path_factory.mktemp("ctgraph")
-    return train(training_command("./envs/ctgraph/ctgraph_d2.json"), folder, FEWER_BATCHES)
+    return train(training_command("./envs/ctgraph/ctgraph_d2.json"), folder, SMALL)
 
 
 @pytest.mark.parametrize("name, environment_file", [("navigation", False), ("ctgraph", True)])
@@ -157,7 +145,7 @@ def placed(arguments, places):
 
 def kept_shorter(folder):
     """What shortens the evaluation of a policy that results/ keeps."""
-    return ["--num-tasks", "2", "--num-workers", "1", "--logdir", str(folder)]
+    return ["--num-tasks", "2", "--num-workers", "0", "--logdir", str(folder)]
 
 
 @pytest.mark.slow
@@ -166,17 +154,17 @@ def test_the_front_pages_commands(tmp_path):
     (training,), (evaluation, kept), (picture,) = (
         commands(f"{name}.py", "README.md") for name in ("main", "test", "plot")
     )
-    logs, saves = train(training, tmp_path, SMALL, run_as_a_process)
+    logs, saves = train(training, tmp_path, SMALL)
     places = {
         "logs/2DNavigation-v0/nm_cavia/<run>": logs,
         "saves/2DNavigation-v0/nm_cavia/<run>": saves,
         f"policy-{int(training[-1]) - 1}.pt": "policy-0.pt",
     }
-    output, folder = evaluate(placed(evaluation, places), logs, saves, tmp_path, run_as_a_process)
+    output, folder = evaluate(placed(evaluation, places), logs, saves, tmp_path)
     assert "return on 2 tasks" in output and len(list(folder.glob("video-task?.gif"))) == 1
-    written = run_as_a_process("plot.py", placed(picture, {"logs/2DNavigation-v0/nm_cavia_test/<run>": folder}))
+    written = run("plot.py", placed(picture, {"logs/2DNavigation-v0/nm_cavia_test/<run>": folder}))
     assert f"written: {folder}/trajectories.png" in written
-    assert "return on 2 tasks" in run_as_a_process("test.py", [*kept, *kept_shorter(tmp_path)])
+    assert "return on 2 tasks" in run("test.py", [*kept, *kept_shorter(tmp_path)])
 
 
 def test_the_comparison_of_two_methods(navigation, tmp_path):
@@ -188,7 +176,7 @@ def test_the_comparison_of_two_methods(navigation, tmp_path):
         for tree, folder in (("logs", logs), ("saves", saves)):
             places[f"{tree}/2DNavigation-v0/{method}/<run>"] = folder
     for arguments, method in zip(commands("test.py", "docs/figures.md"), folders, strict=True):
-        short = ["--num-tasks", "2", "--num-workers", "1", "--logdir", f"{tmp_path}/logs"]
+        short = ["--num-tasks", "2", "--num-workers", "0", "--logdir", f"{tmp_path}/logs"]
         run("test.py", [*placed(arguments, places), *short])
         (folder,) = (tmp_path / "logs/2DNavigation-v0" / f"{method}_test").iterdir()
         places[f"logs/2DNavigation-v0/{method}_test/<run>"] = folder

@@ -14,16 +14,23 @@ import pytest
 from rl import start
 from rl.start import CONSOLE_COMMANDS, THREAD_COUNTS
 from tests.support.helpers import ROOT
-from tests.support.user_environments import mapped_alone
+from tests.support.malloc import mapped_alone
 
 FRESH = {name: value for name, value in os.environ.items() if name not in THREAD_COUNTS}
 IMPORTED = """
-import os
+import contextlib, os
 before = dict(os.environ)
-import rl, rl.envs, rl.sampling.worker_pool, rl.run.setup
-assert dict(os.environ) == before, set(os.environ.items()) ^ set(before.items())
-from tests.support.user_environments import mapped_alone
-assert mapped_alone() is not False
+import rl, rl.envs, rl.run.setup
+from rl.policies import Architecture
+from rl.sampling.worker_pool import WorkerSpec, WorkerPool
+from tests.support.malloc import mapped_alone
+
+if __name__ == "__main__":
+    assert dict(os.environ) == before, set(os.environ.items()) ^ set(before.items())
+    assert mapped_alone() is not False
+    setting = WorkerSpec("tests.support.user_environments:Dull-v0", {}, Architecture(1, 1, False, 2, (4,)))
+    with contextlib.closing(WorkerPool(setting, 1, 5)):
+        assert dict(os.environ) == before
 """
 
 
@@ -32,16 +39,11 @@ def installed(program):
     return [str(Path(sys.executable).with_name(CONSOLE_COMMANDS[program]))]
 
 
-STARTED = {
-    "by its file": lambda program: [sys.executable, str(ROOT / "rl" / f"{program}.py")],
-    "as a module": lambda program: [sys.executable, "-m", f"rl.{program}"],
-    "installed": installed,
-}
+STARTED = {"as a module": lambda program: [sys.executable, "-m", f"rl.{program}"], "installed": installed}
 
 
-@pytest.mark.parametrize(
-    "program, how", [*(("main", how) for how in STARTED), ("test", "installed"), ("plot", "installed")]
-)
+# By its file: test_main.py; the other console commands: test_package.py.
+@pytest.mark.parametrize("program, how", [("main", "as a module"), ("test", "installed")])
 def test_all_ways_to_start_a_program_are_alike(tmp_path, program, how):
     """A module `test`, which a folder rl/ on the path would hide, is Python's own."""
     environment = FRESH | {"PYTHONPATH": str(ROOT)} if how == "as a module" else FRESH
@@ -70,7 +72,7 @@ def test_commands_name_programs_as_the_user_typed_them(monkeypatch, typed, modul
     assert " ".join(start.command("test", "torchrun", "--standalone")) == in_ranks
 
 
-def test_importing_the_package_changes_nothing_in_the_process():
+def test_importing_the_package_and_starting_workers_change_nothing_in_the_process():
     done = subprocess.run([sys.executable, "-c", IMPORTED], cwd=ROOT, env=FRESH, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
 
@@ -96,28 +98,10 @@ def test_the_program_and_its_workers_compute_with_one_thread_and_keep_freed_memo
         assert note["block"] is not True
 
 
-WORKERS = """
-import contextlib, os
-from rl.policies import Architecture
-from rl.sampling.worker_pool import WorkerSpec, WorkerPool
-
-if __name__ == "__main__":
-    before = dict(os.environ)
-    setting = WorkerSpec("tests.support.user_environments:Dull-v0", {}, Architecture(1, 1, False, 2, (4,)))
-    with contextlib.closing(WorkerPool(setting, 1, 5)):
-        assert dict(os.environ) == before
-"""
-
-
-def test_starting_workers_leaves_the_process_as_it_was():
-    done = subprocess.run([sys.executable, "-c", WORKERS], cwd=ROOT, env=FRESH, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
 @pytest.mark.skipif(mapped_alone() is None, reason="the C library tells nothing of its blocks")
 def test_the_check_sees_the_difference():
     keep = "from rl import start; start.keep_freed_memory(); "
-    look = "from tests.support.user_environments import mapped_alone; print(mapped_alone())"
+    look = "from tests.support.malloc import mapped_alone; print(mapped_alone())"
     for code, expected in ((look, "True"), (keep + look, "False")):
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=FRESH, capture_output=True, text=True)
         assert done.stdout.strip() == expected, done.stderr

@@ -1,6 +1,7 @@
 """test.py: what it writes, its causal checks, bad input."""
 
 import csv
+import errno
 import json
 import os
 import re
@@ -23,7 +24,7 @@ from rl.run import test_request
 from rl.run.checkpoint import load_policy
 from rl.run.setup import Setup
 from rl.sampling.episodes import Episodes
-from tests.support.helpers import files_limited, only_run
+from tests.support.helpers import only_run
 
 TASKS, STEPS, EPISODES, STAGES = 6, 100, 3, 3
 UNITS = 2 * (3 + 8 + 8)
@@ -40,13 +41,6 @@ def results(folder):
 
 def rewards(folder):
     return np.load(folder / "rewards.npy")
-
-
-def test_files(folder):
-    assert {path.name for path in folder.iterdir() if "tfevents" not in path.name} == {
-        "results.json", "adaptation.png", "adaptation.pdf", "adaptation.csv", "rewards.npy", "tasks.json",
-        "contexts.npy", "episodes.npz", "probe.npz", "activations.npy", "activations.json", "policy.pt", "config.json",
-    }  # fmt: skip
 
 
 def test_returns(folder):
@@ -78,17 +72,6 @@ def test_results_and_picture_show_one_interval_and_it_is_over_tasks(folder):
     np.testing.assert_allclose([mean - low, high - mean], [half, half], rtol=1e-6)
 
 
-def test_the_printed_table(tiny, capsys):
-    folder = tiny.evaluation("navigation", "--num-tasks", "4")
-    capsys.readouterr()
-    assert tiny.evaluate("navigation", "--num-tasks", "4", "--logdir", str(tiny.folder / "printed")) == 0
-    lines = capsys.readouterr().out.splitlines()
-    title = lines.index("return on 4 tasks × 3 episodes")
-    assert lines[title + 1] == "updates      mean    95% interval over tasks"
-    for line, row in zip(lines[title + 2 :][:STAGES], results(folder)["returns"], strict=True):
-        assert line.split() == [str(row["updates"]), f"{row['mean']:.3f}", f"±{row['half_width_95']:.3f}"]
-
-
 def test_one_task_makes_no_interval(tiny, capsys):
     capsys.readouterr()
     assert tiny.evaluate("navigation", "--num-tasks", "1", "--logdir", str(tiny.folder / "one task")) == 0
@@ -111,6 +94,8 @@ def test_success_rates_are_printed_and_pictured_with_one_interval(tiny, capsys):
     assert solved.any() and not solved.all()
     for updates, (line, row) in enumerate(zip(lines[header + 1 :][:STAGES], told["success"], strict=True)):
         share = solved[..., updates].any(axis=1).mean(axis=1)
+        assert line.split()[:3] == [str(updates), f"{told['returns'][updates]['mean']:.3f}",
+                                    f"±{told['returns'][updates]['half_width_95']:.3f}"]  # fmt: skip
         assert row["any"]["mean"] == pytest.approx(share.mean())
         # Wilson's for six tasks, whatever the number of episodes: at least 0.27 wide (all or none of them).
         assert row["any"]["high"] - row["any"]["low"] > 0.27
@@ -132,7 +117,7 @@ def test_success_rates_of_classes():
     assert [line.split() for line in lines[-2:]] == [["push-v3", "25.0%", "100.0%"], ["reach-v3", "100.0%", "100.0%"]]
 
 
-def test_episodes(folder):
+def test_episodes(folder, tiny):
     episodes = np.load(folder / "episodes.npz")
     shape = (TASKS, STEPS, 2, STAGES)
     assert {name: episodes[name].shape for name in episodes} == {
@@ -142,9 +127,7 @@ def test_episodes(folder):
     moved = episodes["observations"][:, :-1] + np.clip(episodes["actions"][:, :-1], -0.1, 0.1)
     both = episodes["mask"][:, 1:, ..., None]
     np.testing.assert_allclose(moved * both, episodes["observations"][:, 1:], atol=1e-6)
-
-
-def test_infos_of_an_environment_are_recorded(tiny):
+    # What an environment tells in a step is recorded, too.
     episodes = np.load(tiny.evaluation("graph") / "episodes.npz")
     assert episodes["info.node"].shape == episodes["info.state_type"].shape == episodes["mask"].shape
 
@@ -155,11 +138,6 @@ def distribution(folder, context, observations, record=None):
     policy = Setup(config).policy
     params = load_policy(folder / "policy.pt", policy)
     return policy(params, torch.from_numpy(context)[None], torch.from_numpy(observations)[None], record)
-
-
-def action_means(folder, context, observations):
-    """Its means [N, A]."""
-    return distribution(folder, context, observations).mean[0].numpy()
 
 
 def forward(folder, context, observations):
@@ -245,9 +223,9 @@ def test_without_context_the_policy_acts_as_before_adaptation(tiny, folder):
         observations, actions, mask = (np.load(place / "episodes.npz")[name][4, :, 0, 2] for name in
                                        ("observations", "actions", "mask"))  # fmt: skip
         assert mask.all()
-        means = [action_means(folder, context, observations) for context in (zero, adapted)]
+        means = [distribution(folder, phi, observations).mean[0].numpy() for phi in (zero, adapted)]
         assert np.abs(means[0] - means[1]).max() > 0.1
-        left.append(actions - action_means(folder, context, observations))
+        left.append(actions - distribution(folder, context, observations).mean[0].numpy())
     np.testing.assert_allclose(*left, rtol=0, atol=1e-4)
 
 
@@ -303,12 +281,6 @@ def test_tasks_that_cannot_be(tiny, tmp_path, capsys, name, content, options, wo
     (error,) = capsys.readouterr().err.splitlines()
     assert error.startswith("test.py: ") and all(word in error for word in words), error
     assert not (tmp_path / "logs").exists()
-
-
-def test_checks_do_not_depend_on_the_number_of_workers(tiny):
-    one = tiny.evaluation("navigation", "--modulation", "swapped")
-    two = tiny.evaluation("navigation", "--modulation", "swapped", "--num-workers", "2")
-    np.testing.assert_array_equal(rewards(one), rewards(two))
 
 
 def test_tasks_are_swapped_in_the_smallest_groups_that_have_two_different_ones():
@@ -369,73 +341,65 @@ def test_the_probe_set_of_another_environment(tiny, folder, capsys):
     assert "expected observations of size 17, found 2" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_leaves_no_half_of_an_evaluation(tiny, tmp_path, capsys, monkeypatch, number):
-    monkeypatch.setattr(report, "results", lambda *_: os.kill(os.getpid(), number))
-    tiny.run("navigation")
-    capsys.readouterr()
-    assert tiny.evaluate("navigation", "--logdir", str(tmp_path)) == 128 + number
-    assert capsys.readouterr().err == f"test.py: interrupted ({number.name})\n"
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [] and active_children() == []
-
-
-def test_a_full_disk_is_told_of_in_one_line(tiny, tmp_path, capsys):
-    tiny.run("navigation")
-    capsys.readouterr()
-    # 6 tasks × 100 steps × 3 episodes × 3 stages × 8 bytes are 43,200.
-    with files_limited(43_000):
-        assert tiny.evaluate("navigation", "--logdir", str(tmp_path)) == 1
-    told = capsys.readouterr().err
-    assert told.startswith(f"test.py: {tmp_path}") and told.endswith("rewards.npy: File too large\n")
-    assert len(told.splitlines()) == 1
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
-
-
-def test_a_folder_that_is_deleted_is_told_of_in_one_line(tiny, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(report, "results", lambda *_: shutil.rmtree(only_run(tmp_path)))
-    tiny.run("navigation")
-    capsys.readouterr()
-    assert tiny.evaluate("navigation", "--logdir", str(tmp_path)) == 1
-    told = capsys.readouterr().err
-    assert told.startswith(f"test.py: {tmp_path}") and told.endswith("No such file or directory\n")
-    assert told.count("\n") == 1 and not [path for path in tmp_path.rglob("*") if path.is_file()]
-
-
-def fails_after_half(error):
-    """A function in place of `adaptation` that raises once a file of it is written."""
-
-    def instead(folders, output):
-        output.with_suffix(".png").write_bytes(b"half")
+def raising(error):
+    def fail(*_):
         raise error
 
-    return instead
+    return fail
+
+
+def signalled(number):
+    return lambda *_: os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize(
+    "happens, status, told",
+    [
+        (lambda folder: signalled(signal.SIGINT), 130, "interrupted (SIGINT)"),
+        (lambda folder: signalled(signal.SIGTERM), 143, "interrupted (SIGTERM)"),
+        (lambda folder: lambda *_: shutil.rmtree(only_run(folder)), 1, "No such file or directory"),
+        # Of each file: evaluation/test_recordings.py.
+        (lambda folder: raising(OSError(errno.EFBIG, "File too large", str(folder))), 1, "File too large"),
+    ],
+)
+def test_what_ends_an_evaluation_early_leaves_no_half_of_it(tiny, tmp_path, capsys, monkeypatch, happens, status, told):
+    monkeypatch.setattr(report, "results", happens(tmp_path))
+    tiny.run("navigation")
+    capsys.readouterr()
+    assert tiny.evaluate("navigation", "--logdir", str(tmp_path)) == status
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("test.py: ") and line.endswith(told)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == [] and active_children() == []
 
 
 WRITTEN = {"results.json", "rewards.npy", "tasks.json", "contexts.npy", "episodes.npz", "policy.pt", "config.json"}
 
 
-def test_a_picture_that_fails_costs_the_picture_alone(tiny, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(rl.plots.adaptation, "adaptation", fails_after_half(ValueError("no\nfont")))
+@pytest.mark.parametrize(
+    "happens, status, told",
+    [
+        (
+            raising(ValueError("no\nfont")),
+            1,
+            "adaptation.png: cannot be drawn: ValueError: no font; the eval",
+        ),
+        (signalled(signal.SIGINT), 130, "test.py: interrupted (SIGINT)"),
+    ],
+)
+def test_a_picture_that_fails_costs_the_picture_alone(tiny, tmp_path, capsys, monkeypatch, happens, status, told):
+    def half(folders, output):
+        output.with_suffix(".png").write_bytes(b"half")
+        happens()
+
+    monkeypatch.setattr(rl.plots.adaptation, "adaptation", half)
     tiny.run("navigation")
     capsys.readouterr()
-    assert tiny.evaluate("navigation", "--logdir", str(tmp_path)) == 1
-    told = capsys.readouterr()
-    run = only_run(tmp_path)
-    assert told.err == (
-        f"test.py: {run / 'adaptation.png'}: cannot be drawn: ValueError: no font; the evaluation itself is complete\n"
-    )
-    assert "updates      mean" in told.out and "picture:" not in told.out
-    names = {path.name for path in run.iterdir()}
-    assert names >= WRITTEN and not {name for name in names if "adaptation" in name or "tmp" in name}
-
-
-def test_an_interrupted_picture_costs_the_picture_alone(tiny, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(rl.plots.adaptation, "adaptation", lambda *_: os.kill(os.getpid(), signal.SIGINT))
-    tiny.run("navigation")
-    capsys.readouterr()
-    assert tiny.evaluate("navigation", "--logdir", str(tmp_path)) == 130
-    assert capsys.readouterr().err == "test.py: interrupted (SIGINT)\n"
-    assert {path.name for path in only_run(tmp_path).iterdir()} >= WRITTEN
+    assert tiny.evaluate("navigation", "--logdir", str(tmp_path)) == status
+    printed = capsys.readouterr()
+    assert told in printed.err and printed.err.count("\n") == 1
+    assert "updates      mean" in printed.out and "picture:" not in printed.out
+    names = {path.name for path in only_run(tmp_path).iterdir()}
+    assert names >= WRITTEN and (status == 130 or not {name for name in names if "adaptation" in name or "tmp" in name})
 
 
 def test_tasks_that_cannot_be_drawn_are_told_of_before_anything_is_written(tiny, tmp_path, capsys, monkeypatch):

@@ -49,23 +49,6 @@ def test_fit_equals_ridge_regression_of_each_task_on_its_valid_steps():
         np.testing.assert_allclose(coefficients[k], literal, rtol=1e-7, atol=1e-7)
 
 
-def test_what_is_masked_has_no_influence():
-    observations, mask = inputs()
-    targets = torch.from_numpy(np.random.default_rng(1).normal(size=mask.shape)) * mask
-    spoilt = observations + 1e3 * (1 - mask)[..., None]
-    expected, _ = baseline.fit(baseline.features(observations, mask), targets)
-    found, _ = baseline.fit(baseline.features(spoilt, mask), targets)
-    assert torch.equal(found, expected)
-
-
-def test_a_linear_value_is_recovered():
-    observations, mask = inputs(horizon=8, num_episodes=9)
-    design = baseline.features(observations, mask)
-    targets = (2 * observations[..., 0] - observations[..., 1] ** 2 + 3) * mask
-    coefficients, _ = baseline.fit(design, targets)
-    torch.testing.assert_close(baseline.values(design, coefficients), targets, rtol=0, atol=1e-4)
-
-
 def test_the_ridge_grows_tenfold_until_the_system_can_be_solved():
     # X = four rows of (1, 1): XᵀX = 4·[[1, 1], [1, 1]] is exactly singular, and 4 + ρ = 4 in float64 until ρ exceeds
     # half a unit in the last place, 4.4e-16. From 1e-20 the ridges 1e-20 … 1e-16 fail (5 tries) and 1e-15 succeeds.

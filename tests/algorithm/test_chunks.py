@@ -1,14 +1,14 @@
-"""The outer step's share of a few tasks, against double backpropagation of a plain twin and finite differences."""
+"""The outer step's share of a few tasks: by hand, by graphs, by finite differences. See test_reference.py, too."""
 
 import pytest
 import torch
 
+from rl.algorithm import reference
 from rl.algorithm.chunks import Chunk
 from rl.algorithm.context_jacobian import ContextJacobian
 from rl.algorithm.jacobian import GraphJacobian, flatten
 from rl.algorithm.terms import Budget
-from rl.policies import GATES, NONLINEARITIES
-from rl.policies.elementwise import Elementwise
+from rl.policies import NONLINEARITIES
 from tests.support.chunks import (
     DOUBLE,
     EVERY,
@@ -22,8 +22,6 @@ from tests.support.chunks import (
 )
 from tests.support.helpers import (
     LAYERS,
-    LITERAL_GATES,
-    Twin,
     random_params,
 )
 
@@ -33,51 +31,6 @@ def test_every_policy_gets_the_cheaper_jacobian():
         policy, params, before, after = made_up(adaptation=adaptation)
         chunk = chunk_of(Chunk, policy, params, before, after)
         assert type(chunk.terms[0].curvature.jacobian) is kind
-
-
-@EVERY
-def test_gradient_and_curvature_equal_double_backpropagation_of_a_plain_twin(kind, head, layer, adaptation):
-    policy, params, before, after = made_up(head, layer, adaptation)
-    chunk = chunk_of(kind, policy, params, before, after)
-    vector = flatten(params)
-    direction = flatten(random_params(policy, seed=9))
-    product = chunk.kl_hessian_product(direction)
-
-    own = vector.clone().requires_grad_()
-    surrogate, divergence = Twin(policy, before, after, chunk, vector)(own)
-    torch.testing.assert_close(chunk.loss / 3, surrogate.detach(), rtol=0, atol=1e-12)
-    assert abs(float(divergence.detach())) < 1e-14
-    (expected,) = torch.autograd.grad(surrogate, own, retain_graph=True)
-    torch.testing.assert_close(chunk.gradient / 3, expected, rtol=1e-10, atol=1e-12)
-    (first,) = torch.autograd.grad(divergence, own, create_graph=True)
-    assert float(first.detach().abs().max()) < 1e-12
-    (second,) = torch.autograd.grad(first @ direction, own)
-    torch.testing.assert_close(product / 3, second, rtol=1e-9, atol=1e-11)
-
-
-@pytest.mark.parametrize("adaptation", ["cavia", "maml"])
-@pytest.mark.parametrize("layer", LAYERS)
-@pytest.mark.parametrize("nonlinearity", NONLINEARITIES)
-def test_every_nonlinearity_with_every_gate_gets_the_twins_gradient(nonlinearity, layer, adaptation):
-    check_gradient(*made_up("normal", layer, adaptation, nonlinearity=nonlinearity))
-
-
-@pytest.mark.parametrize("adaptation", ["cavia", "maml"])
-def test_a_gate_without_derivatives_by_hand_gets_the_twins_gradient(adaptation, monkeypatch):
-    # Added in one place, as a user would: nothing but its value is known.
-    monkeypatch.setitem(GATES, "sigmoid", Elementwise(torch.sigmoid))
-    monkeypatch.setitem(LITERAL_GATES, "sigmoid", torch.sigmoid)
-    check_gradient(*made_up("normal", "sigmoid", adaptation))
-
-
-def check_gradient(policy, params, before, after):
-    chunk = chunk_of(Chunk, policy, params, before, after)
-    vector = flatten(params)
-    own = vector.clone().requires_grad_()
-    surrogate, _ = Twin(policy, before, after, chunk, vector)(own)
-    (expected,) = torch.autograd.grad(surrogate, own)
-    torch.testing.assert_close(chunk.gradient / 3, expected, rtol=1e-10, atol=1e-12)
-    assert (expected != 0).any()
 
 
 @TRUE
@@ -97,19 +50,6 @@ def test_the_gradient_equals_finite_differences_at_the_old_weights_and_away_from
     assert torch.equal(again[0], chunk.loss) and torch.equal(again[1], chunk.gradient)
 
 
-@SOME
-def test_evaluate_equals_the_plain_twin_away_from_the_old_weights(kind, adaptation):
-    policy, params, before, after = made_up(adaptation=adaptation)
-    chunk = chunk_of(kind, policy, params, before, after)
-    vector = flatten(params)
-    elsewhere = vector + 0.1 * flatten(random_params(policy, seed=4))
-    found = chunk.evaluate(elsewhere)
-    expected = Twin(policy, before, after, chunk, vector)(elsewhere)
-    assert expected[1] > 1e-3
-    for value, literal in zip(found, expected, strict=True):
-        torch.testing.assert_close(value / 3, literal.detach(), rtol=1e-11, atol=1e-12)
-
-
 @EVERY
 def test_the_curvature_is_symmetric_and_positive(kind, head, layer, adaptation):
     policy, params, before, after = made_up(head, layer, adaptation)
@@ -118,19 +58,6 @@ def test_the_curvature_is_symmetric_and_positive(kind, head, layer, adaptation):
     assert float(u @ product(v)) == pytest.approx(float(v @ product(u)), rel=1e-10)
     assert u @ product(u) > 0
     torch.testing.assert_close(product(2 * u + v), 2 * product(u) + product(v), rtol=1e-9, atol=1e-11)
-
-
-@SOME
-def test_first_order_drops_second_derivatives_from_the_gradient(kind, adaptation):
-    policy, params, before, after = made_up(adaptation=adaptation)
-    chunk = chunk_of(kind, policy, params, before, after)
-    vector, second_order = flatten(params), chunk.gradient
-    first_order = chunk_of(kind, policy, params, before, after, OPTIONS._replace(first_order=True)).gradient
-    assert float((first_order - second_order).norm() / second_order.norm()) > 1e-3
-    own = vector.clone().requires_grad_()
-    surrogate, _ = Twin(policy, before, after, chunk, vector, first_order=True)(own)
-    (expected,) = torch.autograd.grad(surrogate, own)
-    torch.testing.assert_close(first_order / 3, expected, rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("nonlinearity", [name for name, made in NONLINEARITIES.items() if made.derivatives])
@@ -225,3 +152,17 @@ def test_a_clamped_log_std_has_no_derivative():
         figures.append((gradient, product))
     for by_hand, by_graph in zip(*figures, strict=True):
         torch.testing.assert_close(by_hand, by_graph, rtol=1e-9, atol=1e-9 * float(by_graph.abs().max()))
+
+
+@pytest.mark.parametrize("adaptation", ["cavia", "maml"])
+@pytest.mark.parametrize("layer", LAYERS)
+@pytest.mark.parametrize("nonlinearity", NONLINEARITIES)
+def test_every_nonlinearity_with_every_gate_gets_the_references_gradient(nonlinearity, layer, adaptation):
+    """The other figures, of one nonlinearity: test_reference.py."""
+    policy, params, before, after = made_up("normal", layer, adaptation, nonlinearity=nonlinearity)
+    own = flatten(params).requires_grad_()
+    surrogate, _ = reference.Objectives(policy, own, (before, after), OPTIONS)(own)
+    (expected,) = torch.autograd.grad(surrogate, own)
+    gradient = chunk_of(Chunk, policy, params, before, after).gradient
+    torch.testing.assert_close(gradient / 3, expected, rtol=1e-10, atol=1e-12)
+    assert (expected != 0).any()

@@ -12,7 +12,7 @@ import torch
 
 from rl import machine
 from rl.algorithm import chunks
-from rl.algorithm.batch import Batch, prepare
+from rl.algorithm.batch import Batch, prepare_updates
 from rl.algorithm.chunks import Chunk
 from rl.algorithm.jacobian import flatten
 from rl.algorithm.metalearner import MetaLearner
@@ -32,10 +32,10 @@ def computed(monkeypatch, device, policy, num_tasks, distinct, options):
     """What the outer step computes of a chunk whose batches are moved to a device: a list of tensors."""
 
     def prepare_and_move(*arguments):
-        batches, retries = prepare(*arguments)  # which needs numbers
+        batches, retries = prepare_updates(*arguments)  # which needs numbers
         return [Batch(*(None if part is None else part.to(device) for part in batch)) for batch in batches], retries
 
-    monkeypatch.setattr(chunks, "prepare", prepare_and_move)
+    monkeypatch.setattr(chunks, "prepare_updates", prepare_and_move)
     before, after = (made_up_episodes(policy, num_tasks, seed=seed, distinct=distinct) for seed in (0, 1))
     vector = flatten(random_params(policy)).to(device)
     chunk = Chunk(policy, vector, (before, after), options, products=6, dtype=torch.float64)
@@ -43,17 +43,20 @@ def computed(monkeypatch, device, policy, num_tasks, distinct, options):
     return [*figures, chunk.kl_hessian_product(vector), *chunk.evaluate(vector), *chunk.loss_and_gradient(vector)]
 
 
+UNUSUAL = [
+    (1, None, {}),  # the context's derivatives as a matrix
+    (2, 4, {}),  # observations that repeat
+    (2, None, {"fvp_subsample": 0.5}),
+    (2, None, {"first_order": True}),
+]
+
+
 @pytest.mark.parametrize(
-    "num_tasks, distinct, changes",
-    [
-        (3, None, {}),
-        (1, None, {}),  # the context's derivatives as a matrix
-        (2, 4, {}),  # observations that repeat
-        (2, None, {"fvp_subsample": 0.5}),
-        (2, None, {"first_order": True}),
-    ],
-)
-@pytest.mark.parametrize("head, layer, adaptation", COMBINATIONS)
+    "head, layer, adaptation, num_tasks, distinct, changes",
+    [(*made, 3, None, {}) for made in COMBINATIONS]
+    + [(head, "soft", adaptation, *how) for how in UNUSUAL for head, adaptation in
+       (("normal", "cavia"), ("categorical", "cavia"), ("normal", "maml"))],
+)  # fmt: skip
 def test_a_chunk_stays_on_its_device(monkeypatch, head, layer, adaptation, num_tasks, distinct, changes):
     made = (small_policy(head, layer, adaptation), num_tasks, distinct, OPTIONS._replace(**changes))
     here, there = (computed(monkeypatch, device, *made) for device in ("cpu", "meta"))

@@ -3,7 +3,7 @@ import torch
 
 import rl.algorithm.inner_loop
 from rl.algorithm.batch import prepare
-from rl.algorithm.inner_loop import Adapted, detach, inner_losses, inner_step, unadapted
+from rl.algorithm.inner_loop import detach, inner_losses, inner_step, unadapted
 from tests.support.helpers import COMBINATIONS, literal_distribution, literal_log_prob, made_up_episodes, random_params
 from tests.support.helpers import small_policy as make
 
@@ -86,21 +86,6 @@ def test_a_gpu_has_a_limit_of_its_own(monkeypatch, limit, parts):
     assert len(steps) == parts
 
 
-@pytest.mark.parametrize("head", ["normal", "categorical"])
-def test_the_contexts_gradient_equals_finite_differences(head):
-    policy, params, _, batch = made_up(head)
-    generator = torch.Generator().manual_seed(3)
-    start = 0.3 * torch.randn(3, 2, generator=generator, dtype=torch.float64)
-    stepped, _ = inner_step(policy, Adapted(params, start.clone()), batch, 1.0)
-    gradient = start - stepped.context.detach()
-    h = 1e-5
-    for c in range(2):
-        shift = torch.zeros(3, 2, dtype=torch.float64)
-        shift[:, c] = h
-        above, below = (inner_losses(policy, Adapted(params, start + s), batch) for s in (shift, -shift))
-        torch.testing.assert_close(gradient[:, c], (above - below) / (2 * h), rtol=1e-6, atol=1e-9)
-
-
 @pytest.mark.parametrize("adaptation", ["cavia", "maml"])
 def test_second_steps_start_where_the_first_ended(adaptation):
     policy, params, episodes, batch = made_up(adaptation=adaptation)
@@ -116,37 +101,3 @@ def test_second_steps_start_where_the_first_ended(adaptation):
     ends = [second.context] if adaptation == "cavia" else list(second.params.values())
     for variable, gradient, end in zip(variables, gradients, ends, strict=True):
         torch.testing.assert_close(end[k], variable - RATE * gradient, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("create_graph", [False, True])
-def test_the_context_depends_on_the_weights_through_its_gradient_alone(create_graph):
-    policy, params, _, batch = made_up()
-    own = {name: value.requires_grad_() for name, value in params.items()}
-    stepped, _ = inner_step(policy, unadapted(policy, own, 3), batch, RATE, create_graph=create_graph)
-    assert stepped.context.requires_grad == create_graph
-    if create_graph:
-        (gradient,) = torch.autograd.grad(stepped.context.sum(), own["mu.weight"])
-        assert gradient.any()
-
-
-@pytest.mark.parametrize("create_graph", [False, True])
-def test_first_order_maml_moves_each_tasks_weights_with_the_shared_ones(create_graph):
-    policy, params, _, batch = made_up(adaptation="maml")
-    own = {name: value.requires_grad_() for name, value in params.items()}
-    stepped, _ = inner_step(policy, unadapted(policy, own, 3), batch, RATE, create_graph=create_graph)
-    (gradient,) = torch.autograd.grad(stepped.params["mu.weight"].sum(), own["mu.weight"])
-    # First order: ∂θ'/∂θ = I for each of the three tasks.
-    assert torch.equal(gradient, torch.full_like(gradient, 3.0)) != create_graph
-
-
-def test_a_step_descends():
-    policy, params, _, batch = made_up()
-    start = unadapted(policy, params, 3)
-    stepped, losses = inner_step(policy, start, batch, 1e-3)
-    assert (inner_losses(policy, stepped, batch) < losses).all()
-
-
-def test_detached_adaptations_carry_no_graph():
-    policy, params, _, batch = made_up(adaptation="maml")
-    stepped = detach(inner_step(policy, unadapted(policy, params, 3), batch, RATE)[0])
-    assert stepped.context is None and not any(value.requires_grad for value in stepped.params.values())

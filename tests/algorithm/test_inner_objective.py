@@ -74,12 +74,3 @@ def test_an_objective_needs_no_derivatives_by_hand(objective, head, distinct, mo
         figures.append((chunk.loss, chunk.gradient, chunk.inner_losses, chunk.kl_hessian_product(direction)))
     for by_hand, by_graph in zip(*figures, strict=True):
         torch.testing.assert_close(by_hand, by_graph, rtol=1e-10, atol=1e-11)
-
-
-@SOME
-@HEADS
-def test_an_added_objective_gets_the_right_gradient(kind, adaptation, head, monkeypatch):
-    monkeypatch.setitem(INNER_OBJECTIVES, "squared", squared)
-    policy, params, before, after = made_up(head, adaptation=adaptation)
-    chunk = chunk_of(kind, policy, params, before, after, OPTIONS._replace(inner_objective="squared"))
-    assert_gradient_of_evaluate(policy, chunk, flatten(params), chunk.gradient)

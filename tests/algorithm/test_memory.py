@@ -1,7 +1,6 @@
 """Nothing that an outer step allocates outlives it."""
 
 import contextlib
-import ctypes
 import itertools
 
 import pytest
@@ -13,10 +12,11 @@ from rl.algorithm.jacobian import GraphJacobian, flatten
 from rl.algorithm.metalearner import MetaLearner
 from rl.algorithm.options import Options
 from rl.policies import NONLINEARITIES
+from tests.support import malloc
 from tests.support.helpers import FAST, LAYERS, made_up_episodes, random_params, small_policy
 
 OPTIONS = Options(fast_lr=0.3, **FAST)
-STEPS = 30
+STEPS = 15
 hooks = torch.autograd.graph.saved_tensors_hooks
 
 
@@ -30,35 +30,13 @@ def hooks_that_keep_graphs(pack, unpack):
     return hooks(keep, unpack)
 
 
-class Mallinfo2(ctypes.Structure):
-    """glibc's account of what it has allocated, by libraries too."""
-
-    _fields_ = [
-        (name, ctypes.c_size_t)
-        for name in [
-            "arena",
-            "ordblks",
-            "smblks",
-            "hblks",
-            "hblkhd",
-            "usmblks",
-            "fsmblks",
-            "uordblks",
-            "fordblks",
-            "keepcost",
-        ]
-    ]
-
-
-mallinfo2 = getattr(ctypes.CDLL(None), "mallinfo2", None)
-GLIBC = pytest.mark.skipif(mallinfo2 is None, reason="glibc's, from 2.33 on")
+GLIBC = pytest.mark.skipif(not malloc.KNOWN, reason="glibc's, from 2.33 on")
 
 
 def allocated():
     """Bytes in use."""
-    mallinfo2.restype = Mallinfo2
-    found = mallinfo2()
-    return found.uordblks + found.hblkhd
+    account = malloc.account()
+    return account.uordblks + account.hblkhd
 
 
 def grown(adaptation, layer, nonlinearity, steps=STEPS):

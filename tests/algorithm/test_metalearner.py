@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 import torch
 
-from rl.algorithm import trpo
+from rl.algorithm import reference, trpo
 from rl.algorithm.chunks import Chunk
 from rl.algorithm.jacobian import flatten
 from rl.algorithm.meta_objective import MetaObjective
 from rl.algorithm.metalearner import MetaLearner
 from rl.algorithm.options import Options
-from tests.support.helpers import FAST, WITH_TRUE_DERIVATIVES, Twin, made_up_episodes, random_params, small_policy
+from tests.support.helpers import FAST, WITH_TRUE_DERIVATIVES, made_up_episodes, random_params, small_policy
 
 OPTIONS = Options(fast_lr=0.3, **FAST)
 OUTER = trpo.Options(cg_damping=1e-3)
@@ -38,7 +38,7 @@ def test_an_accepted_step_improves_within_the_trust_region(head, layer, adaptati
     new, metrics = learner_of(policy).step(params, before, after)
     assert metrics["trpo/step_size"] > 0 and list(new) == list(params)
     chunk = chunk_of(policy, params, before, after)
-    twin = Twin(policy, before, after, chunk, flatten(params))
+    twin = reference.Objectives(policy, flatten(params), (before, after), OPTIONS)
     (loss_before, _), (loss, divergence) = (
         [value.detach() for value in twin(flatten(weights))] for weights in (params, new)
     )
@@ -97,12 +97,12 @@ def test_threads_change_no_bit_and_rows_only_the_last_ones():
 
 @pytest.mark.parametrize("adaptation", ["cavia", "maml"])
 def test_memory_changes_no_bit(adaptation):
-    policy, params, before, after = made_up(adaptation=adaptation, num_tasks=5)
+    policy, params, before, after = made_up(adaptation=adaptation)
     size = chunk_of(policy, params, before.tasks(0, 1), after.tasks(0, 1)).terms[0].curvature.jacobian.nbytes
-    # Room for all five chunks, for two of them (any two), for none.
+    # Room for all three chunks, for two of them (any two), for none.
     steps = [
         learner_of(policy, memory=memory, rows=1, threads=threads).step(params, before, after)
-        for memory, threads in ((float("inf"), 1), (2 * size, 1), (2 * size, 3), (0, 2))
+        for memory, threads in ((float("inf"), 1), (2 * size, 3), (0, 2))
     ]
     for new, metrics in steps[1:]:
         assert metrics == steps[0][1]
@@ -130,7 +130,7 @@ class Descent:
 def test_another_outer_step_with_several_gradients(head, layer, adaptation):
     policy, params, before, after = made_up(head, layer, adaptation)
     learner = MetaLearner(policy, OPTIONS, Descent(), rows=48, dtype=DOUBLE)
-    twin = Twin(policy, before, after, chunk_of(policy, params, before, after), flatten(params))
+    twin = reference.Objectives(policy, flatten(params), (before, after), OPTIONS)
     new, metrics = learner.step(params, before, after)
     vector = flatten(params)
     for _ in range(2):
@@ -162,69 +162,6 @@ def test_the_result_keeps_the_parameters_type():
     assert all(value.grad_fn is None and not value.requires_grad for value in new.values())
 
 
-def refused(policy, params, before, after, outer=OUTER):
-    """The metrics of a step that is not taken."""
-    new, metrics = learner_of(policy, outer).step(params, before, after)
-    assert new is params and metrics["trpo/step_size"] == 0.0 and metrics["trpo/kl"] == 0.0
-    return metrics
-
-
-def assert_rejected(policy, params, before, after):
-    """The step met numbers that are not finite."""
-    metrics = refused(policy, params, before, after)
-    assert math.isnan(metrics["trpo/gradient_norm"]) and metrics["trpo/backtracks"] == 0
-
-
-def test_no_step_where_the_line_search_finds_none(monkeypatch):
-    worse = torch.tensor(1e6, dtype=DOUBLE)
-    monkeypatch.setattr(Chunk, "evaluate", lambda chunk, theta: (worse, 0 * worse))
-    metrics = refused(*made_up())
-    assert metrics["trpo/backtracks"] == 15 and metrics["trpo/improvement"] == 0.0
-
-
-def test_no_step_where_the_divergence_is_too_large(monkeypatch):
-    better, far = torch.tensor(-1e6, dtype=DOUBLE), torch.tensor(1.0, dtype=DOUBLE)
-    monkeypatch.setattr(Chunk, "evaluate", lambda chunk, theta: (better, far))
-    assert refused(*made_up(), OUTER._replace(ls_max_steps=3))["trpo/backtracks"] == 3
-
-
-def test_no_step_where_the_curvature_is_not_positive(monkeypatch):
-    monkeypatch.setattr(Chunk, "kl_hessian_product", lambda chunk, vector: -vector)
-    metrics = refused(*made_up())
-    assert metrics["trpo/backtracks"] == 0 and metrics["trpo/gradient_norm"] > 0
-
-
-def test_no_step_where_the_curvature_is_not_finite(monkeypatch):
-    monkeypatch.setattr(Chunk, "kl_hessian_product", lambda chunk, vector: vector * float("nan"))
-    assert_rejected(*made_up())
-
-
-def test_no_step_where_the_loss_is_not_finite(monkeypatch):
-    nan = torch.tensor(float("nan"), dtype=DOUBLE)
-    monkeypatch.setattr(Chunk, "evaluate", lambda chunk, theta: (nan, nan))
-    assert refused(*made_up())["trpo/backtracks"] == 15
-
-
-def test_no_step_without_rewards():
-    # All advantages are zero, so is the gradient: conjugate gradient stops at x = 0, which has no curvature.
-    policy, params, before, after = made_up()
-    empty = [type(e)(e.observations, e.actions, np.zeros_like(e.rewards), e.mask) for e in (before, after)]
-    metrics = refused(policy, params, *empty)
-    assert metrics["trpo/gradient_norm"] == 0.0 and metrics["baseline/ridge_retries"] == 0
-
-
-def test_no_step_where_rewards_are_not_finite():
-    policy, params, before, after = made_up()
-    before.rewards[1, 0, 0] = np.inf
-    assert_rejected(policy, params, before, after)
-
-
-def test_no_step_where_the_gradient_is_not_finite():
-    policy, params, before, after = made_up()
-    params["mu.weight"] = params["mu.weight"] * float("inf")
-    assert_rejected(policy, params, before, after)
-
-
 def test_line_search_starts_at_the_border_of_the_trust_region(monkeypatch):
     # For a quadratic model the full step's divergence is δ; with a small δ the model is nearly exact.
     policy, params, before, after = made_up(layer="plain")
@@ -238,3 +175,49 @@ def test_line_search_starts_at_the_border_of_the_trust_region(monkeypatch):
     monkeypatch.setattr(trpo, "line_search", spy)
     learner_of(policy, OUTER._replace(max_kl=1e-6, cg_damping=0.0)).step(params, before, after)
     assert seen[0] == pytest.approx(1e-6, rel=0.02)
+
+
+def replaced(name, function):
+    """What replaces a method of `Chunk`."""
+    return lambda patch, params, before: patch.setattr(Chunk, name, function)
+
+
+def evaluating_to(loss, divergence):
+    figures = torch.tensor([loss, divergence], dtype=DOUBLE)
+    return replaced("evaluate", lambda chunk, theta: tuple(figures))
+
+
+@pytest.mark.parametrize(
+    "wrong, backtracks, gradient",
+    [
+        (evaluating_to(1e6, 0.0), 15, "positive"),  # the line search finds nothing
+        (evaluating_to(-1e6, 1.0), 15, "positive"),  # nothing within the divergence allowed
+        (evaluating_to(math.nan, math.nan), 15, "positive"),
+        (replaced("kl_hessian_product", lambda chunk, vector: -vector), 0, "positive"),
+        (replaced("kl_hessian_product", lambda chunk, vector: vector * math.nan), 0, "nan"),
+        (lambda patch, params, before: before.rewards.__setitem__((1, 0, 0), np.inf), 0, "nan"),
+        (lambda patch, params, before: params["mu.weight"].mul_(math.inf), 0, "nan"),
+    ],
+)
+def test_no_step_where_figures_are_bad(monkeypatch, wrong, backtracks, gradient):
+    policy, params, before, after = made_up()
+    wrong(monkeypatch, params, before)
+    metrics = refused(policy, params, before, after)
+    assert metrics["trpo/backtracks"] == backtracks
+    norm = metrics["trpo/gradient_norm"]
+    assert math.isnan(norm) if gradient == "nan" else norm > 0
+
+
+def refused(policy, params, before, after):
+    """The metrics of a step that is not taken."""
+    new, metrics = learner_of(policy).step(params, before, after)
+    assert new is params and metrics["trpo/step_size"] == 0.0 and metrics["trpo/kl"] == 0.0
+    return metrics
+
+
+def test_no_step_without_rewards():
+    # All advantages are zero, so is the gradient: conjugate gradient stops at x = 0, which has no curvature.
+    policy, params, before, after = made_up()
+    empty = [type(e)(e.observations, e.actions, np.zeros_like(e.rewards), e.mask) for e in (before, after)]
+    metrics = refused(policy, params, *empty)
+    assert metrics["trpo/gradient_norm"] == 0.0 and metrics["baseline/ridge_retries"] == 0

@@ -30,12 +30,6 @@ def test_advantages_by_hand():
     torch.testing.assert_close(advantages, column(1.125, 0.5, -2))
 
 
-def test_advantages_of_an_episode_that_ended_early():
-    # The same, ended after two steps (r₃ = V₃ = 0): δ₂ = 2 − 4 = −2;  δ₁ = 1;  A₁ = 1 − ¼·2 = 0.5.
-    advantages = returns.generalized_advantages(column(1, 2, 0), column(2, 4, 0), 0.5, 0.5)
-    torch.testing.assert_close(advantages, column(0.5, -2, 0))
-
-
 def random_inputs():
     generator = torch.Generator().manual_seed(0)
     return [torch.randn(3, 7, 5, generator=generator, dtype=torch.float64) for _ in range(2)]
@@ -45,13 +39,6 @@ def test_lambda_one_is_return_minus_value():
     rewards, values = random_inputs()
     advantages = returns.generalized_advantages(rewards, values, 0.9, 1.0)
     torch.testing.assert_close(advantages, returns.discounted_returns(rewards, 0.9) - values, rtol=0, atol=1e-12)
-
-
-def test_lambda_zero_is_the_temporal_difference():
-    rewards, values = random_inputs()
-    advantages = returns.generalized_advantages(rewards, values, 0.9, 0.0)
-    torch.testing.assert_close(advantages[:, 2], rewards[:, 2] + 0.9 * values[:, 3] - values[:, 2])
-    torch.testing.assert_close(advantages[:, -1], rewards[:, -1] - values[:, -1])
 
 
 def test_advantages_equal_the_plain_double_sum():

@@ -62,34 +62,22 @@ def test_step_length_is_nan_without_positive_curvature(curvature):
     assert math.isnan(trpo.step_length(torch.ones(1), torch.tensor([curvature]), 0.01))
 
 
-def search(losses_and_kls, **options):
-    tried = []
-
-    def evaluate(fraction):
-        tried.append(fraction)
-        return losses_and_kls[len(tried) - 1]
-
-    return trpo.line_search(evaluate, old_loss=1.0, max_kl=0.1, **options), tried
+NAN = float("nan")
 
 
-def test_line_search_takes_the_full_step_where_it_can():
-    found, tried = search([(0.5, 0.05)])
-    assert found == (1.0, 0, 0.5, 0.05) and tried == [1.0]
-
-
-def test_line_search_backtracks_on_loss_and_on_kl():
-    # Full step: too large a KL; ×½: no lower loss; ×¼: accepted.
-    found, tried = search([(0.0, 0.2), (1.5, 0.05), (0.9, 0.01)], ratio=0.5)
-    assert found == (0.25, 2, 0.9, 0.01) and tried == [1.0, 0.5, 0.25]
-
-
-def test_both_bounds_are_strict():
-    found, tried = search([(1.0, 0.05), (0.5, 0.1)], max_steps=2)
-    assert found.fraction == 0.0 and len(tried) == 2
-
-
-@pytest.mark.parametrize("wrong", [(float("nan"), 0.0), (0.0, float("nan")), (2.0, 0.0)])
-def test_line_search_that_finds_nothing(wrong):
-    found, tried = search([wrong] * 15)
-    assert found == (0.0, 15, 1.0, 0.0)
-    assert tried == pytest.approx([0.8**i for i in range(15)])
+@pytest.mark.parametrize(
+    "losses_and_kls, options, expected, tried",
+    [
+        ([(0.5, 0.05)], {}, (1.0, 0, 0.5, 0.05), [1.0]),
+        # Full step: too large a KL; ×½: no lower loss; ×¼: accepted.
+        ([(0.0, 0.2), (1.5, 0.05), (0.9, 0.01)], {"ratio": 0.5}, (0.25, 2, 0.9, 0.01), [1.0, 0.5, 0.25]),
+        # Both bounds are strict.
+        ([(1.0, 0.05), (0.5, 0.1)], {"max_steps": 2}, (0.0, 2, 1.0, 0.0), [1.0, 0.8]),
+        *(([wrong] * 15, {}, (0.0, 15, 1.0, 0.0), [0.8**i for i in range(15)])
+          for wrong in ((NAN, 0.0), (0.0, NAN), (2.0, 0.0))),
+    ],
+)  # fmt: skip
+def test_line_search_takes_the_first_fraction_that_improves_within_bounds(losses_and_kls, options, expected, tried):
+    found, left = [], iter(losses_and_kls)
+    step = trpo.line_search(lambda fraction: found.append(fraction) or next(left), old_loss=1.0, max_kl=0.1, **options)
+    assert step == expected and found == pytest.approx(tried)

@@ -50,6 +50,7 @@ def test_a_row_that_fails_leaves_the_others():
     assert "\nbench_cuda.py: navigation: exit status 1\n" in done.stderr
 
 
+@pytest.mark.slow
 def test_without_a_gpu_it_says_so():
     done = bench_cuda(CUDA_VISIBLE_DEVICES="")
     assert done.returncode == 2 and done.stdout == ""

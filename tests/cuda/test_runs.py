@@ -26,8 +26,9 @@ def policies(saves):
     return {path.name: path.read_bytes() for path in saves.glob("policy-*.pt")}
 
 
-@DEVICES
-@pytest.mark.parametrize("name", LINES)
+@pytest.mark.parametrize(
+    "name, device", [("graph", "cpu"), *(pytest.param(name, "cuda", marks=pytest.mark.cuda) for name in LINES)]
+)
 def test_a_run_repeats_itself_resumes_and_is_evaluated(tmp_path, capsys, name, device):
     line = [*LINES[name], "--device", device]
     logs, saves = train(tmp_path / "one", *line)

@@ -11,10 +11,6 @@ class TestContract5(EnvironmentContract):
     name = "Bandit-K5-v0"
 
 
-class TestContract10(EnvironmentContract):
-    name = "Bandit-K10-v0"
-
-
 class TestContract50(EnvironmentContract):
     name = "Bandit-K50-v0"
 

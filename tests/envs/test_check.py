@@ -31,8 +31,9 @@ def checked(capsys, *arguments):
     return status, lines, failures
 
 
-@pytest.mark.parametrize("name", ["2DNavigation-v0", "Bandit-K5-v0", "TabularMDP-v0", "HalfCheetahDir-v1"])
-def test_built_in_environments_keep_the_contract(capsys, name):
+# Most environments are held to the contract in tests of their own.
+@pytest.mark.parametrize("name", ["2DNavigation-v0", *(f"{USERS}:{name}-v0" for name in ("Impatient", "Dull", "Both"))])
+def test_good_environments_keep_the_contract(capsys, name):
     assert checked(capsys, name)[:2] == (0, [f"ok: {sentence}" for sentence in SENTENCES.values()])
 
 
@@ -40,11 +41,6 @@ def test_built_in_environments_keep_the_contract(capsys, name):
 def test_blind_actions_find_the_goals_of_a_ctgraph(capsys, path):
     status, lines, _ = checked(capsys, "CTgraphEnvGoalChange-v0", "--env-config-path", path)
     assert status == 0 and f"ok: {SENTENCES['tasks_matter']}" in lines
-
-
-@pytest.mark.parametrize("name", ["Walk", "Impatient", "Reach", "Seek", "Dull", "Scaled", "OwnVector", "Both"])
-def test_good_environments_of_users_keep_the_contract(capsys, name):
-    assert checked(capsys, f"{USERS}:{name}-v0")[:2] == (0, [f"ok: {sentence}" for sentence in SENTENCES.values()])
 
 
 @pytest.mark.parametrize(
@@ -101,31 +97,22 @@ def test_code_that_ends_the_program_does_not_end_this_one(capsys, tmp_path, monk
     "name, told",
     [
         ("2DNavigatoin-v0", "unknown environment '2DNavigatoin-v0' (did you mean 2DNavigation-v0?)"),
-        ("no_such_module:Walk-v0", "there is no module no_such_module"),
-        (f"{USERS}:Absent-v0", f"importing {USERS} registers no gymnasium environment Absent-v0"),
         (f"{USERS}:Taskless-v0", "cannot change its task: add sample_tasks"),
-        (f"{USERS}:Doubles-v0", "needs one-dimensional float32 observations"),
-        ("CTgraphEnvGoalChange-v0", "needs a configuration file"),
+        ("mine:Walk-v0", "ZeroDivisionError: division by zero ("),
     ],
 )
-def test_an_environment_that_cannot_be_made(capsys, name, told):
+def test_an_environment_that_cannot_be_made(capsys, tmp_path, monkeypatch, name, told):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "mine.py").write_text("1 / 0\n", encoding="utf-8")
     assert check.main([name]) == 2
     captured = capsys.readouterr()
     assert captured.out == "" and told in captured.err and captured.err.count("\n") == 1
 
 
 def test_the_program_finds_modules_in_the_present_folder(tmp_path):
-    (tmp_path / "mine.py").write_text(f"import {USERS}\nraise_here = 1 / 0\n", encoding="utf-8")
     (tmp_path / "yours.py").write_text(f"import {USERS}\n", encoding="utf-8")
-
-    def run(name):
-        return subprocess.run(
-            [sys.executable, "-m", "rl.envs.check", name], cwd=tmp_path, capture_output=True, text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"},
-        )  # fmt: skip
-
-    done = run("yours:Walk-v0")
+    done = subprocess.run(
+        [sys.executable, "-m", "rl.envs.check", "yours:Walk-v0"], cwd=tmp_path, capture_output=True, text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONIOENCODING": "ascii"},
+    )  # fmt: skip
     assert done.returncode == 0 and done.stdout.count("ok: ") == len(POINTS) and done.stderr == ""
-    done = run("mine:Walk-v0")
-    assert done.returncode == 2 and done.stdout == ""
-    assert done.stderr.endswith(f"ZeroDivisionError: division by zero ({tmp_path / 'mine.py'}, line 2)\n")

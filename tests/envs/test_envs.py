@@ -16,7 +16,6 @@ from rl.envs.navigation.environment import Navigation
 from rl.errors import EpisodeError, UserError
 from rl.policies import Architecture, make_policy
 from rl.sampling.rollout import AdaptationPlan, StreamName, meta_rollout
-from tests.support.broken_env import leaving
 from tests.support.env_contract import EnvironmentContract
 from tests.support.helpers import random_params
 from tests.support.user_environments import Impatient, Seek
@@ -265,31 +264,6 @@ def test_what_is_missing_is_named(name, message):
     with pytest.raises(UserError, match=message) as caught:
         rl.envs.options(name)
     assert "\n" not in str(caught.value)
-
-
-@pytest.mark.parametrize("name", ["Careless-v0", "Short-v0", "ShortVector-v0"])
-def test_tasks_that_cannot_travel_are_refused(name):
-    env = rl.envs.make(f"{HERE}:{name}", 1)
-    with pytest.raises(UserError, match="sample_tasks must return a list of 3 dicts that JSON can hold"):
-        rl.envs.sample_tasks(f"{HERE}:{name}", env, 3, "train", np.random.default_rng(0))
-
-
-@pytest.mark.parametrize("where", ["import", "constructor", "sample_tasks"])
-def test_code_that_ends_the_program_is_an_error_that_names_its_place(tmp_path, monkeypatch, where):
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.chdir(tmp_path)
-    name = leaving(tmp_path, where)
-    with pytest.raises(UserError, match=rf"{name}: it calls sys\.exit\(0\) in .*{where}\.py, line 5") as caught:
-        rl.envs.options(name)
-        rl.envs.sample_tasks(name, rl.envs.make(name, 1), 3, "train", np.random.default_rng(0))
-    assert "\n" not in str(caught.value)
-
-
-def test_modules_of_the_working_folder_are_found(tmp_path, monkeypatch):
-    monkeypatch.setattr(sys, "path", list(sys.path))
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "module_of_mine.py").write_text("import tests.support.user_environments\n")
-    assert rl.envs.make("module_of_mine:Walk-v0", 1).horizon == 20
 
 
 def test_the_users_own_import_errors_are_not_hidden(tmp_path, monkeypatch):

@@ -12,13 +12,6 @@ from rl.sampling.episodes import Episodes
 from rl.sampling.in_process import InProcessSampler
 
 
-def test_a_mean_over_episodes_by_hand():
-    # 1, 2, 3, 6: mean 3; deviations² 4 + 1 + 0 + 9 = 14; s² = 14/3; s/√4 = 1.0801; t(0.975, 3) = 3.1824: 3.4375.
-    summary = mean_over_episodes([[1.0, 2.0], [3.0, 6.0]])
-    assert summary.mean == 3.0
-    assert summary.half_width == pytest.approx(3.182446305 * np.sqrt(14 / 3) / 2, rel=1e-9)
-
-
 def test_a_mean_over_episodes_equals_scipy():
     values = np.random.default_rng(0).normal(3, 2, (4, 5))
     low, high = stats.t.interval(0.95, values.size - 1, loc=values.mean(), scale=stats.sem(values, axis=None))

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from rl.policies import GATES, NONLINEARITIES, Categorical, Normal, make_policy
-from rl.policies.elementwise import sign
+from rl.policies import GATES, NONLINEARITIES, Categorical, Normal
 from rl.policies.heads import MIN_LOG_STD
 from tests.support.helpers import (
     COMBINATIONS,
@@ -164,36 +163,6 @@ def test_a_context_of_zero_is_the_policy_without_one(layer):
     torch.testing.assert_close(found.mean, without(cut, None, observations).mean, rtol=0, atol=1e-13)
 
 
-def test_a_new_policys_hard_gates_are_open():
-    # sign(0) = +1: with all modulator weights and biases at zero the policy is plain.
-    assert sign(torch.tensor([-1e-30, -0.0, 0.0, 1e-30])).tolist() == [-1, 1, 1, 1]
-    policy, plain = small_policy(layer="hard"), small_policy(layer="plain")
-    params = random_params(policy)
-    for name in params:
-        if "_nm" in name:
-            params[name].zero_()
-    plain_params = {name.replace(".std", ""): value for name, value in params.items() if "_nm" not in name}
-    observations, context = observations_and_context(policy)
-    found, expected = policy(params, context, observations).mean, plain(plain_params, context, observations).mean
-    torch.testing.assert_close(found, expected, rtol=0, atol=1e-13)
-
-
-@pytest.mark.parametrize("gate", GATES)
-def test_all_gates_but_hard_ones_pass_a_gradient_to_the_modulators(gate):
-    policy = small_policy(layer=gate)
-    params = {name: value.requires_grad_() for name, value in random_params(policy).items()}
-    observations, context = observations_and_context(policy)
-    context.requires_grad_()
-    outputs = policy(params, context, observations).mean
-    grads = torch.autograd.grad(outputs.square().sum(), [*params.values(), context], materialize_grads=True,
-                                allow_unused=True)  # fmt: skip
-    for name, grad in zip([*params, "context"], grads, strict=True):
-        if name == "sigma" or ("_nm" in name and gate == "hard"):
-            assert (grad == 0).all(), name
-        else:
-            assert (grad != 0).any(), name
-
-
 @pytest.mark.parametrize("head", ["normal", "categorical"])
 def test_log_prob_and_kl_equal_torchs(head):
     policy = small_policy(head, "soft", action_size=4)
@@ -310,16 +279,3 @@ def test_recording_changes_nothing_and_shows_what_the_forward_used(head, layer, 
         hidden = hidden * gates
     torch.testing.assert_close(record["layer2.input"], hidden, rtol=0, atol=1e-12)
     torch.testing.assert_close(record["layer2.output"], torch.tanh(hidden), rtol=0, atol=1e-12)
-
-
-def test_one_hidden_layer_is_enough():
-    policy = small_policy("categorical", hidden_sizes=(4,))
-    assert list(policy.shapes) == ["layer1.weight", "layer1.bias", "layer2.weight", "layer2.bias"]
-    observations, context = observations_and_context(policy)
-    total = policy(random_params(policy), context, observations).log_probs.exp().sum(-1)
-    torch.testing.assert_close(total, torch.ones(3, 7, dtype=DOUBLE))
-
-
-def test_make_policy_keeps_the_architecture():
-    architecture = small_policy("categorical", "soft").architecture
-    assert make_policy(architecture).architecture is architecture

@@ -114,19 +114,6 @@ def test_what_is_no_checkpoint_is_refused(tmp_path, load, content):
     assert "\n" not in str(caught.value)
 
 
-def test_random_and_cut_bytes_are_refused(tmp_path):
-    path = tmp_path / STATE
-    save_policy(path, PARAMS)
-    whole = path.read_bytes()
-    rng = np.random.default_rng(0)
-    contents = [rng.bytes(length) for length in range(1, 40)]
-    contents += [whole[:length] for length in rng.integers(1, len(whole), 20)]
-    for content in contents:
-        path.write_bytes(content)
-        with pytest.raises(UserError):
-            load_policy(path, POLICY)
-
-
 def test_a_damaged_state_is_noticed_or_unharmed(tmp_path):
     assert damage_states(tmp_path, np.random.default_rng(0), 40) > 10
 

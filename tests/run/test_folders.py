@@ -50,21 +50,14 @@ def test_a_link_to_nowhere_is_told_and_not_tried_for_ever(tmp_path):
 
 
 def test_folders_follow_the_published_layout(tmp_path):
-    run = Folders.make(config(tmp_path, neuromodulation=True))
-    assert run.logs.parent == tmp_path / "logs" / "2DNavigation-v0" / "nm_cavia"
-    assert run.saves.parent == tmp_path / "saves" / "2DNavigation-v0" / "nm_cavia"
+    run = Folders.make(config(tmp_path, neuromodulation=True, env_name="my.module:Thing-v0"))
+    assert run.logs.parent == tmp_path / "logs" / "my.module_Thing-v0" / "nm_cavia"
+    assert run.saves.parent == tmp_path / "saves" / "my.module_Thing-v0" / "nm_cavia"
     assert run.policy(7) == run.saves / "policy-7.pt"
-
-
-def test_evaluations_write_beside_the_logs_alone(tmp_path):
-    run = Folders.make(config(tmp_path, maml=True), suffix="_test")
-    assert run.logs.parent.name == "maml_test" and run.logs.is_dir()
-    assert not (tmp_path / "saves").exists()
-
-
-def test_a_users_environment_has_one_folder(tmp_path):
-    run = Folders.make(config(tmp_path, env_name="my.module:Thing-v0"))
-    assert run.logs.relative_to(tmp_path / "logs").parts[0] == "my.module_Thing-v0"
+    # Evaluations write beside the logs alone.
+    run = Folders.make(config(tmp_path / "of", maml=True), suffix="_test")
+    assert run.logs.parent == tmp_path / "of" / "logs" / "2DNavigation-v0" / "maml_test"
+    assert not (tmp_path / "of" / "saves").exists()
 
 
 @pytest.mark.parametrize("blocked", ["logs", "saves"])
@@ -98,22 +91,18 @@ def locked(path):
 
 
 def test_config_json_holds_everything(tmp_path):
-    options = config(tmp_path, seed=9)
-    config_file.write(tmp_path, options, small_policy())
-    content = json.loads((tmp_path / "config.json").read_text())
+    """With a copy of the environment's file beside it."""
+    source, folder = tmp_path / "graph.json", tmp_path / "run"
+    source.write_text("{}")
+    folder.mkdir()
+    options = config(tmp_path, seed=9, env_config_path=str(source))
+    config_file.write(folder, options, small_policy())
+    content = json.loads((folder / "config.json").read_text())
     assert {name: content[name] for name in dataclasses.asdict(options)} == dataclasses.asdict(options)
     assert content["input_size"] == 3 and content["output_size"] == 2
     assert content["versions"]["torch"] == torch.__version__ and content["versions"]["python"]
     assert "git_commit" in content
-    assert load_config(tmp_path / "config.json")[0] == options
-    assert files(tmp_path) == ["config.json"]
-
-
-def test_the_environments_file_is_copied(tmp_path):
-    source, folder = tmp_path / "graph.json", tmp_path / "run"
-    source.write_text("{}")
-    folder.mkdir()
-    config_file.write(folder, config(tmp_path, env_config_path=str(source)), small_policy())
+    assert load_config(folder / "config.json")[0] == options
     assert files(folder) == ["config.json", "graph.json"] and (folder / "graph.json").read_text() == "{}"
 
 

@@ -4,13 +4,12 @@ import multiprocessing
 import os
 import re
 import signal
-import subprocess
 import sys
 import threading
+import time
 from contextlib import closing
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -18,9 +17,10 @@ from rl.policies import make_policy
 from rl.run.interrupts import Interrupted, Interrupts
 from rl.sampling.jobs import WorkerError
 from rl.sampling.worker_pool import MAX_ATTEMPTS, WorkerPool
-from tests.support.helpers import PATIENCE, ROOT, becomes, random_params
+from tests.support.forked import Forked
+from tests.support.helpers import PATIENCE, becomes, random_params
 from tests.support.in_process import OBSTINATE, ORIGIN, PARAMS, SAMPLING, assert_same_rollouts
-from tests.torture import LONG, SHORT, STATUSES, Program, attack_workers, interrupt, into, record, undisturbed
+from tests.torture import STATUSES
 
 SIGNALS = pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 
@@ -63,66 +63,24 @@ def test_what_nohup_ignores_stays_ignored():
 
 
 PENDING = r"(?:Sig|Shd)Pnd:\s*(\w+)"
-STUBBORN = """
-import time
-from rl.run.interrupts import Interrupts
-with Interrupts() as interrupts, interrupts.shield():
-    print("begun", flush=True)
-    time.sleep(100)
-"""
 
 
-def test_a_second_signal_stops_at_once():
-    number = signal.SIGTERM
-    with subprocess.Popen([sys.executable, "-c", STUBBORN], cwd=ROOT, stdout=subprocess.PIPE) as process:
-        try:
-            assert process.stdout.readline() == b"begun\n"
-            process.send_signal(number)
-            # Once the first one is no longer pending, it has been put off.
-            status = Path(f"/proc/{process.pid}/status")
-            assert becomes(lambda: not any(int(mask, 16) for mask in re.findall(PENDING, status.read_text())))
-            assert process.poll() is None
-            process.send_signal(number)
-            assert process.wait(PATIENCE) == 128 + number
-        finally:
-            process.kill()
+def stubborn():
+    with Interrupts() as interrupts, interrupts.shield():
+        print("begun", flush=True)
+        time.sleep(PATIENCE)
 
 
-def test_a_run_that_is_terminated_can_be_loaded_and_leaves_no_process(tmp_path):
-    program = Program(tmp_path, *LONG, "--num-batches", "99999", *into(tmp_path))
-    program.until_lines(4)
-    os.killpg(program.process.pid, signal.SIGTERM)
-    assert program.finish() == 143
-    *_, advice, told = program.errors.splitlines()
-    assert told == "main.py: interrupted (SIGTERM)"
-    assert advice.startswith("resume with: python main.py --resume ")
-    record(tmp_path)
-
-
-def interrupted_until_done(folder, times, seed):
-    """A run interrupted at random moments ends as the undisturbed one does."""
-    expected = undisturbed(folder / "undisturbed", SHORT)
-    rng = np.random.default_rng(seed)
-    count = 0
-    for attempt in range(100):
-        count += interrupt(folder / str(attempt), rng, 5)[0]
-        assert record(folder / str(attempt)) == expected
-        if count >= times:
-            return
-    pytest.fail(f"only {count} interrupts")
-
-
-@pytest.mark.slow
-def test_a_run_that_is_interrupted_at_random_moments_ends_with_the_same_bytes(tmp_path):
-    interrupted_until_done(tmp_path, 12, seed=1)
-
-
-@pytest.mark.slow
-def test_a_run_whose_workers_are_killed_twenty_times_ends_with_the_same_bytes(tmp_path):
-    expected = undisturbed(tmp_path / "undisturbed", LONG)
-    attacks, restarts = attack_workers(tmp_path / "attacked", np.random.default_rng(2), 20)
-    assert attacks == 20 and restarts > 10
-    assert record(tmp_path / "attacked") == expected
+def test_a_second_signal_stops_at_once(tmp_path):
+    program, number = Forked(tmp_path, [], stubborn), signal.SIGTERM
+    program.until_lines(1)
+    program.process.send_signal(number)
+    # Once the first one is no longer pending, it has been put off.
+    status = Path(f"/proc/{program.process.pid}/status")
+    assert becomes(lambda: not any(int(mask, 16) for mask in re.findall(PENDING, status.read_text())))
+    assert program.process.poll() is None
+    program.process.send_signal(number)
+    assert program.finish() == 128 + number
 
 
 class Impatient(WorkerPool):

@@ -15,8 +15,8 @@ from rl.config import NEUTRAL, Config, parse_options
 from rl.errors import UserError
 from rl.main import main
 from rl.run import metrics
+from tests.support.forked import FEW
 from tests.support.helpers import only_run
-from tests.support.sabotage import FEW
 from tests.torture import Program, into, progress
 
 TAG, SPACED = "trpo/kl", "evaluation_rew/avg_rew 0"

@@ -20,18 +20,12 @@ def test_outside_of_a_checkout_there_is_no_commit(monkeypatch, tmp_path):
     assert provenance.git_commit() is None
 
 
-def test_the_processor_s_name_is_read_from_the_system(monkeypatch, tmp_path):
+def test_the_processor_s_name_is_read_from_the_system_or_is_the_architecture(monkeypatch, tmp_path):
     (tmp_path / "cpuinfo").write_text("processor\t: 0\nmodel name\t: Model: 7\nmodel name\t: Model: 7\n")
-    monkeypatch.setattr(provenance, "_CPUINFO", tmp_path / "cpuinfo")
-    assert provenance.processor().startswith("Model: 7, ")
-
-
-def test_a_system_that_does_not_tell_leaves_the_architecture(monkeypatch, tmp_path):
     monkeypatch.setattr(platform, "processor", lambda: "")
-    monkeypatch.setattr(provenance, "_CPUINFO", tmp_path / "none")
-    assert provenance.processor().startswith(platform.machine() + ", ")
-    monkeypatch.setattr(provenance, "_CPUINFO", tmp_path)
-    assert provenance.processor().startswith(platform.machine() + ", ")
+    for path, name in ((tmp_path / "cpuinfo", "Model: 7"), (tmp_path, platform.machine())):
+        monkeypatch.setattr(provenance, "_CPUINFO", path)
+        assert provenance.processor().startswith(f"{name}, ")
 
 
 def test_only_what_is_recorded_and_differs_is_a_change():

@@ -7,14 +7,10 @@ import json
 import os
 import shutil
 import time
-from pathlib import Path
 
-import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import given
 
-import rl.envs
 from rl import test as evaluation_program
 from rl.config import RESUMABLE, Config, load_config, parse_options
 from rl.errors import UserError
@@ -24,16 +20,12 @@ from rl.run import config_file, provenance, resume, test_request
 from rl.run.checkpoint import STATE, Counters, State, load_state, save_state
 from rl.run.folders import Folders
 from rl.run.metrics import PROGRESS
-from rl.run.provenance import processor, versions
 from rl.run.setup import Setup
-from tests.support.sabotage import FEW, run
-from tests.torture import GRAPH, SHORT, into, kill_parent, record, run_of
+from tests.support.forked import FEW, run
+from tests.support.fuzz import FUZZ, spoilt
+from tests.torture import GRAPH, SHORT, into, record, run_of
 
 GRAPH_OPTIONS = ["--env-name", "CTgraphEnvGoalChange-v0", "--env-config-path", GRAPH]
-FUZZ = settings(
-    max_examples=200, deadline=None, derandomize=True, database=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
-)  # fmt: skip
 
 
 def begun(folder, *line):
@@ -60,31 +52,6 @@ def loaded(line):
 
 def changed(path, **changes):
     path.write_text(json.dumps(json.loads(path.read_text()) | changes))
-
-
-def killed_until_done(folder, times, seed):
-    """A run killed at random moments ends as the undisturbed one does, which had no worker processes; as many runs as
-    it takes.
-    """
-    assert run(folder / "undisturbed", SHORT)[0] == 0
-    expected = record(folder / "undisturbed")
-    rng = np.random.default_rng(seed)
-    kills = 0
-    for attempt in range(100):
-        kills += kill_parent(folder / str(attempt), rng, times - kills)
-        assert record(folder / str(attempt)) == expected
-        if kills >= times:
-            return
-    pytest.fail(f"only {kills} kills")
-
-
-def test_a_run_killed_at_a_random_moment_ends_with_the_same_bytes(tmp_path):
-    killed_until_done(tmp_path, 1, seed=0)
-
-
-@pytest.mark.slow
-def test_a_run_killed_twenty_times_ends_with_the_same_bytes(tmp_path):
-    killed_until_done(tmp_path, 20, seed=1)
 
 
 def commit(name):
@@ -171,8 +138,8 @@ def test_the_environments_file_is_compared_by_content(tmp_path):
 
 
 def files(folder):
-    """Every file below a folder, with its bytes; what processes printed is left out."""
-    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file() and path.name != "output"}
+    """Every file of the run below a folder, with its bytes."""
+    return {path: path.read_bytes() for path in folder.glob("*/**/*") if path.is_file()}
 
 
 def test_a_run_that_has_lost_something_is_refused_and_nothing_is_written(tmp_path):
@@ -321,32 +288,19 @@ def test_two_processes_may_not_work_on_one_run(tmp_path):
     assert run(tmp_path, FEW)[0] == 0
     logs, saves = run_of(tmp_path)
     before = record(tmp_path)
-    with Folders(logs, saves).claimed():
-        status, output = run(tmp_path, [*FEW, "--resume", "auto"])
-        assert status == 2 and "another process is at work on this run" in output
-    assert record(tmp_path) == before
-    assert run(tmp_path, [*FEW, "--resume", "auto"])[0] == 0
-
-
-def test_two_copies_of_a_log_folder_may_not_share_the_policies_folder(tmp_path):
-    assert run(tmp_path, FEW)[0] == 0
-    logs, saves = run_of(tmp_path)
-    before = record(tmp_path)
+    # Nor may two copies of a log folder share the folder of policies.
     copy = tmp_path / "copy" / logs.relative_to(tmp_path / "logs")
     shutil.copytree(logs, copy)
-    with Folders(copy, saves).claimed():
-        status, output = run(tmp_path, ["--resume", str(logs), "--num-batches", "5"])
-        assert status == 2 and f"{saves}: another process is at work on this run" in output
-    assert record(tmp_path) == before
+    longer = ["--resume", str(logs), "--num-batches", "5"]
+    for claimed, line in ((Folders(logs, saves), [*FEW, "--resume", "auto"]), (Folders(copy, saves), longer)):
+        with claimed.claimed():
+            status, output = run(tmp_path, line)
+            assert status == 2 and "another process is at work on this run" in output
+        assert record(tmp_path) == before
+    assert run(tmp_path, [*FEW, "--resume", "auto"])[0] == 0
     # One folder for both is locked once.
     with Folders(logs, logs).claimed():
         pass
-
-
-def test_the_command_that_resumes_names_the_program_as_the_user_typed_it(monkeypatch):
-    monkeypatch.setattr("sys.argv", ["rl/main.py"])
-    folders = Folders(Path("rl/logs/run"), Path("rl/saves/run"))
-    assert resume.command(Config(), folders, Ranks({})) == "python rl/main.py --resume rl/logs/run"
 
 
 def test_the_command_that_resumes_names_what_it_must(tmp_path):
@@ -359,18 +313,6 @@ def test_the_command_that_resumes_names_what_it_must(tmp_path):
     # torchrun's options are known where all ranks are on one machine.
     for here, begin in (("3", "torchrun --standalone --nproc-per-node 3 main.py --resume "), ("2", "python main.py ")):
         assert resume.command(config, folders, Ranks({"WORLD_SIZE": "3", "LOCAL_WORLD_SIZE": here})).startswith(begin)
-
-
-def test_another_version_is_warned_of(tmp_path, capsys):
-    logs = begun(tmp_path)
-    chosen(tmp_path, logs)
-    assert capsys.readouterr().err == ""
-    changed(logs / "config.json", versions=versions() | {"numpy": "1.0"}, git_commit="0123", processor="a Z80")
-    chosen(tmp_path, logs)
-    errors = capsys.readouterr().err
-    assert f"warning: the run began with numpy 1.0, this is {np.__version__}" in errors
-    assert "warning: the run began with commit 0123" in errors and len(errors.splitlines()) == 3
-    assert f"warning: the run began on a Z80, this is {processor()};" in errors
 
 
 def test_what_a_run_goes_on_with_is_noted_once_and_warned_of_once(tmp_path, monkeypatch, capsys):
@@ -428,40 +370,6 @@ def test_a_run_that_ended_between_the_two_notes_goes_on(tmp_path, monkeypatch):
     assert entry["git_commit"] == "4567" and configs(folders.saves) == configs(logs)
 
 
-VALUES = st.recursive(
-    st.one_of(
-        st.none(), st.booleans(), st.integers(-3, 70), st.integers(), st.floats(), st.text(max_size=8),
-        st.sampled_from([10**30, -1, 0, 1e308, "..", "/", "\0", "a:b", "os:x", "config.json", "é\ud800", "1"]),
-    ),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=4,
-)  # fmt: skip
-
-
-@st.composite
-def fuzzed(draw, document):
-    """The text of a JSON document with some values changed, keys lost or added, or the text itself spoilt."""
-    changed = json.loads(json.dumps(document))
-    for _ in range(draw(st.integers(0, 3))):
-        place = changed
-        key = draw(st.sampled_from(sorted(place)))
-        if isinstance(place[key], dict) and place[key] and draw(st.booleans()):
-            place = place[key]
-            key = draw(st.sampled_from(sorted(place)))
-        what = draw(st.sampled_from(["change", "change", "change", "lose", "add"]))
-        if what == "lose":
-            del place[key]
-        else:
-            place[key if what == "change" else draw(st.text(max_size=8))] = draw(VALUES)
-        if not changed:
-            break
-    text = json.dumps(changed)
-    if draw(st.integers(0, 9)) == 0:
-        cut = draw(st.integers(0, len(text)))
-        text = text[:cut] + draw(st.text(max_size=3)) + text[cut + draw(st.integers(0, 3)) :]
-    return text.encode(errors="surrogatepass")
-
-
 DESCRIBED = {"input_size": 17, "output_size": 3, "versions": {}, "continued": [{"iteration": 3, "versions": {}}]}
 CONFIG = dataclasses.asdict(parse_options(GRAPH_OPTIONS)) | DESCRIBED
 
@@ -474,7 +382,7 @@ def graph_run(tmp_path_factory):
 
 
 @FUZZ
-@given(text=fuzzed(CONFIG))
+@given(text=spoilt(CONFIG))
 def test_a_fuzzed_config_is_a_clean_error_or_a_run(graph_run, text):
     folder, logs = graph_run
     path = logs / "config.json"
@@ -490,15 +398,3 @@ def test_a_fuzzed_config_is_a_clean_error_or_a_run(graph_run, text):
         file = test_request.environment_file(options, config)
         assert file in ("", str(logs / "ctgraph_d2.json")) or logs in (logs / file).parents
         test_request.overridden(config, options, file)
-
-
-@FUZZ
-@given(text=fuzzed(json.loads(Path(GRAPH).read_text())))
-def test_a_fuzzed_graph_is_a_clean_error_or_an_environment(graph_run, text):
-    path = graph_run[0] / "graph.json"
-    path.write_bytes(text)
-    with contextlib.suppress(UserError):
-        options = rl.envs.options("CTgraphEnvGoalChange-v0", str(path))
-        env = rl.envs.make("CTgraphEnvGoalChange-v0", 2, **options)
-        env.reset(seed=0)
-        env.step(np.zeros(2, np.int64))

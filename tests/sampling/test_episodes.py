@@ -24,11 +24,6 @@ def test_returns_and_steps():
     assert episodes.steps == 3 * 4 * 2 - 2
 
 
-def test_they_are_immutable():
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        numbered().rewards = 0
-
-
 def test_tasks_are_cut_without_copying_and_joined_again():
     episodes = numbered()
     parts = [episodes.tasks(0, 1), episodes.tasks(1, 3)]

@@ -17,7 +17,6 @@ from rl.policies import Architecture, make_policy
 from rl.sampling.in_process import InProcessSampler
 from rl.sampling.jobs import MOST_TASKS, WorkerError, WorkerSpec, split
 from rl.sampling.worker_pool import MAX_ATTEMPTS, WorkerPool
-from tests.support.broken_env import HORIZON
 from tests.support.helpers import ROOT, alive, becomes, random_params
 from tests.support.in_process import OBSTINATE, ORIGIN, PARAMS, SAMPLING, assert_same_rollouts
 
@@ -75,13 +74,6 @@ def test_groups_are_dealt_in_few_equal_rounds(num_tasks, group_size, num_workers
     assert [job.stream.first_task for job in jobs] == [3 + job.tasks[0]["number"] for job in jobs]
 
 
-def test_a_users_environment_is_sampled():
-    with closing(sampler()) as pool:
-        rollouts = pool.sample(PARAMS, [{}, {}, {}], SAMPLING, ORIGIN)
-    assert rollouts.episodes[0].rewards.shape == (3, HORIZON, 2)
-    assert_same_rollouts(rollouts, without_workers([{}, {}, {}]))
-
-
 def test_a_worker_that_is_killed_is_replaced_and_its_group_computed_again(tmp_path):
     tasks = [{}, {"dies": str(tmp_path / "deaths"), "times": MAX_ATTEMPTS - 1}, {}]
     with closing(sampler()) as pool:
@@ -93,16 +85,6 @@ def test_a_worker_that_is_killed_is_replaced_and_its_group_computed_again(tmp_pa
         assert pool.restarts == MAX_ATTEMPTS - 1
     # The tasks differ in nothing that the rewards depend on.
     assert_same_rollouts(rollouts, without_workers([{}, {}, {}]))
-
-
-def test_a_worker_that_is_killed_between_two_samples_is_replaced():
-    with closing(sampler()) as pool:
-        first = pool.sample(PARAMS, [{}, {}], SAMPLING, ORIGIN)
-        (victim, _) = multiprocessing.active_children()
-        os.kill(victim.pid, signal.SIGKILL)
-        victim.join()
-        assert_same_rollouts(pool.sample(PARAMS, [{}, {}], SAMPLING, ORIGIN), first)
-        assert pool.restarts == 1
 
 
 @pytest.mark.parametrize(
@@ -171,23 +153,6 @@ def test_no_worker_outlives_the_pool():
     pool.close()
     assert multiprocessing.active_children() == []
     assert not any(os.path.exists(f"/proc/{worker.pid}") for worker in workers)
-
-
-def test_a_worker_that_is_killed_at_work_is_replaced(tmp_path):
-    path = tmp_path / "waits"
-    results = []
-    with closing(sampler(1)) as pool:
-        thread = threading.Thread(
-            target=lambda: results.append(pool.sample(PARAMS, [{"waits": str(path)}], SAMPLING, ORIGIN)), daemon=True
-        )
-        thread.start()
-        assert becomes(path.exists)
-        (victim,) = multiprocessing.active_children()
-        os.kill(victim.pid, signal.SIGKILL)
-        path.with_suffix(".go").touch()
-        thread.join(20)
-        assert pool.restarts == 1
-    assert_same_rollouts(results[0], without_workers([{}]))
 
 
 def test_closing_ends_workers_that_are_busy(tmp_path):

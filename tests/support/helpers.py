@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rl.algorithm.jacobian import unflatten
 from rl.policies import GATES, Architecture, make_policy
 from rl.sampling.episodes import Episodes
 
@@ -129,77 +128,6 @@ def literal_log_prob(distribution, actions):
     """log π(a) [N], summed over action dimensions."""
     log_prob = distribution.log_prob(actions)
     return log_prob if log_prob.dim() == 1 else log_prob.sum(1)
-
-
-class Twin:
-    """Surrogate and KL divergence of one outer step, written out task by task and episode by episode.
-
-    Args:
-        policy, before, after: as of a chunk.
-        chunk: a chunk of the same episodes, whose advantages and options are taken.
-        old: θ_old, flat.
-        first_order: leave the second derivatives of the inner update out.
-    """
-
-    def __init__(self, policy, before, after, chunk, old, first_order=False):
-        self.policy, self.before, self.after, self.chunk = policy, before, after, chunk
-        self.first_order = first_order
-        self.old = [
-            literal_distribution(policy.architecture, *self.adapted(old, k), self.observations(after, k))
-            for k in range(before.mask.shape[0])
-        ]
-
-    def observations(self, episodes, k):
-        return torch.from_numpy(episodes.observations[k]).flatten(0, 1)
-
-    def mean(self, episodes, k, values):
-        """Mean over episodes of the mean over valid steps of values [T·E]."""
-        mask = torch.from_numpy(episodes.mask[k])
-        values = values.reshape(mask.shape)
-        lengths = mask.sum(0).int()
-        return torch.stack([values[: lengths[e], e].mean() for e in range(mask.shape[1])]).mean()
-
-    def adapted(self, vector, k):
-        """(θ, φ') or (θ', None) of task k."""
-        params = unflatten(self.policy, vector)
-        params = {
-            name: value if value.requires_grad else value.clone().requires_grad_() for name, value in params.items()
-        }
-        size = self.policy.architecture.num_context_params
-        context = torch.zeros(size, dtype=torch.float64, requires_grad=True) if size else None
-        distribution = literal_distribution(
-            self.policy.architecture, params, context, self.observations(self.before, k)
-        )
-        log_prob = literal_log_prob(distribution, torch.from_numpy(self.before.actions[k]).flatten(0, 1))
-        loss = -self.mean(self.before, k, self.chunk.terms[0].before[0].advantages[k] * log_prob)
-        variables = [context] if size else list(params.values())
-        gradients = torch.autograd.grad(
-            loss, variables, create_graph=not self.first_order, allow_unused=True, materialize_grads=True
-        )
-        stepped = [v - self.chunk.terms[0].options.fast_lr * g for v, g in zip(variables, gradients, strict=True)]
-        return (params, stepped[0]) if size else (dict(zip(params, stepped, strict=True)), None)
-
-    def __call__(self, vector):
-        """(surrogate loss, KL divergence), means over tasks."""
-        losses, divergences = [], []
-        for k, old in enumerate(self.old):
-            new = literal_distribution(
-                self.policy.architecture, *self.adapted(vector, k), self.observations(self.after, k)
-            )
-            actions = torch.from_numpy(self.after.actions[k]).flatten(0, 1)
-            old_log_prob = literal_log_prob(old, actions).detach()
-            ratio = torch.exp(literal_log_prob(new, actions) - old_log_prob)
-            losses.append(-self.mean(self.after, k, self.chunk.terms[0].batch.advantages[k] * ratio))
-            old = self.detached(old)
-            divergence = torch.distributions.kl_divergence(new, old)
-            divergence = divergence if divergence.dim() == 1 else divergence.mean(1)
-            divergences.append(self.mean(self.after, k, divergence))
-        return torch.stack(losses).mean(), torch.stack(divergences).mean()
-
-    def detached(self, distribution):
-        if self.policy.head.discrete:
-            return torch.distributions.Categorical(logits=distribution.logits.detach())
-        return torch.distributions.Normal(distribution.loc.detach(), distribution.scale.detach())
 
 
 def alive(marker):

@@ -4,7 +4,7 @@ import sys
 
 import torch.distributed as dist
 
-from tests.torture import Program
+from tests.support.forked import Forked
 
 
 class RankPrograms:
@@ -13,27 +13,17 @@ class RankPrograms:
     Args:
         folder: where their output is kept.
         lines: the options of each rank.
-        program: which one.
+        program: which one, main or test.
         environment: further variables.
     """
 
-    def __init__(self, folder, lines, program="main.py", environment=None):
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, folder, lines, program="main", environment=None):
         self.store = dist.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)
+        size = str(len(lines))
+        shared = {"WORLD_SIZE": size, "LOCAL_WORLD_SIZE": size, "MASTER_ADDR": "127.0.0.1", "GLOO_SOCKET_IFNAME": "lo"}
+        shared |= {"MASTER_PORT": str(self.store.port), "TORCHELASTIC_USE_AGENT_STORE": "True"} | (environment or {})
         self.programs = [
-            Program(
-                folder,
-                command=[sys.executable, program, *line],
-                RANK=str(rank),
-                WORLD_SIZE=str(len(lines)),
-                LOCAL_RANK=str(rank),
-                LOCAL_WORLD_SIZE=str(len(lines)),
-                MASTER_ADDR="127.0.0.1",
-                MASTER_PORT=str(self.store.port),
-                TORCHELASTIC_USE_AGENT_STORE="True",
-                GLOO_SOCKET_IFNAME="lo",
-                **environment or {},
-            )
+            Forked(folder, line, program, **shared, RANK=str(rank), LOCAL_RANK=str(rank))
             for rank, line in enumerate(lines)
         ]
 

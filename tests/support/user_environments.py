@@ -1,6 +1,5 @@
 """Environments as a user might bring them: `--env-name tests.support.user_environments:Walk-v0`."""
 
-import ctypes
 import json
 import multiprocessing
 import os
@@ -12,6 +11,7 @@ from gymnasium.spaces import Box, Dict, Discrete
 
 from rl.envs.navigation.environment import Navigation
 from rl.start import THREAD_COUNTS
+from tests.support.malloc import mapped_alone
 
 
 class Walk(gymnasium.Env):
@@ -113,29 +113,6 @@ class Noting(Seek):
         settings |= {"worker": multiprocessing.parent_process() is not None, "torch": torch.get_num_threads()}
         settings |= {"block": mapped_alone()}
         Path(os.environ["NOTES"], f"{os.getpid()}.json").write_text(json.dumps(settings))
-
-
-def mapped_alone():
-    """Whether malloc asks the system for a large block alone, as glibc does until it is told to keep what
-    is freed; None where the C library does not say.
-    """
-    library = ctypes.CDLL(None)
-    if not hasattr(library, "mallinfo2"):
-        return None
-
-    class Blocks(ctypes.Structure):
-        _fields_ = [(name, ctypes.c_size_t) for name in (
-            "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"
-        )]  # fmt: skip
-
-    library.mallinfo2.restype = Blocks
-    library.malloc.restype, library.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
-    library.free.argtypes = [ctypes.c_void_p]
-    before = library.mallinfo2().hblks
-    block = library.malloc(30 << 20)
-    after = library.mallinfo2().hblks
-    library.free(block)
-    return after > before
 
 
 class Scale(gymnasium.RewardWrapper):

@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rl.envs.ctgraph import config as ctgraph_config
 from rl.errors import UserError
 from tests.support.ctgraph_documents import LATER_2021, NOISY, SHIPPED, VERSION_1, document, for_package, make, renamed
+from tests.support.fuzz import FUZZ, changed, places
 
 
 @pytest.mark.parametrize("names", [LATER_2021, VERSION_1])
@@ -67,14 +68,6 @@ def test_pictures_must_be_read_at_some_angle():
         ctgraph_config.parse(document(image_dataset={"1D": False, "small_rotation_on_read": 0}), "test")
 
 
-def places(parsed):
-    """(container, key) of every value in a JSON document."""
-    for key, value in parsed.items() if isinstance(parsed, dict) else enumerate(parsed):
-        yield parsed, key
-        if isinstance(value, dict | list):
-            yield from places(value)
-
-
 @pytest.mark.parametrize("names", [{}, LATER_2021, VERSION_1])
 def test_every_missing_key_is_named(names):
     complete = renamed(document(), names)
@@ -131,22 +124,9 @@ def test_a_file_that_is_none(tmp_path):
             ctgraph_config.read(path)
 
 
-ANY_JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.integers(0, 20),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
-    max_leaves=6,
-)
-
-
-@settings(max_examples=200, deadline=None, derandomize=True)
-@given(st.data(), st.sampled_from(SHIPPED))
-def test_any_value_anywhere_is_a_configuration_or_a_user_error(data, name):
-    parsed = document(name)
-    for _ in range(data.draw(st.integers(1, 3))):
-        container, key = data.draw(st.sampled_from(list(places(parsed))))
-        container[key] = data.draw(ANY_JSON)
-        if not parsed:
-            break
+@FUZZ
+@given(st.sampled_from(SHIPPED).flatmap(lambda name: changed(document(name))))
+def test_any_value_anywhere_is_a_configuration_or_a_user_error(parsed):
     try:
         env = make(parsed, 2)
     except UserError as error:

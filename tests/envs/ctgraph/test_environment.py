@@ -29,14 +29,6 @@ class TestDepth2(CTGraphContract):
     config_path = FOLDER / "ctgraph_d2.json"
 
 
-class TestDepth4(CTGraphContract):
-    config_path = FOLDER / "ctgraph_d4.json"
-
-
-class TestBranching3(CTGraphContract):
-    config_path = FOLDER / "ctgraph_d2_b3.json"
-
-
 class TestEverythingRandom(CTGraphContract):
     """Delays, random images, pixel noise, rotation and reward noise at once."""
 

@@ -51,6 +51,11 @@ def test_ml1_has_the_tasks_of_meta_world():
     sets = MetaWorldML.read_options("ML1Reach-v2", None, seed=7)["task_sets"]
     assert sets == {"train": of_benchmark(benchmark.train_tasks), "test": of_benchmark(benchmark.test_tasks)}
     assert all(pickle.loads(task.data)["partially_observable"] for task in benchmark.train_tasks)
+    # From the seed, and disjoint.
+    assert sets == MetaWorldML.read_options("ML1Reach-v2", None, seed=7)["task_sets"]
+    assert sets != MetaWorldML.read_options("ML1Reach-v2", None, seed=9)["task_sets"]
+    train, test = ({tuple(vector) for vector in sets[split]["reach-v3"]} for split in ("train", "test"))
+    assert len(train) == len(test) == 50 and not train & test
 
 
 @pytest.mark.slow
@@ -59,22 +64,6 @@ def test_ml10_and_ml45_have_the_tasks_of_meta_world(name):
     benchmark = getattr(metaworld, name)(seed=3)
     sets = read_options(f"{name}-v2")["task_sets"]
     assert sets == {"train": of_benchmark(benchmark.train_tasks), "test": of_benchmark(benchmark.test_tasks)}
-
-
-def test_task_sets_come_from_the_seed():
-    first, again, other = (MetaWorldML.read_options("ML1Push-v2", None, seed=seed) for seed in (3, 3, 9))
-    assert first == again != other
-
-
-def test_goals_of_ml1_are_disjoint():
-    sets = read_options("ML1Push-v2")["task_sets"]
-    train, test = ({tuple(vector) for vector in sets[split]["push-v3"]} for split in ("train", "test"))
-    assert len(train) == len(test) == 50 and not train & test
-
-
-@pytest.mark.parametrize("benchmark", [ML10_V3, ML45_V3])
-def test_classes_are_disjoint_in_the_package(benchmark):
-    assert not set(benchmark["train"]) & set(benchmark["test"])
 
 
 def test_classes_of_ml10_are_disjoint():
@@ -107,14 +96,6 @@ def test_a_batch_has_all_classes_equally():
     # 60 of a class that has 50: all of them once, ten of them twice.
     goals = [task["rand_vec"][1] for task in env.sample_tasks(300, "test", np.random.default_rng(0))[::5]]
     assert sorted(np.bincount(np.array(goals, int), minlength=50)) == [1] * 40 + [2] * 10
-
-
-def test_a_batch_that_does_not_divide_is_refused():
-    env = MetaWorldML(1, "ML45-v2", fake_ml45())
-    with pytest.raises(UserError, match=r"44 tasks .* 45 classes of its train set.* 45, 90, 135"):
-        env.sample_tasks(44, "train", np.random.default_rng(0))
-    with pytest.raises(UserError, match=r"7 tasks .* 5 classes of its test set.* 5, 10, 15"):
-        env.sample_tasks(7, "test", np.random.default_rng(0))
 
 
 def test_ids():
@@ -208,42 +189,45 @@ def test_the_expert_succeeds_on_push_as_published():
 # --- bad input ---
 
 
-def test_a_horizon_beyond_the_benchmark_is_refused():
-    for horizon in (501, 0):
-        with pytest.raises(UserError, match=f"horizon from 1 to 500 steps, got {horizon}"):
-            MetaWorldML.read_options("ML1Push-v2", None, horizon=horizon)
-    assert MetaWorldML.read_options("ML1Push-v2", None, horizon=500)["horizon"] == 500
-    assert make(1, "ML1Push-v2").horizon == 200
+def draw(name, num_tasks, split):
+    sets = fake_ml45() if name == "ML45-v2" else read_options(name)["task_sets"]
+    return MetaWorldML(1, name, sets).sample_tasks(num_tasks, split, np.random.default_rng(0))
 
 
-def test_an_unknown_benchmark_lists_the_known_ones():
-    with pytest.raises(UserError, match=r"'ML1Psuh-v2'; known: ML1Assembly-v2, .*ML1Push-v2.*ML10-v2, ML45-v2"):
-        MetaWorldML.read_options("ML1Psuh-v2", None)
-
-
-def test_a_split_that_does_not_exist_is_refused():
-    with pytest.raises(UserError, match="no task set 'validation'; it has train, test"):
-        make(1, "ML1Push-v2").sample_tasks(1, "validation", np.random.default_rng(0))
-
-
-def test_a_seed_that_numpy_does_not_take_is_refused():
-    with pytest.raises(UserError, match="expected a seed from 0 to 4294967294, got 4294967295"):
-        MetaWorldML.read_options("ML1Push-v2", None, seed=2**32 - 1)
-
-
-def test_wrong_tasks_are_refused():
-    env = make(1, "ML1Push-v2")
-    with pytest.raises(ValueError, match="unknown Meta-World class 'psuh-v3'"):
-        env.set_tasks([{"env_name": "psuh-v3", "rand_vec": [0.0] * 6}])
-    with pytest.raises(ValueError, match="rand_vec of 6 finite numbers"):
-        env.set_tasks([{"env_name": "push-v3", "rand_vec": [0.0] * 3}])
-
-
-def test_an_action_that_is_not_finite_is_refused():
+def step_to_nan():
     env = make(2, "ML1Push-v2")
     env.reset(seed=0)
-    with pytest.raises(UserError, match="episode 1: expected a finite action"):
-        env.step(np.array([[0, 0, 0, 0], [0, np.nan, 0, 0]], np.float32))
+    env.step(np.array([[0, 0, 0, 0], [0, np.nan, 0, 0]], np.float32))
+
+
+@pytest.mark.parametrize(
+    "call, words",
+    [
+        (lambda: MetaWorldML.read_options("ML1Push-v2", None, horizon=501), "horizon from 1 to 500 steps, got 501"),
+        (lambda: MetaWorldML.read_options("ML1Push-v2", None, horizon=0), "horizon from 1 to 500 steps, got 0"),
+        (lambda: MetaWorldML.read_options("ML1Psuh-v2", None), r"'ML1Psuh-v2'; known: ML1Assembly-v2, .*ML45-v2"),
+        (lambda: MetaWorldML.read_options("ML1Push-v2", None, seed=2**32 - 1), "a seed from 0 to 4294967294, got"),
+        (lambda: draw("ML1Push-v2", 1, "validation"), "no task set 'validation'; it has train, test"),
+        (lambda: draw("ML45-v2", 44, "train"), r"44 tasks .* 45 classes of its train set.* 45, 90, 135"),
+        (lambda: draw("ML45-v2", 7, "test"), r"7 tasks .* 5 classes of its test set.* 5, 10, 15"),
+        (step_to_nan, "episode 1: expected a finite action"),
+    ],
+)
+def test_bad_input(call, words):
+    with pytest.raises(UserError, match=words):
+        call()
+
+
+@pytest.mark.parametrize(
+    "task, words",
+    [
+        ({"env_name": "psuh-v3", "rand_vec": [0.0] * 6}, "unknown Meta-World class 'psuh-v3'"),
+        ({"env_name": "push-v3", "rand_vec": [0.0] * 3}, "rand_vec of 6 finite numbers"),
+    ],
+)
+def test_wrong_tasks_are_refused(task, words):
+    with pytest.raises(ValueError, match=words):
+        make(1, "ML1Push-v2").set_tasks([task])
 
 
 def test_without_metaworld_one_line_says_how_to_install_it(monkeypatch):

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from rl import streams
-from rl.envs import make
 from rl.envs.base import ScalarEnv
 from rl.envs.mujoco.ant import Ant, AntDir, AntPos, AntVel
 from rl.envs.mujoco.half_cheetah import HalfCheetahDir, HalfCheetahVel
@@ -320,8 +319,3 @@ def test_directions_are_even(env_class):
     directions = [task["direction"] for task in tasks]
     assert set(directions) == {-1, 1}
     assert abs(sum(directions)) < 5 * np.sqrt(2000)
-
-
-@EVERY
-def test_the_registry_knows_the_environment(env_class):
-    assert type(make(env_class.env_id, 2)) is env_class
