@@ -203,7 +203,7 @@ def measure(config, warm_up, counted, evaluation, memory, examine=None):
         evaluated = 0.0
         if evaluation:
             started = time.perf_counter()
-            tasks = setup.sample_tasks(config.test_batch_size, "test", 0, streams.EVALUATE)
+            tasks = setup.sample_tasks(config.test_tasks, "test", 0, streams.EVALUATE)
             stream = setup.stream(0, streams.EVALUATE)
             sampler.sample(params, tasks, setup.test_plan(), stream, config.tasks_per_group)
             evaluated = time.perf_counter() - started

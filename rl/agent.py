@@ -92,7 +92,7 @@ class Agent:
         """Adapt to a task as an evaluation does: sample episodes, update, sample again.
 
         Args:
-            episodes: before each update and after the last; default: the run's --fast-batch-size.
+            episodes: before each update and after the last; default: the run's --test-batch-size.
             seed: of all that is random.
 
         Raises:
@@ -100,7 +100,7 @@ class Agent:
         """
         setup, config = self.setup, self.setup.config
         setup.check_task(task)
-        plan = setup.test_plan(updates)._replace(num_episodes=episodes or config.fast_batch_size)
+        plan = setup.test_plan(updates)._replace(num_episodes=episodes or config.test_batch_size)
         stream = setup.stream(0, streams.EVALUATE)._replace(seed=seed)
         with setup.sampler() as shares:
             rollouts = shares.sampler.sample(self.params, [task], plan, stream)

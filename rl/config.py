@@ -98,7 +98,12 @@ class Config:
     nonlinearity: str = option("relu", "nonlinearity of the hidden layers", choices=NONLINEARITIES)
     test_freq: int = option(10, "iterations between evaluations on the test tasks", at_least=1)
     num_test_steps: int = option(5, "inner updates in an evaluation", at_least=1, at_most=streams.MAX_UPDATES)
-    test_batch_size: int = option(40, "number of test tasks in an evaluation", at_least=1)
+    num_test_tasks: int = option(
+        0, "test tasks of an evaluation; 0, as published: as many as --meta-batch-size", at_least=0
+    )
+    test_batch_size: int = option(
+        40, "episodes of a test task before and after each update of an evaluation", at_least=1
+    )
     halve_test_lr: bool = option(False, "halve the inner learning rate after the first update of an evaluation")
     fast_batch_size: int = option(20, "E, episodes of a task before and after each inner update", at_least=1)
     fast_lr: float = option(1.0, "learning rate of the inner update", above=0.0)
@@ -231,6 +236,16 @@ class Config:
             )
         if any(character in self.expname for character in "/\\\0"):
             raise UserError(f"--expname: expected a name without slashes, got {self.expname!r}")
+
+    @property
+    def test_tasks(self) -> int:
+        """How many tasks an evaluation has."""
+        return self.num_test_tasks or self.meta_batch_size
+
+    @property
+    def test_tasks_option(self) -> str:
+        """The option that says so."""
+        return "--num-test-tasks" if self.num_test_tasks else "--meta-batch-size"
 
     @property
     def method(self) -> str:
@@ -394,6 +409,9 @@ def load_config(path: Path) -> tuple[Config, dict[str, Any]]:
     unknown = sorted(set(content) - fields)
     if unknown:
         raise UserError(f"{path}: unknown keys {', '.join(unknown)}")
+    if "test_batch_size" in content and "num_test_tasks" not in content:
+        # Versions before this option took --test-batch-size for the number of tasks.
+        content |= {"num_test_tasks": content["test_batch_size"], "test_batch_size": content["fast_batch_size"]}
     try:
         return Config(**content), description
     except UserError as error:

@@ -80,7 +80,7 @@ def evaluate_on_test_tasks(setup: Setup, shares: Shares, params: dict[str, Tenso
     """Adapt to test tasks, and see what the gates do on the first group of them."""
     config, plan = setup.config, setup.test_plan()
     times: dict[str, float] = {}
-    tasks = setup.sample_tasks(config.test_batch_size, "test", iteration, streams.EVALUATE)
+    tasks = setup.sample_tasks(config.test_tasks, "test", iteration, streams.EVALUATE)
     with timed(times, "evaluation"):
         stream = setup.stream(iteration, streams.EVALUATE)
         rollouts = shares.sample(params, tasks, plan, stream, config.tasks_per_group)

@@ -55,7 +55,7 @@ def parse(command_line: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("config", type=Path, help="config.json of the run")
     parser.add_argument("policy", type=Path, help="policy-<n>.pt, a state dict of this code or the published one")
     parser.add_argument("--env-config-path", default=None, help="environment's file; default: the run's copy of it")
-    parser.add_argument("--num-tasks", type=int, default=None, help="tasks; default: the run's --test-batch-size")
+    parser.add_argument("--num-tasks", type=int, default=None, help="tasks; default: those of the run's evaluations")
     parser.add_argument("--num-test-steps", type=int, default=None, help="inner updates; default: the run's")
     parser.add_argument("--split", choices=("train", "test"), default=None, help="which tasks (default test)")
     parser.add_argument("--tasks", type=Path, default=None, metavar="FILE", help="tasks written as in tasks.json")
@@ -93,6 +93,7 @@ def test(options: argparse.Namespace) -> int:
     if options.video:
         video.check(setup.config, options.video)
     ranks.agree(agreement.facts(setup.config))
+    print(f"{len(request.tasks)} tasks, {plan.num_episodes} episodes of each before and after every update", flush=True)
     if not plan.intervention:
         announce_activations(request)
     folder = Folders.make(setup.config, suffix="_test").logs if ranks.leads else None

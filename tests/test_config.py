@@ -23,7 +23,7 @@ DEFAULTS = {
     "--env-name": "2DNavigation-v0", "--env-config-path": "", "--gamma": 0.95, "--tau": 1.0,
     "--first-order": False, "--num-context-params": 2, "--neuromodulation": False, "--nm-size": 10,
     "--nm-gate": "hard", "--maml": False, "--hidden-size": 100, "--num-layers": 2, "--nonlinearity": "relu",
-    "--test-freq": 10, "--num-test-steps": 5, "--test-batch-size": 40, "--halve-test-lr": False,
+    "--test-freq": 10, "--num-test-steps": 5, "--num-test-tasks": 0, "--test-batch-size": 40, "--halve-test-lr": False,
     "--fast-batch-size": 20, "--fast-lr": 1.0, "--inner-objective": "score", "--wandb": "", "--num-batches": 500,
     "--meta-batch-size": 20, "--max-kl": 1e-2, "--cg-iters": 10, "--cg-damping": 1e-5, "--ls-max-steps": 15,
     "--ls-backtrack-ratio": 0.8, "--learner-threads": 0, "--num-workers": machine.cores(), "--seed": 42,
@@ -232,3 +232,15 @@ def test_what_is_no_configuration_is_refused_in_one_line(tmp_path, content, word
     assert "config.json" in str(caught.value) and words in str(caught.value) and "\n" not in str(caught.value)
     with pytest.raises(UserError):
         load_config(tmp_path)
+
+
+def test_a_config_of_before_num_test_tasks_keeps_its_numbers_of_tasks_and_episodes(tmp_path):
+    content = dataclasses.asdict(Config(test_batch_size=30, fast_batch_size=7))
+    content.pop("num_test_tasks")
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(content))
+    earlier, _ = load_config(path)
+    assert (earlier.test_tasks, earlier.test_batch_size) == (30, 7)
+    path.write_text(json.dumps(content | {"num_test_tasks": 0, "meta_batch_size": 9}))
+    now, _ = load_config(path)
+    assert (now.test_tasks, now.test_batch_size) == (9, 30)

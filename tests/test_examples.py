@@ -13,7 +13,8 @@ from tests.torture import into
 
 EXAMPLES = ROOT / "examples"
 SMALL = [
-    "--num-batches", "1", "--meta-batch-size", "2", "--fast-batch-size", "2", "--test-batch-size", "2",
+    "--num-batches", "1", "--meta-batch-size", "2", "--fast-batch-size", "2",
+    "--num-test-tasks", "2", "--test-batch-size", "2",
     "--num-workers", "0",
 ]  # fmt: skip
 

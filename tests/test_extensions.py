@@ -23,7 +23,8 @@ from tests.support.helpers import FAST, made_up_episodes, only_run, random_param
 
 TINY = [
     "--env-name", "TabularMDP-v0",
-    "--num-batches", "2", "--meta-batch-size", "2", "--fast-batch-size", "3", "--test-batch-size", "3",
+    "--num-batches", "2", "--meta-batch-size", "2", "--fast-batch-size", "3",
+    "--num-test-tasks", "3", "--test-batch-size", "3",
     "--num-test-steps", "1", "--test-freq", "1", "--hidden-size", "8", "--nm-size", "3", "--num-workers", "0",
     "--neuromodulation",
 ]  # fmt: skip

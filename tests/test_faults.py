@@ -28,7 +28,8 @@ from tests.support.forked import FEW, run
 from tests.torture import into, progress, record, run_of
 
 NAVIGATION = [
-    "--env-name", "2DNavigation-v0", "--meta-batch-size", "4", "--fast-batch-size", "3", "--test-batch-size", "4",
+    "--env-name", "2DNavigation-v0", "--meta-batch-size", "4", "--fast-batch-size", "3",
+    "--num-test-tasks", "4", "--test-batch-size", "3",
     "--num-test-steps", "1", "--hidden-size", "8", "--test-freq", "99", "--tasks-per-group", "2",
 ]  # fmt: skip
 # Every call by which a run changes what is on the disk.

@@ -9,7 +9,8 @@ from tests.torture import into, progress
 
 SMALL = [
     "--num-context-params", "3", "--hidden-size", "8", "--fast-lr", "0.5", "--meta-batch-size", "3",
-    "--fast-batch-size", "4", "--num-batches", "2", "--test-batch-size", "1", "--num-test-steps", "1",
+    "--fast-batch-size", "4", "--num-batches", "2",
+    "--num-test-tasks", "1", "--test-batch-size", "4", "--num-test-steps", "1",
     "--num-workers", "0", "--neuromodulation", "--nm-size", "3", "--nm-gate", "soft",
 ]  # fmt: skip
 

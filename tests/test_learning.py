@@ -8,7 +8,8 @@ from tests.torture import into, progress
 
 SMALL = [
     "--num-context-params", "5", "--hidden-size", "16", "--fast-lr", "0.5", "--meta-batch-size", "10",
-    "--fast-batch-size", "10", "--num-batches", "20", "--test-batch-size", "1", "--num-test-steps", "1",
+    "--fast-batch-size", "10", "--num-batches", "20",
+    "--num-test-tasks", "1", "--test-batch-size", "10", "--num-test-steps", "1",
     "--test-freq", "99", "--save-freq", "99", "--num-workers", "2",
 ]  # fmt: skip
 

@@ -20,7 +20,8 @@ GRAPH = ROOT / "rl" / "envs" / "ctgraph" / "ctgraph_d2.json"
 NAVIGATION = ["--env-name", "2DNavigation-v0", "--neuromodulation", "--nm-size", "3"]
 WALKS = ["--env-name", "CTgraphEnvGoalChange-v0", "--env-config-path", str(GRAPH), "--neuromodulation"]
 SMALL = [
-    "--num-batches", "3", "--meta-batch-size", "7", "--fast-batch-size", "3", "--test-batch-size", "6",
+    "--num-batches", "3", "--meta-batch-size", "7", "--fast-batch-size", "3",
+    "--num-test-tasks", "6", "--test-batch-size", "3",
     "--num-test-steps", "2", "--test-freq", "2", "--hidden-size", "8", "--tasks-per-group", "3",
 ]  # fmt: skip
 LONG = ["--num-batches", "99999", "--num-workers", "2"]
@@ -173,7 +174,7 @@ def test_an_environment_cannot_end_the_program_with_0(tmp_path, monkeypatch, cap
         ),
         (
             ["--env-name", "tests.support.user_environments:Untested-v0"],
-            "--test-batch-size 6: environment tests.support.user_env",
+            "--num-test-tasks 6: environment tests.support.user_env",
         ),
     ],
 )
@@ -208,7 +209,8 @@ def test_a_signal_ends_the_run_at_once_and_leaves_no_process(tmp_path, begin, nu
 
 DULL = [
     "--env-name", "tests.support.user_environments:Dull-v0", "--num-workers", "0", "--meta-batch-size", "2",
-    "--fast-batch-size", "2", "--test-batch-size", "2", "--num-test-steps", "1", "--test-freq", "99",
+    "--fast-batch-size", "2",
+    "--num-test-tasks", "2", "--test-batch-size", "3", "--num-test-steps", "1", "--test-freq", "99",
     "--hidden-size", "4",
 ]  # fmt: skip
 

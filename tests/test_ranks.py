@@ -29,7 +29,8 @@ from tests.support.rank_programs import RankPrograms, torchrun
 from tests.torture import Program, into, record, run_of
 
 SMALL = [
-    "--meta-batch-size", "6", "--fast-batch-size", "3", "--test-batch-size", "6", "--num-test-steps", "2",
+    "--meta-batch-size", "6", "--fast-batch-size", "3",
+    "--num-test-tasks", "6", "--test-batch-size", "3", "--num-test-steps", "2",
     "--hidden-size", "8", "--tasks-per-group", "2", "--tasks-per-block", "2", "--num-workers", "0", "--test-freq", "2",
     "--neuromodulation", "--nm-gate", "soft", "--device", "cpu",
 ]  # fmt: skip
@@ -397,9 +398,9 @@ def test_importing_the_options_outlives_any_variable(monkeypatch, value, workers
 
 
 def test_an_estimate_is_of_the_largest_share():
-    config = Config(meta_batch_size=7, test_batch_size=8, tasks_per_group=2, tasks_per_block=4, device="cpu")
+    config = Config(meta_batch_size=7, num_test_tasks=8, tasks_per_group=2, tasks_per_block=4, device="cpu")
     # Two blocks, of 4 and 3 tasks; four groups of 2, two for each rank.
     two = Setup(config, ranks=Ranks({"WORLD_SIZE": "2"})).largest_share()
-    assert (two.meta_batch_size, two.test_batch_size) == (4, 4)
+    assert (two.meta_batch_size, two.num_test_tasks) == (4, 4)
     alone = Setup(config).largest_share()
-    assert (alone.meta_batch_size, alone.test_batch_size) == (7, 8)
+    assert (alone.meta_batch_size, alone.num_test_tasks) == (7, 8)

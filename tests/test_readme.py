@@ -15,7 +15,7 @@ from tests.support.documents import PAGES, code_blocks, command_lines, commands,
 from tests.support.helpers import ROOT
 
 FEWER_BATCHES = ["--num-batches", "1"]
-FEWER_EPISODES = ["--meta-batch-size", "2", "--fast-batch-size", "2", "--test-batch-size", "2"]
+FEWER_EPISODES = ["--meta-batch-size", "2", "--fast-batch-size", "2", "--num-test-tasks", "2", "--test-batch-size", "2"]
 # The program itself computes the same, and starts no worker.
 SMALL = [*FEWER_BATCHES, *FEWER_EPISODES, "--num-workers", "0"]
 # Words that single out training commands of docs/experiments.md: those of the fixtures, and those that are only run.
@@ -224,7 +224,7 @@ def test_the_larger_commands(word, tmp_path):
     like = "AntVel-v1" if word in LIKE_ANT_VEL else word
     arguments = [word if argument == like else argument for argument in training_command(like)]
     # ML45 draws equally from 45 classes to train on and 5 to evaluate on.
-    divisible = ["--meta-batch-size", "45", "--test-batch-size", "5"] if word == "ML45-v2" else []
+    divisible = ["--meta-batch-size", "45", "--num-test-tasks", "5"] if word == "ML45-v2" else []
     train(arguments, tmp_path, SMALL + divisible)
 
 

@@ -90,7 +90,8 @@ def into(folder):
 
 @pytest.mark.parametrize("size", ["1000000", "1000000000"])
 @pytest.mark.parametrize(
-    "option", ["--meta-batch-size", "--test-batch-size", "--fast-batch-size", "--num-workers", "--hidden-size",
+    "option", ["--meta-batch-size", "--num-test-tasks", "--test-batch-size", "--fast-batch-size", "--num-workers",
+               "--hidden-size",
                "--num-layers", "--nm-size", "--num-context-params", "--horizon", "--num-test-steps"],
 )  # fmt: skip
 def test_sizes_beyond_any_memory_are_refused_before_anything_is_made(tmp_path, monkeypatch, capsys, option, size):
@@ -132,7 +133,7 @@ def test_what_the_documents_propose_is_far_from_the_limit(monkeypatch, line):
         monkeypatch.setattr("rl.envs.options", lambda *_: {})
         monkeypatch.setattr("rl.envs.make", meta_world)
     experiment = Setup(config)
-    needs = resources.estimate(config, experiment.env, experiment.policy, "--test-batch-size", True, 1)
+    needs = resources.estimate(config, experiment.env, experiment.policy, "--num-test-tasks", True, 1)
     assert sum(needs.values()) < 8e9
 
 
@@ -140,7 +141,9 @@ def test_an_estimate_by_hand():
     """One task and episode of 100 steps; a step has 2 observations and 2 actions of 4 bytes, a reward of 8 and a mask
     of 4: 28 bytes.
     """
-    ones = dict.fromkeys(("meta_batch_size", "test_batch_size", "fast_batch_size", "num_test_steps", "num_workers"), 1)
+    ones = dict.fromkeys(
+        ("meta_batch_size", "num_test_tasks", "test_batch_size", "fast_batch_size", "num_test_steps", "num_workers"), 1
+    )
     config = Config(**ones, hidden_size=10, num_layers=1, num_context_params=1)
     experiment = Setup(config)
     # 3·10 + 10 weights and biases of the hidden layer, 10·2 + 2 of the means, 2 standard deviations.
@@ -149,8 +152,8 @@ def test_an_estimate_by_hand():
         config, experiment.env, experiment.policy, "--num-tasks", training=True, interventions=1
     ) == {
         "--meta-batch-size, --fast-batch-size": 200 + 2 * 2800,
-        "--num-tasks, --num-test-steps, --fast-batch-size": 200 + 2 * 4 * 2800,
-        "--tasks-per-group, --fast-batch-size": 300 + 2 * 2800,
+        "--num-tasks, --num-test-steps, --test-batch-size": 200 + 2 * 4 * 2800,
+        "--tasks-per-group, --fast-batch-size, --test-batch-size": 300 + 2 * 2800,
         "--num-workers": 10e6,
         "--hidden-size, --num-layers": 4 * 64 * (4 + 2),
     }

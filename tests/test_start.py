@@ -82,7 +82,8 @@ def test_the_program_and_its_workers_compute_with_one_thread_and_keep_freed_memo
     """What the user asks of the libraries stays; torch has one thread even so."""
     command = [
         sys.executable, str(ROOT / "rl" / "main.py"), "--env-name", "tests.support.user_environments:Noting-v0",
-        "--num-batches", "1", "--meta-batch-size", "2", "--fast-batch-size", "2", "--test-batch-size", "2",
+        "--num-batches", "1", "--meta-batch-size", "2", "--fast-batch-size", "2",
+        "--num-test-tasks", "2", "--test-batch-size", "2",
         "--num-test-steps", "1", "--hidden-size", "4", "--tasks-per-group", "1", "--num-workers", "2",
         "--logdir", str(tmp_path / "logs"), "--savedir", str(tmp_path / "saves"),
     ]  # fmt: skip

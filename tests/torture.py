@@ -29,7 +29,8 @@ from tests.support.helpers import PATIENCE, ROOT, alive, becomes, random_params,
 GRAPH = str(ROOT / "rl" / "envs" / "ctgraph" / "ctgraph_d2.json")
 TINY = [
     "--env-name", "CTgraphEnvGoalChange-v0", "--env-config-path", GRAPH, "--meta-batch-size", "4",
-    "--fast-batch-size", "3", "--test-batch-size", "4", "--num-test-steps", "2", "--hidden-size", "8",
+    "--fast-batch-size", "3",
+    "--num-test-tasks", "4", "--test-batch-size", "3", "--num-test-steps", "2", "--hidden-size", "8",
     "--tasks-per-group", "2", "--num-workers", "2",
 ]  # fmt: skip
 SHORT = [*TINY, "--num-batches", "6", "--test-freq", "2", "--save-freq", "1"]

@@ -20,7 +20,7 @@ def check(
     config: Config,
     env: TaskVectorEnv,
     policy: MLPPolicy,
-    num_tasks_option: str = "--test-batch-size",
+    num_tasks_option: str,
     training: bool = True,
     interventions: int = 0,
     num_processes: int = 1,
@@ -65,18 +65,19 @@ def estimate(
     episode = env.horizon * step
     trained = config.meta_batch_size * training
     stages = (config.num_test_steps + 1) * (1 + interventions)
-    tasks = max(trained, config.test_batch_size)
+    tasks = max(trained, config.test_tasks)
     group = min(config.tasks_per_group, tasks)
+    most = max(config.fast_batch_size * training, config.test_batch_size)
     at_work = min(max(config.num_workers, 1), machine.cores(), math.ceil(tasks / group))
     theta = 4 * policy.num_params
     adapted = group if config.maml else 0
     return {
         "--meta-batch-size, --fast-batch-size": trained * (TASK + 2 * config.fast_batch_size * episode),
         # The groups' results, and what they are joined to.
-        f"{num_tasks_option}, --num-test-steps, --fast-batch-size": (
-            config.test_batch_size * (TASK + 2 * stages * config.fast_batch_size * episode)
+        f"{num_tasks_option}, --num-test-steps, --test-batch-size": (
+            config.test_tasks * (TASK + 2 * stages * config.test_batch_size * episode)
         ),
-        "--tasks-per-group, --fast-batch-size": at_work * group * config.fast_batch_size * (EPISODE + 2 * episode),
+        "--tasks-per-group, --fast-batch-size, --test-batch-size": at_work * group * most * (EPISODE + 2 * episode),
         "--num-workers": config.num_workers * PROCESS,
         "--hidden-size, --num-layers": theta * (4 * training + at_work * (2 + adapted)),
     }

@@ -98,7 +98,8 @@ class Setup:
             UserError: naming the option.
         """
         config = self.config
-        resources.check(self.largest_share(), self.env, self.policy, num_processes=self.ranks.local_size)
+        share, option = self.largest_share(), config.test_tasks_option
+        resources.check(share, self.env, self.policy, option, num_processes=self.ranks.local_size)
         self._check_blocks()
         if config.explore and getattr(self.env, "safe_actions", lambda: None)() is None:
             raise UserError(
@@ -108,7 +109,12 @@ class Setup:
         if self.ranks.leads:
             metrics.check(config)
         self.first_tasks("--meta-batch-size", config.meta_batch_size, "train", streams.TRAIN)
-        self.first_tasks("--test-batch-size", config.test_batch_size, "test", streams.EVALUATE)
+        self.first_tasks(
+            "--num-test-tasks" if config.num_test_tasks else "--meta-batch-size",
+            config.test_tasks,
+            "test",
+            streams.EVALUATE,
+        )
 
     def largest_share(self) -> Config:
         """The `Config` with as many tasks as the rank has that has the most, for estimates."""
@@ -120,7 +126,7 @@ class Setup:
         return dataclasses.replace(
             config,
             meta_batch_size=most(config.meta_batch_size, self.tasks_per_block),
-            test_batch_size=most(config.test_batch_size, config.tasks_per_group),
+            num_test_tasks=most(config.test_tasks, config.tasks_per_group),
         )
 
     def _check_blocks(self) -> None:
@@ -194,7 +200,8 @@ class Setup:
         config = self.config
         later = config.fast_lr / 2 if config.halve_test_lr else config.fast_lr
         count = config.num_test_steps if updates is None else updates
-        return self._plan((config.fast_lr, *[later] * (count - 1))[:count])
+        plan = self._plan((config.fast_lr, *[later] * (count - 1))[:count])
+        return plan._replace(num_episodes=config.test_batch_size)
 
     def _plan(self, learning_rates: tuple[float, ...]) -> AdaptationPlan:
         config = self.config

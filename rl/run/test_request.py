@@ -28,7 +28,7 @@ from rl.sampling.rollout import AdaptationPlan, Tasks
 METAWORLD = {"adaptation episodes": 10, "evaluation episodes": 3, "horizon": 500}
 # Options that replace the run's own: name on this command line -> name in `Config`.
 OVERRIDING = {
-    "num_tasks": "test_batch_size", "num_test_steps": "num_test_steps", "seed": "seed", "num_workers": "num_workers",
+    "num_tasks": "num_test_tasks", "num_test_steps": "num_test_steps", "seed": "seed", "num_workers": "num_workers",
     "expname": "expname",
 }  # fmt: skip
 
@@ -62,14 +62,14 @@ def checked(options: argparse.Namespace, ranks: Ranks) -> Request:
     if tasks is not None:
         options.num_tasks = len(tasks)
     config = overridden(run, options, environment_file(options, run))
-    available = METAWORLD["evaluation episodes"] if options.protocol == "metaworld" else config.fast_batch_size
+    available = METAWORLD["evaluation episodes"] if options.protocol == "metaworld" else config.test_batch_size
     num_recorded = recorded_episodes(options.activations, available)
     # Task sets drawn once for a run stay those of the run: another seed's test goals may have been trained on.
     setup = Setup(config, run.seed, ranks=ranks)
     policy, intervention = setup.policy, asked_intervention(options, config.seed)
     resources.check(config, setup.env, policy, "--num-tasks", training=False, interventions=bool(intervention))
     if tasks is None:
-        tasks = setup.first_tasks("--num-tasks", config.test_batch_size, options.split or "test", streams.EVALUATE)
+        tasks = setup.first_tasks("--num-tasks", config.test_tasks, options.split or "test", streams.EVALUATE)
     else:
         for task in tasks:
             setup.check_task(task)
@@ -154,11 +154,13 @@ def overridden(config: Config, options: argparse.Namespace, env_config_path: str
     typed = {name: vars(options)[name] for name in OVERRIDING if vars(options)[name] is not None}
     for name, value in typed.items():
         check_option(Config.__dataclass_fields__[OVERRIDING[name]], value, "--" + name.replace("_", "-"))
+    if options.num_tasks is not None and options.num_tasks < 1:
+        raise UserError(f"--num-tasks: expected at least 1, got {options.num_tasks}")
     changes = {OVERRIDING[name]: value for name, value in typed.items()}
     if options.protocol == "metaworld":
         if "metaworld" not in envs.protocols(config.env_name):
             raise UserError(f"--protocol metaworld: expected a run on Meta-World, this one is on {config.env_name}")
-        changes |= {"fast_batch_size": METAWORLD["adaptation episodes"], "horizon": METAWORLD["horizon"]}
+        changes |= {"test_batch_size": METAWORLD["adaptation episodes"], "horizon": METAWORLD["horizon"]}
         changes.setdefault("num_test_steps", 1)
     logdir = options.logdir or str(beside(options.config, config))
     return dataclasses.replace(config, **changes, logdir=logdir, env_config_path=env_config_path)

@@ -24,8 +24,8 @@ def check(config: Any, count: int) -> None:
     Raises:
         UserError: an environment without a scene, another number of tasks, no way to render or to encode.
     """
-    if not 1 <= count <= config.test_batch_size:
-        raise UserError(f"--video: expected 1 to {config.test_batch_size} episodes, one a task, got {count}")
+    if not 1 <= count <= config.test_tasks:
+        raise UserError(f"--video: expected 1 to {config.test_tasks} episodes, one a task, got {count}")
     try:
         importlib.import_module("imageio_ffmpeg").get_ffmpeg_exe()
     except (ImportError, RuntimeError) as error:

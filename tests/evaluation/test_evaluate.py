@@ -26,13 +26,13 @@ def test_one_episode_has_no_interval():
 
 @pytest.mark.parametrize("halve, expected", [(False, (0.4, 0.4, 0.4)), (True, (0.4, 0.2, 0.2))])
 def test_the_learning_rate_is_halved_after_the_first_update(halve, expected):
-    setup = Setup(Config(fast_lr=0.4, num_test_steps=3, halve_test_lr=halve, fast_batch_size=7))
-    assert setup.test_plan()[:4] == (7, expected, 0.95, 1.0)
+    setup = Setup(Config(fast_lr=0.4, num_test_steps=3, halve_test_lr=halve, fast_batch_size=7, test_batch_size=9))
+    assert setup.test_plan()[:4] == (9, expected, 0.95, 1.0)
     assert setup.train_plan()[:4] == (7, (0.4,), 0.95, 1.0)
 
 
 def test_test_tasks_are_drawn_and_sampled_from_streams_of_their_own():
-    setup = Setup(Config(num_test_steps=2, seed=8, fast_batch_size=3, test_batch_size=5))
+    setup = Setup(Config(num_test_steps=2, seed=8, test_batch_size=3, num_test_tasks=5))
     params, sampling = setup.initial_params(), setup.test_plan()
     tasks, again, later, trained_on = (
         setup.sample_tasks(5, "test", iteration, phase)

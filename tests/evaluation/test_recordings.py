@@ -13,7 +13,7 @@ from tests.support.helpers import files_limited
 def sampled(options):
     """The setup of a small policy, its θ, and three tasks with their rollouts and `AdaptationPlan`."""
     config = parse_options(
-        [*options, "--hidden-size", "6", "--fast-batch-size", "2", "--num-test-steps", "2", "--tasks-per-group", "3"]
+        [*options, "--hidden-size", "6", "--test-batch-size", "2", "--num-test-steps", "2", "--tasks-per-group", "3"]
     )
     setup = Setup(config)
     params = setup.initial_params()

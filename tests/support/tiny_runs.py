@@ -4,7 +4,8 @@ from rl import main, test
 from tests.support.helpers import ROOT, only_run
 
 SMALL = [
-    "--num-batches", "2", "--meta-batch-size", "2", "--fast-batch-size", "3", "--test-batch-size", "6",
+    "--num-batches", "2", "--meta-batch-size", "2", "--fast-batch-size", "3",
+    "--num-test-tasks", "6", "--test-batch-size", "3",
     "--num-test-steps", "2", "--test-freq", "1", "--hidden-size", "8", "--nm-size", "3", "--num-context-params", "2",
     "--tasks-per-group", "3", "--num-workers", "0", "--save-freq", "9",
 ]  # fmt: skip

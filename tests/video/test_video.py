@@ -22,7 +22,7 @@ from tests.support.helpers import ROOT
 
 TREE = str(ROOT / "rl" / "envs" / "ctgraph" / "ctgraph_d2.json")
 CTGRAPH = {"env_name": "CTgraphEnvGoalChange-v0", "env_config_path": TREE}
-SIZES = {"hidden_size": 8, "num_layers": 1, "fast_batch_size": 2, "test_batch_size": 4}
+SIZES = {"hidden_size": 8, "num_layers": 1, "test_batch_size": 2, "num_test_tasks": 4}
 
 
 def evaluated(num_test_steps=1, **options):
