@@ -13,7 +13,7 @@ from rl import machine, streams
 from rl.algorithm.inner_objective import INNER_OBJECTIVES
 from rl.algorithm.outer_steps import OUTER_STEPS
 from rl.errors import UserError
-from rl.files import read_json
+from rl.files import is_of_run, read_json
 from rl.policies.elementwise import GATES, NONLINEARITIES
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -207,8 +207,8 @@ class Config:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             check_option(field, getattr(self, field.name))
-        if Path(self.env_config_path).name == "config.json":
-            raise UserError("--env-config-path: expected a file of another name than config.json, the run's own")
+        if is_of_run(name := Path(self.env_config_path).name):
+            raise UserError(f"--env-config-path: expected a file of another name than {name}, the run's own")
         if self.tasks_per_block % self.tasks_per_group:
             raise UserError(
                 f"--tasks-per-block: expected a multiple of --tasks-per-group ({self.tasks_per_group}), got "

@@ -1,9 +1,11 @@
 """Files are written whole or not at all, and nothing that is read can run code."""
 
 import contextlib
+import fnmatch
 import io
 import json
 import os
+import secrets
 import stat
 import tempfile
 import warnings
@@ -18,6 +20,17 @@ from rl import machine
 from rl.errors import UserError
 
 LARGEST_TEXT = 100_000_000  # bytes of any JSON file here
+# What a run's and an evaluation's folders hold: no file of anybody else may have such a name there.
+RUN_FILES = (
+    "config.json", "progress.csv", "events.out.tfevents.*", "flight-*.npz", "state.pt", "policy*.pt", ".lock", ".*.tmp", "wandb",
+    "results.json", "tasks.json", "rewards.npy", "success_metric.npy", "contexts.npy", "activations.*", "episodes.npz",
+    "probe.npz", "adaptation.*", "video-task*",
+)  # fmt: skip
+
+
+def is_of_run(name: str) -> bool:
+    """Whether a file of a run or an evaluation has this name, or could have."""
+    return any(fnmatch.fnmatchcase(name.casefold(), pattern) for pattern in RUN_FILES)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -33,19 +46,42 @@ def write_text(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A file is written under another name, flushed to the disk, then renamed: readers see the old one or the new."""
-    temporary = Path(f"{path}.tmp")
+    """A file is written under another name, flushed to the disk, then renamed: readers see the old one or the new.
+
+    The other name is new and nobody can foresee it: where a folder comes from elsewhere, no link lies there.
+    """
+    temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
     try:
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         yield temporary
         _flush(temporary)
         os.replace(temporary, path)
         _flush(temporary.parent)
-    except OSError as error:
+    except BaseException as error:
         # A full disk has better uses for half a file.
-        temporary.unlink(missing_ok=True)
-        if error.errno is not None and error.filename is None:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None and error.filename in (None, str(temporary)):
             error.filename = str(path)
         raise
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what processes that were killed have begun to write: nobody may be writing now."""
+    for path in folder.glob(f".{'[0-9a-f]' * 16}.tmp"):
+        path.unlink()
+
+
+def no_link(path: str, flags: int) -> int:
+    """An `opener` of `open` for files that are written in place: a link could lead anywhere, a pipe waits for ever.
+
+    Raises:
+        UserError: there is something else than a regular file.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            raise UserError(f"{path}: expected a file that can be written, found a link, a folder, a pipe or a device")
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 @contextlib.contextmanager
