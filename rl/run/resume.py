@@ -93,7 +93,7 @@ def savedir_of(folder: Path, saved: Config) -> str:
     names, beside = folder.resolve().parts[-3:], logdir_of(folder).parent / Config.savedir
     places = [Path(savedir, *names) for savedir in (beside, saved.savedir)]
     here, there = (
-        (place / "config.json").is_file() and first_written(place / "config.json") == first_written(folder / "config.json")
+        (path := place / "config.json").is_file() and first_written(path) == first_written(folder / "config.json")
         for place in places
     )
     if here and there and not places[0].samefile(places[1]):
