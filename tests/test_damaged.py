@@ -145,9 +145,11 @@ def test_parameters_of_another_kind(tmp_path, kind):
     state = State(1, random_params(POLICY, dtype=torch.float32), Counters())
     save_state(tmp_path, state)
     content = torch.load(tmp_path / "state.pt", weights_only=True)
-    torch.save(content | {"params": tensors(kind)}, tmp_path / "state.pt")
-    with pytest.raises(UserError, match=r"state\.pt: .*expected"):
-        load_state(tmp_path, POLICY)
+    changes = [{"params": tensors(kind)}, {"outer_state": tensors(kind)}]
+    for change in changes[: 1 if kind == "float64" else 2]:
+        torch.save(content | change, tmp_path / "state.pt")
+        with pytest.raises(UserError, match=r"state\.pt: .*expected"):
+            load_state(tmp_path, POLICY)
 
 
 @pytest.mark.parametrize("facts", ["[" * 100_000, "7", '{"iteration": 1e400}', '{"iteration": "1", "counters": {}}'])
