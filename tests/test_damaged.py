@@ -9,6 +9,7 @@ import torch
 
 from rl import plot, test
 from rl.errors import UserError
+from rl.evaluation.references import read_reference
 from rl.run.checkpoint import Counters, State, load_policy, load_state, save_state
 from tests.support.helpers import only_run, random_params, small_policy
 
@@ -157,3 +158,17 @@ def test_a_state_whose_facts_are_none(tmp_path, facts):
     torch.save({"facts": facts, "params": random_params(POLICY, dtype=torch.float32)}, tmp_path / "state.pt")
     with pytest.raises(UserError, match=r"state\.pt: expected a run's state"):
         load_state(tmp_path, POLICY)
+
+
+@pytest.mark.parametrize("change", [
+    {"options": None}, {"environment": []}, {"after_update": "x"}, {"iteration": [1, 1]}, {"after_update": [[1], [2]]},
+    {"after_update": [1e400, 1]}, {"after_update": [10**400, 1]}, {"iteration": None}, {"after_update": {"a": 1}},
+])  # fmt: skip
+def test_a_reference_curve_is_one(tmp_path, change):
+    content = {"environment": "e", "method": "m", "source": "s", "iteration": [0, 1], "after_update": [1.0, 2.0]}
+    path = tmp_path / "reference.json"
+    path.write_text(json.dumps(content))
+    assert read_reference(path).curves["after_update"].to_dict() == {0: 1.0, 1: 2.0}
+    path.write_text(json.dumps(content | change))
+    with pytest.raises(UserError, match=r"reference\.json: expected"):
+        read_reference(path)
