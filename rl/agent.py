@@ -54,8 +54,8 @@ def _last_policy(folder: Path, savedir: str) -> Path:
     if beside.is_file():
         return beside
     names = folder.resolve().parts[-3:]
-    # Where the logs were moved together with the policies, these lie beside them.
-    for place in (Path(savedir, *names), Path(*folder.resolve().parts[:-4], "saves", *names)):
+    # Where the logs were moved or copied together with the policies, these lie beside them.
+    for place in (Path(*folder.resolve().parts[:-4], "saves", *names), Path(savedir, *names)):
         found = sorted(place.glob("policy-*.pt"), key=lambda path: int(path.stem.partition("-")[2]))
         if found:
             return found[-1]

@@ -13,10 +13,11 @@ from rl import machine, streams
 from rl.algorithm.inner_objective import INNER_OBJECTIVES
 from rl.algorithm.outer_steps import OUTER_STEPS
 from rl.errors import UserError
-from rl.files import read_json
+from rl.files import is_of_run, read_json
 from rl.policies.elementwise import GATES, NONLINEARITIES
 
 DEVICES = ("auto", "cpu", "cuda")
+LARGEST_WHOLE, LARGEST_FLOAT = 2**31 - 1, (2 - 2.0**-23) * 2.0**127  # of options without narrower bounds: of float32
 
 
 def option(
@@ -38,12 +39,14 @@ def option(
         default: its default; its type is the option's type (None stands for an optional string).
         help: what it does, for people.
         choices: the values allowed; of a table, its names, those included that are added to it later.
-        at_least, at_most, above, below: the range allowed.
+        at_least, at_most, above, below: the range allowed, within what can be computed with at all.
         flag: its name on the command line where that is not the field's name with dashes.
         neutral: whether it says how and where a run is computed and what is kept of it, but changes no result.
         resumable: whether it may change when a run is resumed; default: where it is neutral.
         ungrouped: whether it never tells groups of runs apart; default: where it is neutral.
     """
+    if type(default) is int and at_most is None:
+        at_most = LARGEST_WHOLE
     metadata = {
         "help": help, "choices": choices, "at_least": at_least, "at_most": at_most, "above": above, "below": below,
         "flag": flag, "neutral": neutral,
@@ -212,8 +215,8 @@ class Config:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             check_option(field, getattr(self, field.name))
-        if Path(self.env_config_path).name == "config.json":
-            raise UserError("--env-config-path: expected a file of another name than config.json, the run's own")
+        if is_of_run(name := Path(self.env_config_path).name):
+            raise UserError(f"--env-config-path: expected a file of another name than {name}, the run's own")
         if self.tasks_per_block % self.tasks_per_group:
             raise UserError(
                 f"--tasks-per-block: expected a multiple of --tasks-per-group ({self.tasks_per_group}), got "
@@ -277,22 +280,40 @@ def check_option(field: dataclasses.Field, value: Any, name: str | None = None) 
     Raises:
         UserError: naming the option, the value and what was expected.
     """
-    rules, name = field.metadata, name or flag_of(field)
+    rules, name, got = field.metadata, name or flag_of(field), f"got {shortened(value)}"
     kind: Any = field.type
     if isinstance(value, bool) is not (kind is bool) or not isinstance(value, (int, float) if kind is float else kind):
-        raise UserError(f"{name}: expected {kind.__name__}, got {value!r}")
+        raise UserError(f"{name}: expected {kind.__name__}, {got}")
     if rules["choices"] is not None and value not in rules["choices"]:
-        raise UserError(f"{name}: expected one of {', '.join(rules['choices'])}, got {value!r}")
-    if kind is float and not abs(value) <= sys.float_info.max:
-        raise UserError(f"{name}: expected a finite number, got {value!r}")
+        raise UserError(f"{name}: expected one of {', '.join(rules['choices'])}, {got}")
+    if kind is float and not abs(value) <= LARGEST_FLOAT:
+        raise UserError(f"{name}: expected a finite number, in 32 bits too, {got}")
     if rules["at_least"] is not None and value < rules["at_least"]:
-        raise UserError(f"{name}: expected at least {rules['at_least']}, got {value}")
+        raise UserError(f"{name}: expected at least {rules['at_least']}, {got}")
     if rules["at_most"] is not None and value > rules["at_most"]:
-        raise UserError(f"{name}: expected at most {rules['at_most']}, got {value}")
+        raise UserError(f"{name}: expected at most {rules['at_most']}, {got}")
     if rules["above"] is not None and value <= rules["above"]:
-        raise UserError(f"{name}: expected more than {rules['above']}, got {value}")
+        raise UserError(f"{name}: expected more than {rules['above']}, {got}")
     if rules["below"] is not None and value >= rules["below"]:
-        raise UserError(f"{name}: expected less than {rules['below']}, got {value}")
+        raise UserError(f"{name}: expected less than {rules['below']}, {got}")
+
+
+def shortened(value: Any) -> str:
+    """A value for messages, whose end is cut off where it is long."""
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}…"
+
+
+def whole_number(text: str, least: int = 0) -> int:
+    """A whole number from what was typed, for options that are not of a run.
+
+    Raises:
+        UserError: it is none, or one that nothing here can be as large as.
+    """
+    number = int(text) if text.isascii() and text.isdecimal() and len(text) <= len(str(LARGEST_WHOLE)) else -1
+    if not least <= number <= LARGEST_WHOLE:
+        raise UserError(f"expected a whole number from {least} to {LARGEST_WHOLE}, got {shortened(text)}")
+    return number
 
 
 class Parser(argparse.ArgumentParser):

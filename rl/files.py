@@ -1,23 +1,37 @@
 """Files are written whole or not at all, and nothing that is read can run code."""
 
 import contextlib
+import fnmatch
 import io
 import json
 import os
+import secrets
 import stat
 import tempfile
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
+from jaxtyping import Shaped, jaxtyped
 
 from rl import machine
 from rl.errors import UserError
 
 LARGEST_TEXT = 100_000_000  # bytes of any JSON file here
+# What a run's and an evaluation's folders hold: no file of anybody else may have such a name there.
+RUN_FILES = (
+    "config.json", "progress.csv", "events.out.tfevents.*", "flight-*.npz", "state.pt", "policy*.pt", ".lock", ".*.tmp",
+    "wandb", "results.json", "tasks.json", "rewards.npy", "success_metric.npy", "contexts.npy", "activations.*",
+    "episodes.npz", "probe.npz", "adaptation.*", "video-task*",
+)  # fmt: skip
+
+
+def is_of_run(name: str) -> bool:
+    """Whether a file of a run or an evaluation has this name, or could have."""
+    return any(fnmatch.fnmatchcase(name.casefold(), pattern) for pattern in RUN_FILES)
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -33,19 +47,42 @@ def write_text(path: Path, text: str) -> None:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A file is written under another name, flushed to the disk, then renamed: readers see the old one or the new."""
-    temporary = Path(f"{path}.tmp")
+    """A file is written under another name, flushed to the disk, then renamed: readers see the old one or the new.
+
+    The other name is new and nobody can foresee it: where a folder comes from elsewhere, no link lies there.
+    """
+    temporary = path.parent / f".{secrets.token_hex(8)}.tmp"
     try:
+        os.close(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666))
         yield temporary
         _flush(temporary)
         os.replace(temporary, path)
         _flush(temporary.parent)
-    except OSError as error:
+    except BaseException as error:
         # A full disk has better uses for half a file.
-        temporary.unlink(missing_ok=True)
-        if error.errno is not None and error.filename is None:
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno is not None and error.filename in (None, str(temporary)):
             error.filename = str(path)
         raise
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what processes that were killed have begun to write: nobody may be writing now."""
+    for path in folder.glob(f".{'[0-9a-f]' * 16}.tmp"):
+        path.unlink()
+
+
+def no_link(path: str, flags: int) -> int:
+    """An `opener` of `open` for files that are written in place: a link could lead anywhere, a pipe waits for ever.
+
+    Raises:
+        UserError: there is something else than a regular file.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            raise UserError(f"{path}: expected a file that can be written, found a link, a folder, a pipe or a device")
+    return os.open(path, flags | os.O_NOFOLLOW, 0o666)
 
 
 @contextlib.contextmanager
@@ -183,12 +220,15 @@ def load_tensors(path: Path, expected: str) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
-def load_arrays(path: Path, expected: str, names: Sequence[str] = ()) -> Any:
-    """The array of an npy file, or the arrays of an npz file by name; nothing in them can run code.
+def load_arrays(path: Path, expected: str, schema: Mapping[str, Any], **sizes: int) -> dict[str, np.ndarray]:
+    """The arrays of an npz file by name, or as "" the array of an npy file; nothing in them can run code.
 
     Args:
         expected: what it is, in words.
-        names: of arrays that an npz file must have; of an npy file nothing.
+        schema: name -> annotations of jaxtyping, of which an array must have one: its type and axes; axes of one name
+            have one size in all arrays. A pattern such as "info.*" stands for any number of arrays, others must be
+            there, and what the schema does not know is left out.
+        sizes: of axes, where they are known.
 
     Raises:
         UserError: whatever is wrong with the file, in one line; numbers that are not finite, those of an environment's
@@ -199,15 +239,38 @@ def load_arrays(path: Path, expected: str, names: Sequence[str] = ()) -> Any:
             _check_archive(path)
         with open(path, "rb") as file:
             content = np.load(file, allow_pickle=False)
-            arrays = {"": content} if isinstance(content, np.ndarray) else dict(content)
+            found = {"": content} if isinstance(content, np.ndarray) else dict(content)
+    patterns = {name: [own for own in found if fnmatch.fnmatchcase(own, name)] for name in schema}
+    for name, own in patterns.items():
+        if not own and "*" not in name:
+            raise UserError(f"{path}: expected {expected}, found no {name or 'single array'} in it")
+    arrays = {own: found[own] for pattern in patterns.values() for own in pattern}
+    rows = {own: schema[pattern] for pattern, names in reversed(patterns.items()) for own in names}
+    check_arrays(str(path), arrays, rows, **sizes)
     for name, values in arrays.items():
         if values.dtype.kind in "fc" and not name.startswith("info.") and not np.isfinite(values).all():
             place = f" in {name}" if name else ""
             raise UserError(f"{path}: expected {expected}, found numbers that are not finite{place}")
-    missing = [name for name in names if name not in arrays]
-    if missing:
-        raise UserError(f"{path}: expected {expected}, found no {missing[0]} in it")
-    return arrays if names else arrays[""]
+    return arrays
+
+
+def check_arrays(place: str, arrays: Mapping[str, np.ndarray], rows: Mapping[str, Any], **sizes: int) -> None:
+    """Hold arrays, each by its name, against their rows of a schema, as `load_arrays` has it.
+
+    Raises:
+        UserError: it begins with `place`.
+    """
+    known = "".join(f", {axis} = {size}" for axis, size in sizes.items())
+    with jaxtyped("context"):
+        for axis, size in sizes.items():
+            axes: Any = Shaped[np.ndarray, axis]
+            isinstance(np.broadcast_to(0, size), axes)  # binds the axis
+        for name, values in arrays.items():
+            kinds = rows[name] if isinstance(rows[name], tuple) else (rows[name],)
+            if not isinstance(values, kinds) or not values.size:
+                wanted = " or ".join(f"{kind.__name__.partition('[')[0]} [{kind.dim_str}]" for kind in kinds)
+                where = f"{place}: {name}" if name else place
+                raise UserError(f"{where}: expected {wanted}{known}; found {values.dtype} of shape {values.shape}")
 
 
 def _check_archive(path: Path) -> None:

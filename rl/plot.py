@@ -20,7 +20,8 @@ import importlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from rl.config import Parser
+from rl.config import Parser, whole_number
+from rl.errors import UserError
 from rl.run.interrupts import exit_status
 
 
@@ -107,6 +108,7 @@ def add_output(command: argparse.ArgumentParser, default: str) -> None:
 
 def positive(text: str) -> int:
     """A whole number of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, got {text!r}")
-    return int(text)
+    try:
+        return whole_number(text, least=1)
+    except UserError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

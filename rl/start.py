@@ -3,12 +3,16 @@
 To import the package as a library does none of it: the process is the user's.
 """
 
+import atexit
+import contextlib
 import ctypes
 import functools
 import importlib
 import os
 import signal
 import sys
+import threading
+from typing import Any
 
 # What libraries for numbers look at when they are loaded: how many threads of their own they may start.
 THREAD_COUNTS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -24,6 +28,11 @@ def run(program: str) -> int:
     keep_freed_memory()
     open_streams()
     status: int = importlib.import_module(f"rl.{program}").main()
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        # Python would wait for threads that the user's code has left.
+        atexit._run_exitfuncs()
+        settle(sys.stdout), settle(sys.stderr)
+        os._exit(status)
     return status
 
 
@@ -96,3 +105,24 @@ def keep_freed_memory() -> None:
     mallopt(arena_max, 1)  # the arenas of threads return their memory whatever the thresholds are
     mallopt(mmap_threshold, 32 << 20)  # the largest that glibc accepts
     mallopt(trim_threshold, 2**31 - 1)
+
+
+def complain(line: str) -> None:
+    """Print a line on standard error; where that is gone, as a terminal can be, do nothing."""
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr)
+    settle(sys.stderr)
+
+
+def settle(stream: Any) -> bool:
+    """Write what is pending; returns whether that was possible. If not, it is dropped, lest Python try again at its
+    end.
+    """
+    try:
+        stream.flush()
+        return True
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+        return False

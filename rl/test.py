@@ -28,6 +28,7 @@ import torch
 
 from rl import streams, video
 from rl.config import Parser
+from rl.errors import in_one_line
 from rl.evaluation import recordings, report
 from rl.evaluation.evaluate import Evaluated, Summary
 from rl.evaluation.task_choice import distinct
@@ -36,12 +37,13 @@ from rl.ranks import Ranks
 from rl.run import agreement, config_file, metrics
 from rl.run.checkpoint import save_policy
 from rl.run.folders import Folders
-from rl.run.interrupts import complain, exit_status
+from rl.run.interrupts import exit_status
 from rl.run.test_request import METAWORLD, Request, checked
 from rl.sampling import interventions
 from rl.sampling.episodes import Episodes
 from rl.sampling.jobs import WorkerSpec
 from rl.sampling.rollout import Rollouts, StreamName, Tasks
+from rl.start import complain
 
 
 def main(command_line: list[str] | None = None) -> int:
@@ -234,7 +236,7 @@ def draw(
             with appearing(folder) as place:
                 make(place)
         except Exception as error:  # whatever the libraries for pictures raise, the evaluation is there
-            reason = " ".join(f"{type(error).__name__}: {error}".split())
+            reason = in_one_line(error)
             complain(f"test.py: {path}: cannot be drawn: {reason}; the evaluation itself is complete")
             status = 1
         else:

@@ -115,6 +115,18 @@ def test_what_cannot_be_is_refused_in_one_line(line, message):
     assert message in str(caught.value) and "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("option", [field for field in dataclasses.fields(Config) if field.type in (int, float)])
+def test_every_number_has_bounds_on_the_command_line_and_in_a_file(tmp_path, option):
+    """2⁶³ for whole numbers, beyond float32 for others, and 400 digits for both."""
+    for text in (str(2**63), "-" + "9" * 400, "9" * 400) if option.type is int else ("1e39", "-1e39", "9" * 400):
+        with pytest.raises(UserError, match=rf"^{flag_of(option)}: expected ") as caught:
+            parse_options([f"{flag_of(option)}={text}"])
+        assert len(str(caught.value)) < 200
+        content = json.dumps(whole(**{option.name: "here"})).replace('"here"', text)
+        with pytest.raises(UserError, match=rf"config\.json: {flag_of(option)}: expected "):
+            load_config(written(tmp_path, content))
+
+
 @pytest.mark.parametrize("line", [["--gamma", "1"], ["--gamma", "0"], ["--tau", "1.0"], ["--tau", "0"]])
 def test_limits_that_are_allowed(line):
     assert parse_options(line)

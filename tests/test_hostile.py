@@ -266,6 +266,15 @@ def test_memory_that_is_not_there(capsys):
     assert "a smaller --learner-memory, fewer --learner-threads or" in str(interrupts.as_run_error(caught.value))
 
 
+def test_a_path_of_two_lines_makes_one(tmp_path, capsys):
+    folder = tmp_path / "two\nlines"
+    assert plot.main(["curves", str(folder)]) == 2
+    assert r"two\nlines: expected a training run's log folder" in told(capsys, "plot.py")
+    folder.touch()
+    assert main.main([*SMALL, *map(str, into(folder))]) == 1
+    assert r"two\nlines" in told(capsys, "main.py")
+
+
 @pytest.mark.parametrize("option", ["--logdir", "--savedir"])
 def test_a_loop_of_links_as_folder(tmp_path, capsys, option):
     (tmp_path / "loop").symlink_to("loop")

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -209,7 +210,10 @@ def test_other_bad_input(tiny, tmp_path, capsys):
     assert "need a picture each" in complaint(capsys, "curves", run, "--metric", "success/1", "test/1")
     assert "--group-by: unknown option 'colour'" in complaint(capsys, "curves", run, "--group-by", "colour")
     assert "has the seed 42 of" in complaint(capsys, "curves", run, run)
-    assert "expected a whole number of at least 1, got '0'" in complaint(capsys, "curves", run, "--smooth", "0")
+    assert "expected a whole number from 1 to 2147483647, got '0'" in complaint(capsys, "curves", run, "--smooth", "0")
+    for large in (str(2**63), "9" * 5000):
+        assert "--smooth: expected a whole number from 1 to" in complaint(capsys, "curves", run, "--smooth", large)
+        assert len(complaint(capsys, "curves", run, "--metric", f"test/{large}")) < 400
     assert "--help lists all options" in complaint(capsys, "portrait", run)
     graph = ROOT / "docs" / "reference_curves" / "ctgraph_depth2_nm_hard.json"
     assert f"{graph}: is of CTgraphEnvGoalChange-v0 depth 2" in complaint(capsys, "curves", run, "--reference", graph)
@@ -249,6 +253,26 @@ def test_output_is_a_name_with_or_without_suffix_or_a_folder(tmp_path, monkeypat
         (".", "curves"), ("new/", "new/curves"), (str(tmp_path), f"{tmp_path}/curves"),
     ):  # fmt: skip
         assert str(style.place(typed, "curves")) == expected
+
+
+def test_pictures_replace_nothing_but_pictures(tiny, tmp_path, capsys):
+    """Names of a run's own files are refused where nothing of that name is yet, too."""
+    folder = shutil.copytree(tiny.evaluation("graph"), tmp_path / "evaluation")
+    (tmp_path / "thesis.csv").write_text("mine")
+    (tmp_path / "photo.png").symlink_to(tmp_path / "thesis.csv")
+    (tmp_path / "figure.pdf").write_bytes(b"%PDF-1.4 /Creator (Matplotlib v3) /CreationDate (D:2020)")
+
+    def contents():
+        return {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+
+    before, own = contents(), ["config", "results", "tasks", "activations", "progress.json", "ctgraph_d2"]
+    for output in [*(folder / name for name in own), *(tmp_path / name for name in ("thesis", "photo.png", "figure"))]:
+        assert "is not of plot.py" in complaint(capsys, "adaptation", folder, "--output", output)
+        assert "is not of plot.py" in complaint(capsys, "gates", folder, "--output", output)
+    assert contents() == before
+    for _ in range(2):
+        assert plot.main(["gates", str(folder), "--output", str(tmp_path / "gates.pdf")]) == 0
+        assert plot.main(["adaptation", str(folder), "--output", str(folder / "adaptation")]) == 0
 
 
 def test_one_group_shows_its_tasks_and_several_their_means_alone():

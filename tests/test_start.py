@@ -106,3 +106,19 @@ def test_the_check_sees_the_difference():
     for code, expected in ((look, "True"), (keep + look, "False")):
         done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=FRESH, capture_output=True, text=True)
         assert done.stdout.strip() == expected, done.stderr
+
+
+LEFT = """
+import sys, threading, time
+from rl import start
+sys.modules["rl.left"] = type(sys)("rl.left")
+sys.modules["rl.left"].main = lambda: print("done") or threading.Thread(target=time.sleep, args=(1000,)).start() or 3
+import atexit
+atexit.register(print, "tidied")
+sys.exit(start.run("left"))
+"""
+
+
+def test_a_thread_that_users_code_has_left_keeps_no_program_alive():
+    done = subprocess.run([sys.executable, "-c", LEFT], cwd=ROOT, capture_output=True, text=True, timeout=300)
+    assert (done.returncode, done.stdout, done.stderr) == (3, "done\ntidied\n", "")

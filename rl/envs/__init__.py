@@ -10,6 +10,7 @@ else.
 import difflib
 import importlib
 import json
+import pickle
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -21,7 +22,7 @@ from jaxtyping import Bool, Float
 from rl.envs import adapter
 from rl.envs.base import ScalarEnv, Task, TaskVectorEnv
 from rl.envs.metaworld.benchmark import IDS as META_WORLD
-from rl.errors import UserError
+from rl.errors import UserError, text_of
 
 
 class Row(NamedTuple):
@@ -73,10 +74,10 @@ def options(
     """
     if ":" not in name:
         return _load(name).read_options(name, config_path, seed, horizon)
-    with adapter.sys_exit_as_error(name):
+    with adapter.users_code(name):
         read_options = getattr(adapter.entry_point(name), "read_options", TaskVectorEnv.read_options)
         found = read_options(name, config_path, seed, horizon)
-    adapter.make(name, 1, **found).close()  # whatever is wrong with it is found out in the parent process
+        adapter.make(name, 1, **found).close()  # whatever is wrong with it is found out in the parent process
     return found
 
 
@@ -116,15 +117,16 @@ def sample_tasks(name: str, env: Any, num_tasks: int, split: str, rng: np.random
 
     Usage: env.set_tasks(rl.envs.sample_tasks(name, env, env.num_envs, "train", numpy.random.default_rng(0)))
     """
-    with adapter.sys_exit_as_error(name):
+    with adapter.users_code(name):
         tasks = env.sample_tasks(num_tasks, split, rng)
     expected = f"environment {name}: sample_tasks must return a list of {num_tasks} dicts that JSON can hold"
     if not isinstance(tasks, list) or len(tasks) != num_tasks or not all(isinstance(task, dict) for task in tasks):
         raise UserError(expected)
     try:
         json.dumps(tasks)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{expected}: {error}") from error
+        pickle.dumps(tasks)  # of subclasses of dict, only some can be sent to workers
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{expected}: {text_of(error)}") from error
     return tasks
 
 
@@ -142,12 +144,14 @@ def make_scalar(name: str, **options: Any) -> ScalarEnv:
 
 def describe(name: str, config_path: str | Path | None = None) -> str:
     """An environment in words, for titles: its name and what its configuration file makes of it."""
-    return name if config_path is None else _hook(name, "describe")(name, config_path)
+    with adapter.users_code(name):
+        return name if config_path is None else _hook(name, "describe")(name, config_path)
 
 
 def task_label(name: str, task: Task) -> str:
     """A few words for a task, for legends and titles; empty where they would be many."""
-    return _hook(name, "task_label")(task)
+    with adapter.users_code(name):
+        return _hook(name, "task_label")(task)
 
 
 def task_class(task: Task) -> str | None:
@@ -157,7 +161,8 @@ def task_class(task: Task) -> str | None:
 
 def success(name: str, rewards: Float[np.ndarray, "K T E U"]) -> Bool[np.ndarray, "K E U"] | None:
     """Which episodes succeeded, of an environment whose rewards tell; None of any other."""
-    return _hook(name, "success")(rewards)
+    with adapter.users_code(name):
+        return _hook(name, "success")(rewards)
 
 
 def protocols(name: str) -> tuple[str, ...]:
@@ -172,7 +177,8 @@ def pictures(name: str) -> ModuleType | None:
         UserError: an environment that cannot be found here.
     """
     module = getattr(_entry_point(name), "pictures", None)
-    return None if module is None else importlib.import_module(module)
+    with adapter.users_code(name):
+        return None if module is None else importlib.import_module(module)
 
 
 def _hook(name: str, hook: str) -> Any:

@@ -7,9 +7,9 @@ stepped in a loop.
 
 import contextlib
 import importlib
+import math
 import os
 import sys
-import traceback
 from collections.abc import Iterator
 from typing import Any
 
@@ -21,7 +21,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from jaxtyping import Float32, Int, Shaped
 
 from rl.envs.base import Step, Task, TaskVectorEnv, conforming
-from rl.errors import EpisodeError, UserError
+from rl.errors import EpisodeError, UserError, in_one_line
 
 _TASK_METHODS = ("sample_tasks", "set_tasks")
 _WHAT_TO_ADD = (
@@ -34,9 +34,12 @@ def make(name: str, num_envs: int, **options: Any) -> VectorEnv:
     """The user's environment `name`, "package.module:Id", with `num_envs` episodes side by side.
 
     Raises:
-        UserError: module or id not found, no horizon, no tasks, or spaces that no policy here fits.
+        UserError: module or id not found, no horizon, no tasks, or spaces that no policy here fits; what its code
+            raises.
     """
-    with sys_exit_as_error(name):
+    if num_envs < 1:
+        raise ValueError(f"{name}: num_envs must be at least 1, got {num_envs}")
+    with users_code(name):
         spec = _find(name)
         if spec.vector_entry_point is not None:
             env = gymnasium.make_vec(spec, num_envs, vectorization_mode="vector_entry_point", **options)
@@ -45,8 +48,7 @@ def make(name: str, num_envs: int, **options: Any) -> VectorEnv:
             env.close()
         if spec.entry_point is None:
             raise UserError(f"environment {name} cannot change its task: {_WHAT_TO_ADD}")
-        if spec.max_episode_steps is None:
-            raise UserError(_no_horizon(name))
+        _check_horizon(name, spec.max_episode_steps)
         return AdaptedEnv(name, spec, num_envs, **options)
 
 
@@ -54,9 +56,9 @@ def entry_point(name: str) -> Any:
     """What `make` calls, where the hooks of `TaskVectorEnv` are looked for: as a rule a class.
 
     Raises:
-        UserError: module or id not found.
+        UserError: module or id not found; what its code raises.
     """
-    with sys_exit_as_error(name):
+    with users_code(name):
         spec = _find(name)
         registered = [point for point in (spec.vector_entry_point, spec.entry_point) if point is not None]
         points = [load_env_creator(point) if isinstance(point, str) else point for point in registered]
@@ -72,20 +74,22 @@ def look_here() -> None:
 
 
 @contextlib.contextmanager
-def sys_exit_as_error(name: str) -> Iterator[None]:
-    """While entered, a `sys.exit` in the user's code raises an error instead of ending the program without a message.
+def users_code(name: str, what: str = "") -> Iterator[None]:
+    """While entered, whatever the user's code raises is one line that names environment and place; `sys.exit`, too,
+    which would end the program without a message.
+
+    Args:
+        what: what the line begins with; default: the environment.
 
     Raises:
-        UserError: it tried to.
+        UserError: it raised something.
     """
     try:
         yield
-    except SystemExit as error:
-        frame = traceback.extract_tb(error.__traceback__)[-1]
-        raise UserError(
-            f"environment {name}: it calls sys.exit({error.code!r}) in {frame.filename}, line {frame.lineno}; "
-            "expected code that leaves the program running"
-        ) from error
+    except (UserError, EpisodeError):
+        raise
+    except (Exception, SystemExit) as error:
+        raise UserError(f"{what or f'environment {name}'}: {in_one_line(error)}") from error
 
 
 class AdaptedEnv(TaskVectorEnv):
@@ -150,6 +154,8 @@ class AdaptedEnv(TaskVectorEnv):
                 observation, reward, terminated[i], truncated, info = self.envs[i].step(self._inner_action(actions[i]))
                 self.observations[i] = self._flat(observation)
                 rewards[i] = conforming("reward", reward, (), np.float64)
+                if math.isfinite(earned := float(rewards[i])) and math.isinf(earned * self.horizon):
+                    raise UserError(f"reward {earned:g}: expected one whose sum over {self.horizon} steps is finite")
                 if "success" in info:
                     success[i], reported = _flag("info['success']", info["success"]), True
             except (Exception, SystemExit) as error:
@@ -193,7 +199,7 @@ def _find(name: str) -> EnvSpec:
     try:
         importlib.import_module(module)
     except ModuleNotFoundError as error:
-        # A missing import inside the user's module is the module's own error, to be seen with its traceback.
+        # A missing import inside the user's module is the module's own error.
         if error.name is None or not (module + ".").startswith(error.name + "."):
             raise
         raise UserError(f"environment {name}: there is no module {error.name}") from error
@@ -215,14 +221,17 @@ def _attribute(env: gymnasium.Env, name: str) -> Any:
     return env.get_wrapper_attr(name) if env.has_wrapper_attr(name) else None
 
 
-def _no_horizon(name: str) -> str:
-    return f"environment {name} has no horizon: give max_episode_steps to gymnasium.register"
+def _check_horizon(name: str, horizon: Any) -> None:
+    if horizon is None:
+        raise UserError(f"environment {name} has no horizon: give max_episode_steps to gymnasium.register")
+    if not isinstance(horizon, int | np.integer) or horizon < 1:
+        raise UserError(f"environment {name}: horizon {horizon!r}; expected a whole number of at least 1")
 
 
 def _checked_vector(name: str, env: Any, spec: EnvSpec) -> Any:
     """The user's own vector environment, once it is what the sampler takes it for."""
     space = env.single_observation_space
-    if not isinstance(space, Box) or len(space.shape) != 1 or space.dtype != np.float32:
+    if not isinstance(space, Box) or len(space.shape) != 1 or space.dtype != np.float32 or not space.shape[0]:
         raise UserError(
             f"environment {name}: a vector environment needs one-dimensional float32 observations, got {space}"
         )
@@ -230,9 +239,8 @@ def _checked_vector(name: str, env: Any, spec: EnvSpec) -> Any:
     if env.metadata.get("autoreset_mode") != AutoresetMode.DISABLED:
         raise UserError(f"environment {name}: a vector environment needs metadata['autoreset_mode'] = DISABLED")
     if not hasattr(env, "horizon"):
-        if spec.max_episode_steps is None:
-            raise UserError(_no_horizon(name))
         env.horizon = spec.max_episode_steps
+    _check_horizon(name, env.horizon)
     return env
 
 
@@ -241,6 +249,8 @@ def _flat_observations(name: str, env: Any) -> Box:
     space = env.observation_space
     if not isinstance(space, Box):
         raise UserError(f"environment {name}: observations must be a Box, got {space}")
+    if not space.low.size:
+        raise UserError(f"environment {name}: observations must have entries, got {space}")
     return Box(space.low.ravel().astype(np.float32), space.high.ravel().astype(np.float32), dtype=np.float32)
 
 
@@ -249,6 +259,6 @@ def _flat_actions(name: str, env: Any, prefix: str = "") -> Space:
     space = getattr(env, prefix + "action_space")
     if isinstance(space, Discrete):
         return Discrete(int(space.n))
-    if isinstance(space, Box) and np.issubdtype(space.dtype, np.floating):
+    if isinstance(space, Box) and np.issubdtype(space.dtype, np.floating) and space.low.size:
         return Box(space.low.ravel().astype(np.float32), space.high.ravel().astype(np.float32), dtype=np.float32)
     raise UserError(f"environment {name}: actions must be Discrete or a Box of floats, got {space}")

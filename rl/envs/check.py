@@ -8,36 +8,25 @@ hold, 1 where one does not, 2 where the environment cannot be made.
 
 import argparse
 import sys
-import traceback
 import warnings
 from collections.abc import Callable
-from typing import Any
 
-from rl import envs
-from rl.envs.adapter import sys_exit_as_error
+from rl import envs, start
 from rl.envs.contract import POINTS, ContractError, Subject
-from rl.errors import EpisodeError, UserError
+from rl.errors import EpisodeError, in_one_line
 
 
 def breach(point: Callable[[Subject], None], subject: Subject) -> str | None:
     """What is wrong with an environment at one point of the contract, one line; None where the point holds."""
     try:
-        with sys_exit_as_error(subject.name):
-            point(subject)
+        point(subject)
+    except ContractError as error:
+        return " ".join(str(error).split())
     except EpisodeError as error:
-        return f"episode {error.index}: {described(error.__cause__ or error)}"
-    except Exception as error:
-        return described(error)
+        return f"episode {error.index}: {in_one_line(error.__cause__ or error)}"
+    except (Exception, SystemExit) as error:
+        return in_one_line(error)
     return None
-
-
-def described(error: BaseException) -> str:
-    """An exception in one line, with the place in the user's code that raised it."""
-    text = " ".join(str(error).split())
-    if isinstance(error, ContractError | UserError):
-        return text
-    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if "site-packages" not in frame.filename]
-    return f"{type(error).__name__}: {text} ({frames[-1].filename}, line {frames[-1].lineno})"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -48,12 +37,15 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("name", help="package.module:Id, found from the present folder or PYTHONPATH; or a built-in id")
     parser.add_argument("--env-config-path", help="the environment's configuration file, where it takes one")
     typed = parser.parse_args(arguments)
+    if sys.flags.optimize:
+        print(f"{parser.prog}: Python leaves out assertions; expected no -O and no PYTHONOPTIMIZE", file=sys.stderr)
+        return 2
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # gymnasium's, which are no breaches
         try:
             subject = Subject(typed.name, envs.options(typed.name, typed.env_config_path))
         except Exception as error:
-            print(f"{parser.prog}: {described(error)}", file=sys.stderr)
+            print(f"{parser.prog}: {in_one_line(error)}", file=sys.stderr)
             return 2
         broken = False
         for point in POINTS:
@@ -64,8 +56,22 @@ def main(arguments: list[str] | None = None) -> int:
     return int(broken)
 
 
+def program() -> int:
+    """As `main`, whatever becomes of the standard streams."""
+    start.open_streams()
+    try:
+        try:
+            status = main()
+        except SystemExit as ended:  # argparse's
+            status = int(ended.code or 0)
+        sys.stdout.flush()
+    except OSError as error:
+        if start.settle(sys.stdout):
+            raise
+        start.complain(f"rl.envs.check: standard output: {error.strerror}")
+        return 1
+    return status
+
+
 if __name__ == "__main__":
-    stream: Any
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")  # a terminal may lack a character
-    sys.exit(main())
+    sys.exit(program())

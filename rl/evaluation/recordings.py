@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Float32
 
 from rl import streams
 from rl.algorithm.inner_loop import Adapted
@@ -186,11 +186,8 @@ def read_probe(folder: Path, policy: MLPPolicy) -> Float[np.ndarray, "N O"]:
     path = folder / "probe.npz"
     if not path.is_file():
         raise UserError(f"--probe {folder}: expected an evaluation with activations, found no probe.npz in it")
-    observations = load_arrays(path, "an evaluation's probe", ["observations"])["observations"]
-    size = policy.architecture.observation_size
-    if observations.shape[1:] != (size,):
-        raise UserError(f"{path}: expected observations of size {size}, found {observations.shape[1]}")
-    return observations
+    schema = {"observations": Float32[np.ndarray, "N O"]}
+    return load_arrays(path, "an evaluation's probe", schema, O=policy.architecture.observation_size)["observations"]
 
 
 def write_episodes(folder: Path, rollouts: Sequence[Episodes], num_episodes: int) -> None:

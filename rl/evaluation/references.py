@@ -12,6 +12,8 @@ from rl.config import Config
 from rl.errors import UserError
 from rl.files import read_json
 
+CURVES = ("before_update", "after_update")
+
 
 @dataclass(frozen=True)
 class Reference:
@@ -44,13 +46,24 @@ def read_reference(path: Path) -> Reference:
     missing = [name for name in ("environment", "method", "source", "iteration") if name not in content]
     if missing:
         raise UserError(f"{path}: expected a reference curve, found none of {', '.join(missing)}")
-    values = {name: content[name] for name in ("before_update", "after_update") if name in content}
-    if not values or any(np.shape(value) != np.shape(content["iteration"]) for value in values.values()):
-        raise UserError(f"{path}: expected before_update or after_update with as many entries as iteration")
-    options = content.get("options", {})
+    options, words = content.get("options", {}), ("environment", "method", "source")
+    if not isinstance(options, dict) or not all(isinstance(content[name], str) for name in words):
+        raise UserError(f"{path}: expected options by name, and words as {', '.join(words)}")
+    try:
+        values = {name: np.array(content[name], float) for name in (*CURVES, "iteration") if name in content}
+    except (ValueError, TypeError, OverflowError) as error:
+        raise UserError(f"{path}: expected numbers in {', '.join(CURVES)} and iteration: {error}") from None
+    iterations = values.pop("iteration")
+    if not values or iterations.ndim != 1 or any(value.shape != iterations.shape for value in values.values()):
+        raise UserError(f"{path}: expected {' or '.join(CURVES)} with as many entries as iteration")
+    if (
+        not all(np.isfinite(value).all() for value in (iterations, *values.values()))
+        or not (np.diff(iterations) > 0).all()
+    ):
+        raise UserError(f"{path}: expected finite numbers, and iterations that increase")
     unknown = sorted(set(options) - {field.name for field in dataclasses.fields(Config)})
     if unknown:
         raise UserError(f"{path}: options: unknown {', '.join(unknown)}")
-    environment, method, source = (content[name] for name in ("environment", "method", "source"))
-    curves = pd.DataFrame(values, index=content["iteration"], dtype=float)
+    environment, method, source = (content[name] for name in words)
+    curves = pd.DataFrame(values, index=iterations.astype(np.int64))
     return Reference(Path(path), environment, method, source, content.get("nm_gate"), options, curves)

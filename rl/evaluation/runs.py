@@ -11,15 +11,32 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float, Int, Shaped
+from jaxtyping import Bool, Float, Float32, Int, Shaped
 
 from rl import envs
 from rl.config import UNGROUPED, Config, load_config
 from rl.errors import UserError
-from rl.files import load_arrays, read_json, read_text
+from rl.files import check_arrays, load_arrays, read_json, read_text
 
 PROGRESS = "progress.csv"
 EVENTS = "events.out.tfevents.*"  # all that runs of earlier versions have of their curves
+# What test.py alone can vary: name in results.json -> what it was in evaluations that do not say.
+CONDITIONS = {"split": "test", "protocol": "paper", "modulation": "normal", "context": "normal"}
+# An evaluation's arrays. Axes: K tasks, T steps, E episodes, U updates + 1, O entries of an observation; of the probe,
+# D tasks and N observations.
+REWARDS = {"": Float[np.ndarray, "K T E U"]}
+EPISODES = {
+    "observations": Float[np.ndarray, "K T E U O"],
+    "actions": (Float[np.ndarray, "K T E U *A"], Int[np.ndarray, "K T E U *A"]),
+    "mask": Float[np.ndarray, "K T E U"],
+    "info.*": (Float[np.ndarray, "K T E U"], Int[np.ndarray, "K T E U"], Bool[np.ndarray, "K T E U"]),
+}
+PROBE = {
+    "observations": Float32[np.ndarray, "N O"],
+    "tasks": Int[np.ndarray, " D"],
+    "layer1.output": Float32[np.ndarray, "D U N _"],
+    "*.*": Float32[np.ndarray, "D U N _"],
+}
 
 
 @dataclass(frozen=True)
@@ -76,6 +93,8 @@ class Run(Folder):
         whole = text[: text.rfind("\n") + 1]  # a power cut may leave half a line
         try:
             table = pd.read_csv(io.StringIO(whole), index_col="iteration", dtype=np.float64)
+            if not ((table.index >= 0) & (table.index < 2**53)).all() or not (np.diff(table.index) > 0).all():
+                raise ValueError("the iterations are none, or do not increase")
             table.index = table.index.astype(np.int64)
         except (ValueError, KeyError, TypeError) as error:
             raise UserError(f"{path}: expected {expected}, a CSV file: {str(error).strip()}") from None
@@ -91,6 +110,8 @@ class Run(Folder):
         if tag not in curves:
             raise UserError(f"{self.path}: has no curve {tag}; it has: {', '.join(sorted(map(str, curves))) or 'none'}")
         values = curves[tag].dropna()
+        if not np.isfinite(values).all():
+            raise UserError(f"{self.path / PROGRESS}: {tag}: expected finite numbers, found others")
         return values.index.to_numpy(), values.to_numpy()
 
 
@@ -100,13 +121,20 @@ class Evaluation(Folder):
     @property
     def options(self) -> dict[str, Any]:
         """As `Folder.options`, and what test.py alone can vary."""
-        defaults = {"split": "test", "protocol": "paper", "modulation": "normal", "context": "normal"}
-        return {**super().options, **{name: self.results.get(name, value) for name, value in defaults.items()}}
+        return {**super().options, **{name: self.results.get(name, value) for name, value in CONDITIONS.items()}}
 
     @cached_property
     def results(self) -> dict[str, Any]:
-        """results.json."""
-        return read_json(self.path / "results.json")
+        """results.json.
+
+        Raises:
+            UserError: what decides groups is no word.
+        """
+        results = read_json(path := self.path / "results.json")
+        for name in CONDITIONS.keys() & results.keys():
+            if not isinstance(results[name], str):
+                raise UserError(f"{path}: {name}: expected a word, found {results[name]!r:.40}")
+        return results
 
     @cached_property
     def tasks(self) -> list[dict[str, Any]]:
@@ -116,23 +144,42 @@ class Evaluation(Folder):
     @cached_property
     def returns(self) -> Float[np.ndarray, "K updates E"]:
         """The returns after 0, 1, … updates."""
-        path = self.file("rewards.npy")
-        rewards = load_arrays(path, "the rewards of an evaluation")
-        if rewards.ndim != 4:
-            raise UserError(
-                f"{path}: expected rewards [tasks, steps, episodes, updates + 1], found {rewards.ndim} axes"
-            )
+        stages, path = self.config.num_test_steps + 1, self.file("rewards.npy")
+        rewards = load_arrays(path, "the rewards of an evaluation", REWARDS, U=stages)[""]
         return np.moveaxis(rewards.sum(axis=1), 1, 2)
+
+    @cached_property
+    def success(self) -> Float[np.ndarray, "K updates"] | None:
+        """The success rate of each task after 0, 1, … updates; None where the environment told of none.
+
+        Raises:
+            UserError: results.json has something else in its place.
+        """
+        if "success_per_task" not in self.results:
+            return None
+        place = f"{self.path / 'results.json'}: success_per_task"
+        try:
+            found = np.array(self.results["success_per_task"], float)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise UserError(f"{place}: expected rates after each number of updates, task by task: {error}") from None
+        tasks, updates = self.returns.shape[:2]
+        check_arrays(place, {"": found}, {"": Float[np.ndarray, f"{updates} {tasks}"]})
+        if not ((found >= 0) & (found <= 1)).all():
+            raise UserError(f"{place}: expected rates from 0 to 1, found others")
+        return found.T
 
     @cached_property
     def episodes(self) -> dict[str, Shaped[np.ndarray, "K T E updates *"]]:
         """The recorded episodes: name -> array [tasks, steps, episodes, updates + 1, ...]."""
-        return self._arrays("episodes.npz", ["observations", "actions", "mask"])
+        return self._arrays("episodes.npz", EPISODES, K=len(self.tasks))
 
     @cached_property
     def probe(self) -> dict[str, Shaped[np.ndarray, "..."]]:
         """The activations on the probe set, as `rl.evaluation.recordings.write` defines them."""
-        return self._arrays("probe.npz", ["observations", "tasks"])
+        found = self._arrays("probe.npz", PROBE, U=self.config.num_test_steps + 1)
+        if not ((found["tasks"] >= 0) & (found["tasks"] < len(self.tasks))).all():
+            raise UserError(f"{self.path / 'probe.npz'}: tasks: expected numbers of the {len(self.tasks)} tasks")
+        return found
 
     def label(self, number: int | np.integer) -> str:
         """A task in a few words; its number where they would be many."""
@@ -149,11 +196,11 @@ class Evaluation(Folder):
             raise UserError(f"{path}: no such file; evaluate the policy again with this version of test.py")
         return path
 
-    def _arrays(self, name: str, arrays: list[str]) -> dict[str, Shaped[np.ndarray, "..."]]:
+    def _arrays(self, name: str, schema: dict[str, Any], **sizes: int) -> dict[str, Shaped[np.ndarray, "..."]]:
         path = self.path / name
         if not path.is_file():
             raise UserError(f"{self.path}: an evaluation without {name}; run test.py again with --activations above 0")
-        return load_arrays(path, "a record of test.py", arrays)
+        return load_arrays(path, "a record of test.py", schema, **sizes)
 
 
 def read_run(path: Path | str) -> Run:

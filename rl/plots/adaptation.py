@@ -35,10 +35,9 @@ def adaptation(folders: Sequence[Path], output: Path, group_by: Sequence[str] = 
     drawn: dict[str, dict[str, Measured]] = {
         RETURN: {label: [one.returns.mean(axis=2) for one in members] for label, members in groups.items()}
     }
-    if all("success_per_task" in evaluation.results for evaluation in found):
+    if all(evaluation.success is not None for evaluation in found):
         drawn[SUCCESS] = {
-            label: [np.array(one.results["success_per_task"], float).T for one in members]
-            for label, members in groups.items()
+            label: [one.success for one in members if one.success is not None] for label, members in groups.items()
         }
     tables = [
         table(metric, group).assign(environment=environment, group=label, metric=metric)

@@ -66,9 +66,10 @@ def metric(name: str) -> Metric:
         UserError: there is none.
     """
     kind, _, updates = name.partition("/")
-    found = METRICS.get(f"{kind}/<k>" if updates.isdecimal() else name if "/" not in name else "")
+    counted = updates.isascii() and updates.isdecimal() and len(updates) < 10
+    found = METRICS.get(f"{kind}/<k>" if counted else name if "/" not in name else "")
     if found is None:
-        raise UserError(f"--metric: expected {', '.join(METRICS)}, got {name!r}")
+        raise UserError(f"--metric: expected {', '.join(METRICS)}, got {name[:80]!r}")
     count = int(updates or 0)
     tag, label, axis = found
     return Metric(name, tag.format(count), label.format(count).replace("(s)", "" if count == 1 else "s"), axis)

@@ -42,6 +42,8 @@ def gates(folder: Path, output: Path) -> tuple[list[Path], list[str]]:
     if not evaluation.config.neuromodulation:
         raise UserError(f"{folder}: a plain policy ({evaluation.method}) has no gates; expected a neuromodulated one")
     layers = {name.partition(".")[0]: values for name, values in evaluation.probe.items() if name.endswith(".gates")}
+    if not layers:
+        raise UserError(f"{folder / 'probe.npz'}: expected the gates of a neuromodulated policy, found none in it")
     shares = {layer: numerics.shares(values) for layer, values in layers.items()}
     numbers = {
         "environment": evaluation.environment,

@@ -1,5 +1,6 @@
 """What all figures share: sizes and colours for print, and how their files are written."""
 
+import contextlib
 import io
 import itertools
 import json
@@ -20,7 +21,7 @@ from matplotlib.ticker import MaxNLocator
 from rl import drawing
 from rl.drawing import BLACK, BLUE, COLOURS, GREEN, GREY, VERMILION  # noqa: F401
 from rl.errors import UserError
-from rl.files import replacing
+from rl.files import is_of_run, replacing
 
 LINES: tuple[Any, ...] = ("-", "--", ":", "-.")
 SEQUENTIAL, DIVERGING = "cividis", "PuOr"
@@ -102,17 +103,41 @@ def save(figure: Figure, path: Path) -> list[Path]:
         path: the files' common path without suffix.
 
     Raises:
-        UserError: they cannot be written.
+        UserError: they cannot be written, or a file that plot.py did not write is there.
     """
-    files = [with_suffix(path, suffix) for suffix in (".png", ".pdf")]
-    for file in files:
+    check_place(path)
+    contents = {with_suffix(path, suffix): io.BytesIO() for suffix in (".png", ".pdf")}
+    for file, content in contents.items():
         # Neither the hour nor the version of the library, so that the same numbers make the same file.
         metadata = {"CreationDate": None, "Producer": None} if file.suffix == ".pdf" else {"Software": None}
-        content = io.BytesIO()
         figure.savefig(content, format=file.suffix[1:], metadata=metadata, bbox_inches="tight")
         figure.set_layout_engine("none")  # once is enough, and half of the time
+    # The PDF is first: it tells that the others are plot.py's.
+    for file, content in reversed(contents.items()):
         write_bytes(file, content.getvalue())
-    return files
+    return list(contents)
+
+
+def check_place(path: Path) -> None:
+    """Refuse to write beside, and with that over, files of that name that plot.py did not write.
+
+    Args:
+        path: the files' common path without suffix.
+
+    Raises:
+        UserError: there are some, or a run's folder has another use for the name.
+    """
+    with contextlib.suppress(OSError):
+        drawn = with_suffix(path, ".pdf").read_bytes()
+        # As `save` writes it: Matplotlib itself adds a date.
+        if b"/Creator (Matplotlib" in drawn and b"/CreationDate" not in drawn:
+            return
+    files = [with_suffix(path, suffix) for suffix in SUFFIXES]
+    found = [file for file in files if os.path.lexists(file)]
+    if (path.parent / "config.json").exists() and path.name != "adaptation":
+        found += [file for file in files if is_of_run(file.name)]
+    if found:
+        raise UserError(f"{found[0]}: is not of plot.py, which replaces its own pictures alone; expected another name")
 
 
 def place(output: str, name: str) -> Path:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from rl import envs
 from rl.drawing import Recorded
+from rl.envs.adapter import users_code
 from rl.errors import UserError
 from rl.evaluation import runs
 from rl.evaluation.task_choice import distinct
@@ -32,7 +33,8 @@ def trajectories(folder: Path, output: Path, most_tasks: int) -> tuple[list[Path
     labels = [evaluation.label(number) for number in range(len(tasks))]
     chosen = distinct(tasks)[:most_tasks]
     recorded = Recorded(tasks, labels, chosen, evaluation.episodes, evaluation.environment_file)
-    picture = style.printed(draw)(recorded)
+    with users_code(name, f"{folder}: cannot be drawn as an evaluation of {name}"):
+        picture = style.printed(draw)(recorded)
     if any(panel.get_legend_handles_labels()[1] for panel in picture.figure.axes):
         style.printed(style.legend_below)(picture.figure)
     files = style.save(picture.figure, output)

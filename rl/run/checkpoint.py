@@ -90,12 +90,16 @@ def load_state(folder: Path, policy: MLPPolicy) -> State:
         facts = json.loads(content["facts"])
         counters, iteration = Counters(**facts["counters"]), facts["iteration"]
         if not all(type(number) is int and number >= 0 for number in (iteration, *vars(counters).values())):
-            raise ValueError(f"expected counts, found {facts}")
+            raise ValueError(f"expected counts, found {str(facts)[:200]}")
         params, outer_state = checked_params(path, content["params"], policy), dict(content["outer_state"])
-        if not all(isinstance(value, Tensor) and value.isfinite().all() for value in outer_state.values()):
+        if other := [name for name in params if content["params"][name].dtype != torch.float32]:
+            raise ValueError(f"{other[0]}: expected float32, found {content['params'][other[0]].dtype}")
+        if not all(
+            isinstance(value, Tensor) and dense(value) and value.isfinite().all() for value in outer_state.values()
+        ):
             raise ValueError("expected finite tensors as the outer step's state")
         return State(iteration, params, counters, dict(facts["options"]), outer_state)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise UserError(
             f"{path}: expected a run's state, as this version writes it: {type(error).__name__}: {error}"
         ) from None
@@ -124,16 +128,23 @@ def checked_params(path: Path, content: Any, policy: MLPPolicy) -> dict[str, Ten
     """
     if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
         raise UserError(f"{path}: expected a state dict (names to tensors), found a {type(content).__name__}")
+    for name, value in content.items():
+        if not dense(value):
+            raise UserError(f"{path}: {name}: expected a dense tensor of real numbers, found another kind of tensor")
     check_shapes(path, content, policy)
     params = {}
     for name in policy.shapes:
         value = content[name]
-        if value.layout != torch.strided or value.is_meta or value.is_quantized or value.is_complex():
-            raise UserError(f"{path}: {name}: expected a dense tensor of real numbers, found another kind of tensor")
         params[name] = value.to(torch.float32)
         if not params[name].isfinite().all():
             raise UserError(f"{path}: {name}: expected finite numbers, found others")
     return params
+
+
+def dense(value: Tensor) -> bool:
+    """Whether a tensor is an ordinary one of real numbers: of others not even the shape can be asked for."""
+    strange = value.is_nested or value.layout != torch.strided
+    return not (strange or value.is_meta or value.is_quantized or value.is_complex())
 
 
 def check_shapes(path: Path, params: Mapping[str, Tensor], policy: MLPPolicy) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from rl.config import Config
 from rl.errors import UserError
+from rl.files import no_link, remove_unfinished
 
 POLICIES = "policy-*.pt"
 LOCK = ".lock"
@@ -69,6 +70,7 @@ class Folders:
             # Both, since copies of a log folder share the policies' folder; once, where they are the same.
             for folder in dict.fromkeys([self.logs.resolve(), self.saves.resolve()]):
                 locks.enter_context(_locked(folder))
+                remove_unfinished(folder)
             yield
 
     def missing(self) -> Path | None:
@@ -100,7 +102,7 @@ def _locked(folder: Path) -> Iterator[None]:
     Raises:
         UserError: one has.
     """
-    handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
+    handle = no_link(str(folder / LOCK), os.O_RDWR | os.O_CREAT)
     try:
         # Where a file system knows no locks, people have to take care.
         with contextlib.suppress(OSError):

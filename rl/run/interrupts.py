@@ -7,12 +7,12 @@ import signal
 import sys
 from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
-from typing import Any
 
 import torch
 
 from rl.errors import UserError
 from rl.sampling.jobs import WorkerError
+from rl.start import complain, settle
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -111,12 +111,15 @@ def exit_status(program: str, run: Callable[[Interrupts], int], alone: bool = Tr
             status = run(interrupts)
             sys.stdout.flush()
             return status
-    except (UserError, WorkerError) as error:
-        line, status = str(error), getattr(error, "status", 1)
+    except (RunError, WorkerError) as error:
+        line, status = str(error), 1  # with the traceback in a worker
+    except UserError as error:
+        # Names of files may have several lines.
+        line, status = str(error).replace("\n", "\\n"), error.status
     except OSError as error:
         # An error names its file, but not a stream, in which the line is still pending.
         name = error.filename or (None if settle(sys.stdout) else "standard output")
-        line, status = f"{name}: {error.strerror}" if name else str(error), 1
+        line, status = (f"{name}: {error.strerror}" if name else str(error)).replace("\n", "\\n"), 1
     except MemoryError as error:
         line, status = f"not enough memory: {error}".rstrip(": "), 1
     except Interrupted as interrupted:
@@ -133,24 +136,3 @@ def exit_status(program: str, run: Callable[[Interrupts], int], alone: bool = Tr
 def lacks_memory(error: BaseException | None) -> bool:
     """Whether PyTorch found too little memory on the CPU: an error without a class of its own."""
     return isinstance(error, RuntimeError) and "DefaultCPUAllocator: can't allocate memory" in str(error)
-
-
-def complain(line: str) -> None:
-    """Print a line on standard error; where that is gone, as a terminal can be, do nothing."""
-    with contextlib.suppress(OSError):
-        print(line, file=sys.stderr)
-    settle(sys.stderr)
-
-
-def settle(stream: Any) -> bool:
-    """Write what is pending; returns whether that was possible. If not, it is dropped, lest Python try again at its
-    end.
-    """
-    try:
-        stream.flush()
-        return True
-    except OSError:
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, stream.fileno())
-        os.close(nowhere)
-        return False

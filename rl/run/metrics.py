@@ -8,6 +8,7 @@ import contextlib
 import csv
 import io
 import os
+import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -22,7 +23,7 @@ from rl.config import NEUTRAL, Config
 from rl.errors import UserError
 from rl.evaluation.evaluate import Evaluated, Summary, by_class, mean_over_episodes
 from rl.evaluation.runs import PROGRESS
-from rl.files import read_text, write_text
+from rl.files import no_link, read_text, write_text
 from rl.run.checkpoint import Counters
 
 RETURNS = ("running_returns/before_update", "running_returns/after_update")
@@ -154,7 +155,7 @@ class Progress:
         if new := [name for name in row if name not in self.columns]:
             self._widen(new)
         # One that was deleted is not begun anew.
-        with naming(self.path), open(self.path, "r+", encoding="utf-8", newline="") as file:
+        with naming(self.path), open(self.path, "r+", encoding="utf-8", newline="", opener=no_link) as file:
             file.seek(0, os.SEEK_END)
             file.write(_lines([[row.get(name, "") for name in self.columns]]))
             file.flush()
@@ -193,7 +194,8 @@ class TensorBoard:
         self.folder = folder
         number = len(list(folder.glob("events.out.tfevents.*")))  # keeps files apart that are begun within one second
         with naming(self.folder):
-            self.writer = EventsWriter(str(folder.resolve() / "events"), f".{number}")
+            # An absolute path, as "gs:" and "s3:" would name a cloud; a name that no link can have been laid under.
+            self.writer = EventsWriter(str(folder.resolve() / "events"), f".{number}.{secrets.token_hex(8)}")
         if purge_step:
             # What TensorBoard read of this step and later ones is of an attempt that crashed.
             self._event(Event(step=purge_step, session_log=SessionLog(status=SessionLog.START)))

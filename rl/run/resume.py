@@ -81,15 +81,30 @@ def resumed(folder: Path, given: dict[str, Any]) -> tuple[Config, Folders]:
 
 
 def savedir_of(folder: Path, saved: Config) -> str:
-    """The folder of all policies: where the run put them, if the same config.json lies there, too; else `saves` beside
-    the folder of all logs.
+    """The folder of all policies: `saves` beside the folder of all logs or, where the run's are not there, where it put
+    them: the same config.json has to lie there, too.
 
-    A config.json that was changed, or is somebody else's, is not followed to any other folder.
+    A config.json that was changed, or is somebody else's, is not followed to any other folder. In a copy of all of a
+    run, `saves` is the copy's.
+
+    Raises:
+        UserError: the policies are in both, and differ.
     """
-    there = Path(saved.savedir, *folder.resolve().parts[-3:], "config.json")
-    if there.is_file() and first_written(there) == first_written(folder / "config.json"):
-        return saved.savedir
-    return str(logdir_of(folder).parent / Config.savedir)
+    names, beside = folder.resolve().parts[-3:], logdir_of(folder).parent / Config.savedir
+    places = [Path(savedir, *names) for savedir in (beside, saved.savedir)]
+    here, there = (
+        (path := place / "config.json").is_file() and first_written(path) == first_written(folder / "config.json")
+        for place in places
+    )
+    if here and there and not places[0].samefile(places[1]):
+        states = [path.read_bytes() if (path := place / STATE).is_file() else None for place in places]
+        if states[0] != states[1]:
+            raise UserError(
+                f"{folder}: its policies are in {places[0]} and, others, in {places[1]}; say with --savedir which to "
+                f"take: {beside} or {saved.savedir}"
+            )
+        return str(beside)
+    return saved.savedir if there else str(beside)
 
 
 def first_written(path: Path) -> dict[str, Any]:

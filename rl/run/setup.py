@@ -12,7 +12,7 @@ from rl.algorithm.options import Options
 from rl.algorithm.outer_steps import OUTER_STEPS
 from rl.config import Config
 from rl.envs.base import TaskVectorEnv
-from rl.errors import UserError
+from rl.errors import UserError, text_of
 from rl.policies import Architecture, make_policy, match_params
 from rl.ranks import Ranks
 from rl.run import device, metrics, resources
@@ -182,8 +182,8 @@ class Setup:
         """
         try:
             self.env.set_tasks([task])
-        except Exception as error:  # the environment's code may be the user's
-            reason = f"it lacks {error}" if isinstance(error, KeyError) else str(error)
+        except (Exception, SystemExit) as error:  # the environment's code may be the user's
+            reason = f"it lacks {error}" if isinstance(error, KeyError) else text_of(error)
             raise UserError(f"task {task}: {reason}") from None
 
     def stream(self, iteration: int, phase: int) -> StreamName:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from rl import envs, streams
-from rl.config import Config, check_option, load_config
+from rl.config import Config, check_option, load_config, whole_number
 from rl.errors import UserError
 from rl.evaluation import recordings
 from rl.evaluation.runs import read_tasks
@@ -180,9 +180,10 @@ def recorded_episodes(text: str, available: int) -> int:
     """How many episodes a task to record: a number, or all."""
     if text == "all":
         return available
-    if not text.isdecimal():
-        raise UserError(f"--activations: expected a number of episodes or all, got {text!r}")
-    return min(int(text), available)
+    try:
+        return min(whole_number(text), available)
+    except UserError as error:
+        raise UserError(f"--activations: {error}; or all") from None
 
 
 def check_sizes(path: Path, description: dict[str, Any], policy: MLPPolicy) -> None:

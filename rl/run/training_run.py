@@ -17,11 +17,12 @@ from rl.run import checkpoint, config_file, metrics, resume
 from rl.run.checkpoint import Counters, State
 from rl.run.console import Console
 from rl.run.folders import Folders
-from rl.run.interrupts import Interrupts, RunError, as_run_error, complain
+from rl.run.interrupts import Interrupts, RunError, as_run_error
 from rl.run.setup import Setup
 from rl.run.shares import Shares
 from rl.run.summary import MANY_UNACCEPTED, unaccepted
 from rl.sampling.rollout import Rollouts
+from rl.start import complain
 
 MAX_REJECTED_IN_A_ROW = 10
 MAX_FLIGHT_RECORDS = 3

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rl import envs
-from rl.errors import EpisodeError, UserError
+from rl.errors import EpisodeError, UserError, text_of
 from rl.policies import Architecture, make_policy
 from rl.sampling.rollout import AdaptationPlan, Rollouts, StreamName, Tasks, meta_rollout
 
@@ -124,4 +124,4 @@ class JobRunner:
         place = f"({place}, iteration {stream.iteration})"
         if isinstance(cause, UserError):
             return f"{self.spec.env_name}: {cause} {place}"
-        return f"{self.spec.env_name}: {type(cause).__name__}: {cause} {place}\n{traceback.format_exc()}"
+        return f"{self.spec.env_name}: {type(cause).__name__}: {text_of(cause)} {place}\n{traceback.format_exc()}"

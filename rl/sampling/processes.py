@@ -1,9 +1,12 @@
 """How worker processes are started and ended."""
 
 import contextlib
-import multiprocessing
+import fcntl
+import functools
+import multiprocessing.util
 import os
 import resource
+import shutil
 import signal
 import sys
 import threading
@@ -14,7 +17,8 @@ from pathlib import Path
 from rl import start
 from rl.errors import UserError
 
-DESCRIPTORS, SPARE_DESCRIPTORS = 3, 11  # open files of a worker; those of a run besides
+DESCRIPTORS, SPARE_DESCRIPTORS = 3, 12  # open files of a worker; those of a run besides
+IN_USE = "neuromodulated-cavia"  # in the temporary folder of a running program, locked
 
 
 def check_descriptors(num_workers: int) -> None:
@@ -39,8 +43,41 @@ def check_descriptors(num_workers: int) -> None:
 @contextlib.contextmanager
 def starting() -> Iterator[None]:
     """While entered, processes can be started whatever the working directory and the terminal's signals."""
+    _claim_temporary_folder()
     with _environment(), _uninterruptible():
         yield
+
+
+@functools.cache
+def _claim_temporary_folder() -> None:
+    """Lock the temporary folder in which multiprocessing has the fork server's socket, and remove those of programs
+    that were killed, whose locks the system has released. Where that is not possible, such folders stay.
+    """
+    with contextlib.suppress(OSError):
+        own = Path(multiprocessing.util.get_temp_dir())
+        _lock(own / "new", os.O_CREAT | os.O_EXCL)  # kept open until the process ends
+        os.rename(own / "new", own / IN_USE)  # locked already: nobody takes it for one that was left
+        for path in own.parent.glob(f"pymp-*/{IN_USE}"):
+            with contextlib.suppress(OSError):
+                if path.parent != own and path.parent.lstat().st_uid == os.getuid():
+                    handle = _lock(path)
+                    shutil.rmtree(path.parent)
+                    os.close(handle)
+
+
+def _lock(path: Path, flags: int = 0) -> int:
+    """The handle of a file that nobody else has locked.
+
+    Raises:
+        OSError: somebody has; or no such file, or a link.
+    """
+    handle = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | flags, 0o600)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(handle)
+        raise
+    return handle
 
 
 @contextlib.contextmanager

@@ -109,6 +109,23 @@ def test_an_environment_that_cannot_be_made(capsys, tmp_path, monkeypatch, name,
     assert captured.out == "" and told in captured.err and captured.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("redirected, status, told", [
+    ("| head -n 1", 1, "rl.envs.check: standard output: Broken pipe\n"),
+    (">&-", 0, ""),
+    ("> /dev/full", 1, "rl.envs.check: standard output: No space left on device\n"),
+])  # fmt: skip
+def test_whatever_becomes_of_its_output(tmp_path, redirected, status, told):
+    line = f"set -o pipefail; {sys.executable} -m rl.envs.check Bandit-K5-v0 {redirected}"
+    done = subprocess.run(["bash", "-c", line], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (status, told)
+
+
+def test_without_assertions_nothing_can_be_checked():
+    line = [sys.executable, "-OO", "-m", "rl.envs.check", "Bandit-K5-v0"]
+    done = subprocess.run(line, cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1) and "PYTHONOPTIMIZE" in done.stderr
+
+
 def test_the_program_finds_modules_in_the_present_folder(tmp_path):
     (tmp_path / "yours.py").write_text(f"import {USERS}\n", encoding="utf-8")
     done = subprocess.run(

@@ -241,6 +241,22 @@ def test_policies_are_found_where_the_run_put_them(tmp_path):
     assert resume.choose(["--resume", str(logs), "--savedir", str(moved)])[1].saves.is_relative_to(moved)
 
 
+def test_a_copy_of_logs_and_policies_goes_on_with_its_own_policies(tmp_path):
+    logs = begun(tmp_path / "first")
+    shutil.copytree(tmp_path / "first", tmp_path / "copy")
+    copied = tmp_path / "copy" / logs.relative_to(tmp_path / "first")
+    for there in (logs, copied):
+        _, folders = resume.choose(["--resume", str(there)])
+        assert folders.saves.parents[3] == there.parents[3]
+    # The first one has gone on: which policies are meant, its user alone knows.
+    (folders_of := run_of(tmp_path / "first"))[1].joinpath(STATE).write_bytes(b"later")
+    with pytest.raises(UserError) as caught:
+        resume.choose(["--resume", str(copied)])
+    assert all(str(saves) in str(caught.value) for saves in (folders_of[1], run_of(tmp_path / "copy")[1]))
+    saves = str(tmp_path / "copy" / "saves")
+    assert resume.choose(["--resume", str(copied), "--savedir", saves])[1].saves == run_of(tmp_path / "copy")[1]
+
+
 def auto(folder, *line):
     return resume.choose([*line, *into(folder), "--resume", "auto"])
 

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 import uuid
 from contextlib import closing, suppress
@@ -14,6 +15,7 @@ import torch
 
 import rl.envs
 from rl.policies import Architecture, make_policy
+from rl.sampling import processes
 from rl.sampling.in_process import InProcessSampler
 from rl.sampling.jobs import MOST_TASKS, WorkerError, WorkerSpec, split
 from rl.sampling.worker_pool import MAX_ATTEMPTS, WorkerPool
@@ -189,3 +191,19 @@ def test_no_process_outlives_a_parent_that_is_killed(tmp_path):
         parent.kill()
         parent.wait()
     assert becomes(lambda: not alive(marker))
+
+
+def test_what_a_killed_program_left_in_the_temporary_folder_is_removed_by_the_next(tmp_path, monkeypatch):
+    """Three programs, each with a temporary folder of its own; the first is killed."""
+    monkeypatch.setattr(multiprocessing.util, "get_temp_dir", lambda: tempfile.mkdtemp(prefix="pymp-", dir=tmp_path))
+    others = tmp_path / "pymp-other", tmp_path / "pymp-of_another_program" / processes.IN_USE
+    for folder in others:
+        folder.mkdir(parents=True)
+    handles, lock = [], processes._lock
+    monkeypatch.setattr(processes, "_lock", lambda *arguments: handles.append(lock(*arguments)) or handles[-1])
+    for expected in (1, 2):
+        processes._claim_temporary_folder.__wrapped__()
+        assert len(list(tmp_path.glob(f"pymp-*/{processes.IN_USE}"))) == expected + 1
+    os.close(handles[0])  # as the system does for a process that is killed
+    processes._claim_temporary_folder.__wrapped__()
+    assert len(list(tmp_path.glob(f"pymp-*/{processes.IN_USE}"))) == 3 and all(folder.exists() for folder in others)
