@@ -23,7 +23,8 @@ def run(program: str) -> int:
     compute_alone()
     keep_freed_memory()
     open_streams()
-    status: int = importlib.import_module(f"rl.{program}").main()
+    module = importlib.import_module(f"rl.{program}")
+    status: int = (module.program if program == "main" else module.main)()
     return status
 
 
