@@ -81,10 +81,10 @@ class Agent:
         """Draw tasks of the environment; a task can be written down as well, such as {"goal": [0.3, -0.4]}."""
         return self.setup.env.sample_tasks(count, split, np.random.default_rng(seed))
 
-    def env(self, task: Task) -> gymnasium.Env:
-        """The gymnasium environment with a task."""
+    def env(self, task: Task, render_mode: str | None = None) -> gymnasium.Env:
+        """The gymnasium environment with a task; `render_mode` "rgb_array" lets it be seen."""
         spec = self.setup.spec
-        env = envs.make_scalar(spec.env_name, **spec.env_options)
+        env = envs.make_scalar(spec.env_name, render_mode, **spec.env_options)
         env.set_tasks([task])
         return env
 

@@ -192,6 +192,7 @@ class Config:
         at_least=0,
     )
     seed: int = option(42, "seed of everything random", at_least=0, at_most=streams.MAX_SEED, ungrouped=True)
+    init: str = option("", "saved policy, a state dict, that a new run begins with instead of a random one")
     make_deterministic: bool = option(
         False, "accepted as published; runs are deterministic without it", flag="--make_deterministic", neutral=True
     )

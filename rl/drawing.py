@@ -5,7 +5,7 @@ Axes: K tasks, T steps, E episodes of a task, U + 1 numbers of inner updates (0 
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -79,6 +79,7 @@ class Scene:
     """
 
     needs_opengl = False  # whether views come from MuJoCo's renderer
+    env_options: Mapping[str, Any] = {}  # what the environment's constructor gets besides, where it is to be seen
 
     def __init__(self, env: Any):
         self.env = env

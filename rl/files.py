@@ -178,6 +178,11 @@ def _reading(path: Path, expected: str) -> Iterator[None]:
         raise UserError(f"{path}: expected {expected}: {reason}") from None
 
 
+def printable(text: str) -> str:
+    """A text with escapes for what is no Unicode in it, as names of files may not be."""
+    return text.encode(errors="backslashreplace").decode()
+
+
 def read_text(path: str | Path, expected: str) -> str:
     """The text of a file.
 

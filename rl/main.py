@@ -16,7 +16,8 @@ if __name__ == "__main__":
 
 import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -27,33 +28,56 @@ from rl.evaluation.evaluate import Evaluated
 from rl.evaluation.gates import gate_curves
 from rl.ranks import Ranks
 from rl.run import agreement, resume
-from rl.run.interrupts import Interrupts, exit_status
+from rl.run.interrupts import Interrupted, Interrupts, exit_status
 from rl.run.setup import Setup
 from rl.run.shares import Shares
 from rl.run.training_run import TrainingRun
 
 
-def main(command_line: list[str] | None = None) -> int:
-    """Parse, train, and turn errors into one line and an exit status."""
-    return exit_status(
-        "main.py", lambda interrupts: run(command_line, interrupts), alone="WORLD_SIZE" not in os.environ
-    )
+def main(command_line: Sequence[str] | None = None) -> Path | None:
+    """Meta-train as a command line says: the run's log folder; None in a process of torchrun that does not write.
+
+    Raises:
+        UserError: bad input, or a run that cannot go on.
+        WorkerError: an exception in the environment.
+        KeyboardInterrupt: Ctrl-C, once what was reached is saved.
+
+    Usage: run = rl.main.main(["--env-name", "2DNavigation-v0", "--num-batches", "20"])
+    """
+    threads = torch.get_num_threads()
+    try:
+        with Interrupts("WORLD_SIZE" not in os.environ) as interrupts:
+            return run(command_line, interrupts)
+    except Interrupted as interrupted:
+        raise KeyboardInterrupt from interrupted
+    finally:
+        torch.set_num_threads(threads)
 
 
-def run(command_line: list[str] | None, interrupts: Interrupts) -> int:
+def program(command_line: Sequence[str] | None = None) -> int:
+    """The same for a console: errors become one line and an exit status."""
+
+    def finished(interrupts: Interrupts) -> int:
+        run(command_line, interrupts)
+        return 0
+
+    return exit_status("main.py", finished, alone="WORLD_SIZE" not in os.environ)
+
+
+def run(command_line: Sequence[str] | None, interrupts: Interrupts) -> Path | None:
     """Make what the command line describes and meta-train, from the beginning or from a run's last state."""
     torch.set_num_threads(1)
     ranks = Ranks()
     ranks.join()
     config, folders = resume.choose(command_line)
     setup = Setup(config, ranks=ranks)
-    setup.check()
+    setup.check(new=folders is None)
     learner = setup.learner()
     ranks.agree(agreement.facts(config, folders, learner.compute.device.type))
     with TrainingRun(setup, folders, interrupts) as training_run, setup.sampler() as shares:
         train(setup, shares, learner, training_run)
     ranks.leave()
-    return 0
+    return training_run.folders.logs.resolve() if ranks.leads else None
 
 
 def train(setup: Setup, shares: Shares, learner: MetaLearner, training_run: TrainingRun) -> None:

@@ -27,7 +27,8 @@ def run(program: str) -> int:
     compute_alone()
     keep_freed_memory()
     open_streams()
-    status: int = importlib.import_module(f"rl.{program}").main()
+    module = importlib.import_module(f"rl.{program}")
+    status: int = (module.program if program == "main" else module.main)()
     if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
         # Python would wait for threads that the user's code has left.
         atexit._run_exitfuncs()

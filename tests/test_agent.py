@@ -7,10 +7,11 @@ import pytest
 import torch
 from nbclient import NotebookClient
 
-import rl
+import rl.main
 from rl.errors import UserError
 from rl.evaluation.runs import read_evaluation
 from tests.support.helpers import ROOT
+from tests.support.tiny_runs import SMALL
 
 KEPT = ROOT / "results/navigation/nm_hard"
 
@@ -60,6 +61,26 @@ def test_an_adapted_agent_acts_in_a_gymnasium_environment():
         observation, reward, terminated, truncated, _ = env.step(adapted.act(observation))
         earned, ended = earned + reward, terminated or truncated
     assert earned == adapted.returns[1].max() == 1.0
+
+
+def test_several_choices_at_once_are_learnt_and_acted(tmp_path):
+    """With observations of many kinds, a file of the environment's own, and films' frames."""
+    (tmp_path / "rooms.json").write_text('{"reward": 0.5}')
+    run = rl.main.main([
+        "--env-name", "tests.support.user_environments:Rooms-v0", "--env-config-path", str(tmp_path / "rooms.json"),
+        *SMALL, "--neuromodulation", "--nm-gate", "soft", "--logdir", f"{tmp_path}/logs",
+        "--savedir", f"{tmp_path}/saves",
+    ])  # fmt: skip
+    agent = rl.load(run)
+    assert agent.policy.shapes["layer3.weight"] == (5, 8)
+    adapted = agent.adapt({"room": 2}, updates=1)
+    assert (adapted.returns == 10).all()  # 20 steps of 0.5
+    env = agent.env(adapted.task, "rgb_array")
+    observation, _ = env.reset(seed=1)
+    for rng in (None, np.random.default_rng(0)):
+        action = adapted.act(observation, rng)
+        assert env.action_space.contains(action) and env.step(action)[1] == 0.5
+    assert env.render().shape == (240, 320, 3)
 
 
 def test_the_mean_action_of_a_normal_policy_is_that_of_its_distribution():

@@ -3,11 +3,13 @@
 import csv
 import pkgutil
 import re
+import sys
+import types
 
 import numpy as np
 import pytest
 
-from rl import plot
+from rl import envs, plot
 from rl import test as evaluation_program
 from rl.config import make_parser
 from rl.evaluation.evaluate import Evaluated, Summary
@@ -20,7 +22,7 @@ from tests.support.helpers import ROOT
 OTHERS = {
     *("--check", "--replay", "--scaling", "--model", "--snakefile", "--executor", "--jobs", "--config"),
     *("--standalone", "--nnodes", "--nproc-per-node", "--max-restarts"),
-    *("--rdzv-backend", "--rdzv-endpoint", "--rdzv-id"),
+    *("--rdzv-backend", "--rdzv-endpoint", "--rdzv-id", "--local-addr"),
     *("--nodes", "--ntasks-per-node", "--cpus-per-task", "--time"),
 }
 FOLDERS = "benchmarks|docs|examples|studies|results|rl|tests"
@@ -177,6 +179,38 @@ def test_the_library_page_runs(monkeypatch):
     names = {}
     exec(code_blocks("python", "docs/library.md")[0], names)
     assert names["adapted"].returns.shape == (3, 20) and names["action"].shape == (2,)
+
+
+def test_the_sweep_of_the_library_page_runs(monkeypatch, tmp_path):
+    """Two trials of one iteration; Optuna itself is no requirement."""
+    values = []
+
+    class Trial:
+        number = property(lambda self: len(values))
+        suggest_float = staticmethod(lambda name, low, high, log: low)
+        suggest_categorical = staticmethod(lambda name, choices: choices[0])
+
+    class Study:
+        def optimize(self, objective, n_trials):
+            values.extend([objective(Trial()), objective(Trial())])
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "optuna", types.SimpleNamespace(create_study=lambda direction: Study()))
+    _, sweep, reading = code_blocks("python", "docs/library.md")
+    tiny = "--num-batches 1 --meta-batch-size 2 --fast-batch-size 2 --test-batch-size 1 --num-workers 0"
+    exec(sweep.replace("--num-batches 100", tiny), {"__name__": "__main__"})
+    names = {}
+    exec(reading, names)
+    found = names["curves"]["running_returns/after_update"]
+    assert len(values) == 2 and found.tolist() == values
+    assert names["options"]["fast_lr"].tolist() == [0.05, 0.05]
+
+
+@pytest.mark.parametrize("name", [name for name in envs.known() if not name.startswith(("ML", "Ant"))] + ["AntPos-v0"])
+def test_the_keys_of_every_task_are_documented(name):
+    file = ROOT / "rl/envs/ctgraph/ctgraph_d2.json" if "CTgraph" in name else None
+    (task,) = envs.make(name, 1, **envs.options(name, file)).sample_tasks(1, "train", np.random.default_rng(0))
+    assert [key for key in task if f'"{key}": ' not in PAGES["docs/environments.md"]] == []
 
 
 def test_the_demo_is_the_command_of_2d_navigation():

@@ -25,7 +25,7 @@ def test_line_trains(tmp_path, monkeypatch):
     source = (EXAMPLES / "line.py").read_text(encoding="utf-8")
     (line,) = (line for line in source.splitlines() if " python main.py " in line)
     command = line.partition(" python main.py ")[2].split()
-    assert main.main([*command, *SMALL, *into(tmp_path)]) == 0
+    assert main.program([*command, *SMALL, *into(tmp_path)]) == 0
     assert list((tmp_path / "saves" / "line_Line-v0" / "nm_cavia").glob("*/policy-0.pt"))
 
 

@@ -54,7 +54,7 @@ class GradientStep:
 
 def trained(folder, *options):
     """(the log folder, the last policy's path)"""
-    assert main.main([*TINY, *options, "--logdir", str(folder / "logs"), "--savedir", str(folder / "saves")]) == 0
+    assert main.program([*TINY, *options, "--logdir", str(folder / "logs"), "--savedir", str(folder / "saves")]) == 0
     return only_run(folder / "logs"), only_run(folder / "saves") / "policy-1.pt"
 
 
@@ -68,7 +68,7 @@ def evaluated(folder, run, policy, *options):
 def test_a_folder_and_a_row_make_an_environment(monkeypatch, tmp_path, capsys):
     with corridor_family.installed(tmp_path) as file:
         line = ["--env-name", corridor_family.ID, "--env-config-path", str(file)]
-        assert main.main([*TINY, *line, "--logdir", str(tmp_path)]) == 2
+        assert main.program([*TINY, *line, "--logdir", str(tmp_path)]) == 2
         assert corridor_family.ID in capsys.readouterr().err
         monkeypatch.setitem(envs.REGISTRY, corridor_family.ID, envs.Row(corridor_family.ROW))
         drawn_family(tmp_path, capsys, line)
@@ -112,7 +112,7 @@ def drawn_family(folder, capsys, line):
 )
 def test_a_row_makes_a_gate_or_a_nonlinearity(table, option, monkeypatch, tmp_path, capsys):
     line = [option, "softsign"]
-    assert main.main([*TINY, *line, "--logdir", str(tmp_path)]) == 2
+    assert main.program([*TINY, *line, "--logdir", str(tmp_path)]) == 2
     assert "softsign" in capsys.readouterr().err
     # Without derivatives of its own.
     monkeypatch.setitem(table, "softsign", Elementwise(torch.nn.functional.softsign, label="rational"))
@@ -128,7 +128,7 @@ def test_a_row_makes_a_gate_or_a_nonlinearity(table, option, monkeypatch, tmp_pa
 
 def test_a_row_makes_an_inner_objective(monkeypatch, tmp_path, capsys):
     line = ["--inner-objective", "bounded"]
-    assert main.main([*TINY, *line, "--logdir", str(tmp_path)]) == 2
+    assert main.program([*TINY, *line, "--logdir", str(tmp_path)]) == 2
     assert "bounded" in capsys.readouterr().err
     monkeypatch.setitem(INNER_OBJECTIVES, "bounded", bounded_score)
     run, policy = trained(tmp_path, *line)

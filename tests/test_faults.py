@@ -18,7 +18,7 @@ import torch
 from gymnasium.spaces import Box
 from tensorboardX.event_file_writer import EventsWriter
 
-from rl.main import main
+from rl.main import program as main
 from rl.run.console import Console
 from rl.run.metrics import Progress
 from rl.run.training_run import MAX_FLIGHT_RECORDS, MAX_REJECTED_IN_A_ROW
@@ -262,6 +262,14 @@ def test_bad_numbers_of_an_environment_name_their_place(tmp_path, capsys, fault,
     told = capsys.readouterr().err
     assert f"{name}: FloatingPointError: {what} is not finite: task 2, episode 0, step 2" in told
     assert "resume with: " in told and "Traceback" in told
+
+
+def test_an_update_that_overflows_is_no_fault_of_the_environment(tmp_path, capsys):
+    line = [*NAVIGATION, "--maml", "--fast-lr", "1e30", "--num-workers", "0"]
+    assert main([*line, *into(tmp_path)]) == 1
+    told = capsys.readouterr().err
+    assert "main.py: an inner update overflowed" in told and "--fast-lr" in told
+    assert "Navigation-v0: " not in told and "Traceback" not in told
 
 
 def test_a_reward_whose_square_overflows_does_no_harm(tmp_path):

@@ -1,5 +1,6 @@
 """The programs in hostile surroundings: one line of complaint, no traceback, no hang."""
 
+import io
 import math
 import os
 import re
@@ -8,12 +9,14 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from rl import main, plot, start, test
+from rl.errors import UserError
 from rl.run import interrupts
 from tests.support import tiny_runs
 from tests.support.forked import Forked
@@ -65,7 +68,7 @@ def redirected(stdout, stderr, encoding, program="", *line):
     sys.stderr = open(2, "w", 1, closefd=False)  # noqa: SIM115
     start.open_streams()
     if program:
-        return {"main": main, "plot": plot}[program].main(list(line))
+        return {"main": main.program, "plot": plot.main}[program](list(line))
     return interrupts.exit_status("prints", lambda _: print("±φ → \udcff×") or 0)
 
 
@@ -207,12 +210,12 @@ def test_what_is_handed_to_main_py(tiny, tmp_path, capsys, kind):
     shutil.copytree(tiny.run("navigation"), tmp_path / "run")
     damaged(tmp_path / "run" / "config.json", kind)
     capsys.readouterr()
-    assert main.main(["--resume", str(tmp_path / "run")]) == 2
+    assert main.program(["--resume", str(tmp_path / "run")]) == 2
     assert str(tmp_path / "run" / "config.json") in told(capsys, "main.py")
     file = tmp_path / "graph.json"
     file.touch()
     damaged(file, kind)
-    assert main.main(["--env-name", "CTgraphEnvGoalChange-v0", "--env-config-path", str(file)]) == 2
+    assert main.program(["--env-name", "CTgraphEnvGoalChange-v0", "--env-config-path", str(file)]) == 2
     assert str(file) in told(capsys, "main.py")
 
 
@@ -271,7 +274,7 @@ def test_a_path_of_two_lines_makes_one(tmp_path, capsys):
     assert plot.main(["curves", str(folder)]) == 2
     assert r"two\nlines: expected a training run's log folder" in told(capsys, "plot.py")
     folder.touch()
-    assert main.main([*SMALL, *map(str, into(folder))]) == 1
+    assert main.program([*SMALL, *map(str, into(folder))]) == 1
     assert r"two\nlines" in told(capsys, "main.py")
 
 
@@ -279,7 +282,7 @@ def test_a_path_of_two_lines_makes_one(tmp_path, capsys):
 def test_a_loop_of_links_as_folder(tmp_path, capsys, option):
     (tmp_path / "loop").symlink_to("loop")
     line = [*SMALL, *map(str, into(tmp_path)), option, str(tmp_path / "loop")]
-    assert main.main(line) == 1
+    assert main.program(line) == 1
     assert "loop" in (line := told(capsys, "main.py")) and line.endswith("Too many levels of symbolic links")
     assert not [path for path in tmp_path.rglob("*") if path.is_file()]
 
@@ -299,3 +302,29 @@ def test_as_many_open_files_as_a_run_needs(tmp_path):
     line = [*SMALL, "--num-batches", 1, "--num-workers", 2, *into(tmp_path)]
     program = Forked(tmp_path, line, sabotage=few)
     assert (program.finish(), program.errors) == (0, "")
+
+
+def test_names_that_are_no_unicode(tmp_path, monkeypatch):
+    """Of every file and folder that an option names, in titles and legends, too."""
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), errors="backslashreplace"))  # as programs have it
+    place = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff"))
+    place.mkdir()
+    monkeypatch.chdir(place)
+    graph, policy, tasks, name = (os.fsdecode(word) for word in (b"d\xff.json", b"p\xff.pt", b"t\xff.json", b"x\xff"))
+    shutil.copy(ROOT / "rl/envs/ctgraph/ctgraph_d2.json", graph)
+    Path(tasks).write_text('[{"leaf": 0}, {"leaf": 1}]')
+    line = [*SMALL, "--env-name", "CTgraphEnvGoalChange-v0", "--env-config-path", graph, "--neuromodulation",
+            "--num-batches", "1", "--num-workers", "0", "--savedir", name]  # fmt: skip
+    runs = [main.program([*line, "--logdir", name, "--expname", name])]
+    shutil.copy(next(Path(name).glob("*/*/*/policy-0.pt")), policy)
+    runs += [main.program([*line, "--logdir", name, "--init", policy])]
+    assert main.program(["--resume", str(runs[0]), "--num-batches", "2"]) == runs[0]
+    evaluate = [str(runs[0] / "config.json"), policy, "--tasks", tasks, "--env-config-path", graph, "--expname", name]
+    assert test.main([*evaluate, "--logdir", name + "2"]) == 0
+    (evaluation,) = Path(name + "2").glob("*/*/*")
+    for draw in (["curves", *map(str, runs), "--group-by", "expname"], ["representation", str(evaluation)]):
+        assert plot.main([*draw, "--output", name + draw[0]]) == 0
+        assert Path(f"{name}{draw[0]}.png").is_file()
+    assert "\\udcff" in Path(f"{name}curves.csv").read_text()
+    with pytest.raises(UserError, match="--init: x\udcff: expected"):
+        main.program([*line, "--init", name])

@@ -3,7 +3,7 @@
 import pytest
 
 from rl.algorithm.chunks import Chunk
-from rl.main import main
+from rl.main import program as main
 from tests.support.helpers import only_run
 from tests.torture import into, progress
 

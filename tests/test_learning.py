@@ -2,7 +2,7 @@
 
 import pytest
 
-from rl.main import main
+from rl.main import program as main
 from tests.support.helpers import only_run
 from tests.torture import into, progress
 

@@ -4,13 +4,18 @@ import re
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import active_children
 
+import pandas as pd
 import pytest
 import torch
 
-from rl.config import load_config, parse_options
-from rl.main import main
+import rl.main
+from rl.config import Config, load_config, parse_options
+from rl.errors import UserError
+from rl.main import program as main
+from rl.run.setup import Setup
 from tests.support.broken_env import leaving
 from tests.support.forked import Forked
 from tests.support.helpers import ROOT, only_run
@@ -244,3 +249,44 @@ def test_success_rates_are_told_where_the_environment_tells_them(tmp_path, capsy
     assert any(re.fullmatch(rf"success rate \(any step\): {rate}, {rate}", line) for line in rest)
     assert main([*NAVIGATION, *SMALL, "--num-batches", "1", "--num-workers", "0", *into(tmp_path / "navigation")]) == 0
     assert "success rate" not in capsys.readouterr().out
+
+
+def test_a_program_is_given_the_runs_folder_and_exceptions(tmp_path, capsys):
+    line = [*SMALL, *NAVIGATION, "--num-batches", "1", "--num-workers", "0"]
+    threads = torch.get_num_threads()
+    # A sweep may run trials in threads, in which Python allows no handlers of signals.
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(rl.main.main, [*line, *into(tmp_path)]).result()
+    assert run == only_run(tmp_path / "logs").resolve() and torch.get_num_threads() == threads
+    assert rl.main.main(["--resume", str(run), "--num-batches", "2"]) == run
+    capsys.readouterr()
+    with pytest.raises(UserError, match="--fast-lr: expected more than"):
+        rl.main.main([*line, "--fast-lr", "0"])
+    assert capsys.readouterr().err == ""
+
+
+def test_a_run_begins_with_a_saved_policy(tmp_path, capsys):
+    line = [*SMALL, *NAVIGATION, "--num-batches", "1", "--num-workers", "0", "--seed", "7"]
+    first = rl.main.main([*line, "--seed", "6", *into(tmp_path / "first")])
+    policy = only_run(tmp_path / "first" / "saves") / "policy-0.pt"
+    saved = torch.load(policy)
+    begun = Setup(Config(**{**load_config(first / "config.json")[0].__dict__, "init": str(policy)})).initial_params()
+    assert all(torch.equal(value, saved[name]) for name, value in begun.items())
+    runs = [rl.main.main([*line, *more, *into(tmp_path / str(number))])
+            for number, more in enumerate(([], ["--init", str(policy)]))]  # fmt: skip
+    losses = [pd.read_csv(run / "progress.csv")["running_returns/before_update"][0] for run in runs]
+    assert losses[0] != losses[1]
+    assert load_config(runs[1] / "config.json")[0].init == str(policy)
+    policy.unlink()
+    assert rl.main.main(["--resume", str(runs[1]), "--num-batches", "2"]) == runs[1]
+
+
+@pytest.mark.parametrize(
+    "policy, told", [("wide", r"policy-1\.pt: does not fit .*layer1"), ("none", "none: expected a")]
+)
+def test_a_policy_that_does_not_fit_begins_no_run(tmp_path, tiny, policy, told):
+    tiny.run("navigation")
+    path = only_run(tiny.folder / "navigation" / "saves") / "policy-1.pt" if policy == "wide" else tmp_path / policy
+    with pytest.raises(UserError, match=f"^--init: .*{told}"):
+        rl.main.main([*SMALL, "--init", str(path), "--num-workers", "0", *into(tmp_path)])
+    assert not (tmp_path / "logs").exists()

@@ -24,9 +24,9 @@ OPTIONS = [
 def test_a_run_ends_with_the_same_bytes_at_once_and_resumed_and_in_blocks_of_workers(tmp_path, options):
     line = [*RUN, *options, "--tasks-per-block", "2"]
     folders = [tmp_path / name for name in ("at once", "resumed")]
-    assert main.main([*line, "--num-batches", "4", *into(folders[0])]) == 0
-    assert main.main([*line, "--num-batches", "2", "--learner-threads", "2", *into(folders[1])]) == 0
-    assert main.main([*line, "--num-batches", "4", "--resume", "auto", *into(folders[1])]) == 0
+    assert main.program([*line, "--num-batches", "4", *into(folders[0])]) == 0
+    assert main.program([*line, "--num-batches", "2", "--learner-threads", "2", *into(folders[1])]) == 0
+    assert main.program([*line, "--num-batches", "4", "--resume", "auto", *into(folders[1])]) == 0
     at_once, resumed = map(record, folders)
     assert at_once == resumed
 
@@ -48,7 +48,7 @@ def test_a_run_ends_with_the_same_bytes_at_once_and_resumed_and_in_blocks_of_wor
     ids=" ".join,
 )
 def test_what_makes_no_sense_is_refused_in_one_line(tmp_path, capsys, options, named):
-    assert main.main([*RUN, "--num-batches", "1", *options, *into(tmp_path)]) == 2
+    assert main.program([*RUN, "--num-batches", "1", *options, *into(tmp_path)]) == 2
     (complaint,) = capsys.readouterr().err.splitlines()
     assert named in complaint and not list(tmp_path.iterdir())
 

@@ -15,7 +15,7 @@ from rl import machine
 from rl.config import Config, default_workers, parse_options
 from rl.errors import UserError
 from rl.evaluation.evaluate import Summary
-from rl.main import main
+from rl.main import program as main
 from rl.ranks import RankLost, Ranks
 from rl.run import agreement
 from rl.run.checkpoint import load_state

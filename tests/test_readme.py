@@ -67,7 +67,7 @@ def run(program, arguments):
     """Run a program of rl/ in rl/: what it prints."""
     printed = io.StringIO()
     with contextlib.chdir(ROOT / "rl"), contextlib.redirect_stdout(printed):
-        status = {"main.py": main, "test.py": test, "plot.py": plot}[program].main(arguments)
+        status = {"main.py": main.program, "test.py": test.main, "plot.py": plot.main}[program](arguments)
     assert status == 0, f"{program} {shlex.join(arguments)}\n{printed.getvalue()}"
     return printed.getvalue()
 

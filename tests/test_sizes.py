@@ -98,7 +98,7 @@ def test_sizes_beyond_any_memory_are_refused_before_anything_is_made(tmp_path, m
     monkeypatch.setattr(machine, "memory", lambda: 24 * 2**30)
     env_name = "ML1Push-v2" if option == "--horizon" else "2DNavigation-v0"
     line = ["--env-name", env_name, "--neuromodulation", option, f"{size}", *into(tmp_path)]
-    assert main.main(line) == 2
+    assert main.program(line) == 2
     (told,) = capsys.readouterr().err.splitlines()
     assert option.lstrip("-") in told
     assert list(tmp_path.iterdir()) == []

@@ -96,7 +96,7 @@ registered("Mute", where="step", error=Speechless())
 
 def trained(tmp_path, name, *more):
     folders = "--logdir", str(tmp_path / "logs"), "--savedir", str(tmp_path / "saves")
-    return main.main([*tiny_runs.SMALL, "--neuromodulation", *folders, "--env-name", name, *more])
+    return main.program([*tiny_runs.SMALL, "--neuromodulation", *folders, "--env-name", name, *more])
 
 
 @pytest.mark.parametrize("trouble", TROUBLES)

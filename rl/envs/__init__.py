@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from rl.envs import adapter
-from rl.envs.base import ScalarEnv, Task, TaskVectorEnv
+from rl.envs.base import ScalarEnv, Task, TaskVectorEnv, read_options
 from rl.envs.metaworld.benchmark import IDS as META_WORLD
 from rl.errors import UserError, text_of
 
@@ -75,8 +75,11 @@ def options(
     if ":" not in name:
         return _load(name).read_options(name, config_path, seed, horizon)
     with adapter.users_code(name):
-        read_options = getattr(adapter.entry_point(name), "read_options", TaskVectorEnv.read_options)
-        found = read_options(name, config_path, seed, horizon)
+        entry_point = adapter.entry_point(name)
+        if hasattr(entry_point, "read_options"):
+            found = entry_point.read_options(name, config_path, seed, horizon)
+        else:
+            found = read_options(entry_point, name, config_path, horizon)
         adapter.make(name, 1, **found).close()  # whatever is wrong with it is found out in the parent process
     return found
 
@@ -130,16 +133,29 @@ def sample_tasks(name: str, env: Any, num_tasks: int, split: str, rng: np.random
     return tasks
 
 
-def make_scalar(name: str, **options: Any) -> ScalarEnv:
+def make_scalar(name: str, render_mode: str | None = None, **options: Any) -> ScalarEnv:
     """Make an environment with one episode, a `gymnasium.Env` that also has sample_tasks and set_tasks.
 
     Args:
         name: as for `make`.
+        render_mode: "rgb_array", or None where nothing is to be seen.
         options: as from `rl.envs.options`.
+
+    Raises:
+        UserError: an unknown environment, or one that cannot be seen here.
 
     Usage: env = rl.envs.make_scalar("Bandit-K5-v0"); env.set_tasks(env.sample_tasks(1, "train", rng))
     """
-    return ScalarEnv(make(name, 1, **options))
+    if render_mode is None:
+        return ScalarEnv(make(name, 1, **options))
+    if render_mode not in ScalarEnv.metadata["render_modes"]:
+        raise UserError(f"environment {name}: expected the render_mode rgb_array or None, got {render_mode!r}")
+    scene_class = scene(name)
+    env = make(name, 1, **options, **scene_class.env_options)
+    return ScalarEnv(env, scene_class(env))
+
+
+vars(make_scalar)["metadata"] = ScalarEnv.metadata  # where gymnasium.make looks for the ways to render
 
 
 def describe(name: str, config_path: str | Path | None = None) -> str:
@@ -176,9 +192,26 @@ def pictures(name: str) -> ModuleType | None:
     Raises:
         UserError: an environment that cannot be found here.
     """
-    module = getattr(_entry_point(name), "pictures", None)
+    entry_point = _entry_point(name)
+    module = getattr(entry_point, "pictures", None)
+    if module is None and "rgb_array" in (getattr(entry_point, "metadata", None) or {}).get("render_modes", ()):
+        module = "rl.envs.frames"
     with adapter.users_code(name):
         return None if module is None else importlib.import_module(module)
+
+
+def scene(name: str) -> Any:
+    """The environment's `rl.drawing.Scene`, a class, once it can be rendered here.
+
+    Raises:
+        UserError: it has none, or needs OpenGL where there is none.
+    """
+    found = getattr(pictures(name), "Scene", None)
+    if found is None:
+        raise UserError(f"there are no pictures of {name}; docs/environments.md says how to add some")
+    if found.needs_opengl:
+        importlib.import_module("rl.envs.mujoco.opengl").choose()
+    return found
 
 
 def _hook(name: str, hook: str) -> Any:

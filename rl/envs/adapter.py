@@ -16,9 +16,10 @@ from typing import Any
 import gymnasium
 import numpy as np
 from gymnasium.envs.registration import EnvSpec, load_env_creator
-from gymnasium.spaces import Box, Discrete, Space
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Space, Tuple
+from gymnasium.spaces.utils import flatdim, flatten, flatten_space
 from gymnasium.vector import AutoresetMode, VectorEnv
-from jaxtyping import Float32, Int, Shaped
+from jaxtyping import Float, Float32, Int, Shaped
 
 from rl.envs.base import Step, Task, TaskVectorEnv, conforming
 from rl.errors import EpisodeError, UserError, in_one_line
@@ -95,8 +96,10 @@ def users_code(name: str, what: str = "") -> Iterator[None]:
 class AdaptedEnv(TaskVectorEnv):
     """N ordinary gymnasium environments of the user's, stepped one by one, as a `TaskVectorEnv`.
 
-    Observations of any shape are flattened to float32; actions are given back their shape and type, and are clipped to
-    a bounded Box as `gymnasium.wrappers.ClipAction` does. The environments' own seeds come from the episodes' streams.
+    Observations of any shape are flattened to float32, those of other spaces than Box as by
+    `gymnasium.wrappers.FlattenObservation`, and images (uint8, 0 to 255) are scaled to [0, 1]. Actions are given back
+    their shape and type, and are clipped to a bounded Box as `gymnasium.wrappers.ClipAction` does. The environments'
+    own seeds come from the episodes' streams.
     Of their `info`, "success" is kept.
 
     Args:
@@ -111,10 +114,18 @@ class AdaptedEnv(TaskVectorEnv):
         if not all(callable(_attribute(first, method)) for method in _TASK_METHODS):
             raise UserError(f"environment {name} cannot change its task: {_WHAT_TO_ADD}")
         self.inner_observation_space: Any = first.observation_space
+        if not self.inner_observation_space.is_np_flattenable:
+            raise UserError(
+                f"environment {name}: observations must be of a space that gymnasium.wrappers.FlattenObservation "
+                f"flattens, got {self.inner_observation_space}"
+            )
+        if not flatdim(self.inner_observation_space):
+            raise UserError(f"environment {name}: observations must have entries, got {self.inner_observation_space}")
+        self.scales = _scales(self.inner_observation_space)
         self.inner_action_space: Any = first.action_space
         assert spec.max_episode_steps is not None  # `make` has looked
         super().__init__(
-            num_envs, _flat_observations(name, first), _flat_actions(name, first), horizon=spec.max_episode_steps
+            num_envs, self._flat_space(), _flat_actions(name, first.action_space), horizon=spec.max_episode_steps
         )
         self.envs = [first, *(_make_scalar(spec, options) for _ in range(num_envs - 1))]
         self.observations = np.zeros((num_envs, *self.single_observation_space.shape), np.float32)
@@ -172,14 +183,30 @@ class AdaptedEnv(TaskVectorEnv):
         for env in self.envs:
             env.close()
 
+    def render(self) -> Any:
+        """The first episode's frame."""
+        return self.envs[0].render()
+
+    def _flat_space(self) -> Box:
+        """The observation space as a float32 vector."""
+        flat: Any = flatten_space(self.inner_observation_space)
+        low, high = (bound.astype(np.float32) / self.scales for bound in (flat.low, flat.high))
+        return Box(low, high, dtype=np.float32)
+
     def _flat(self, observation: Any) -> Shaped[np.ndarray, "O"]:
         space = self.inner_observation_space
-        return conforming("observation", observation, space.shape, space.dtype).ravel()
+        if isinstance(space, Box):
+            return conforming("observation", observation, space.shape, space.dtype).ravel() / self.scales
+        if not space.contains(observation):
+            raise UserError(f"observation: expected one of {space}, got {observation}")
+        return flatten(space, observation) / self.scales
 
     def _inner_action(self, action: Any) -> Any:
         space = self.inner_action_space
         if isinstance(space, Discrete):
             return space.start + action
+        if isinstance(space, MultiDiscrete | MultiBinary):
+            return (action.reshape(space.shape) + getattr(space, "start", 0)).astype(space.dtype)
         return np.clip(np.asarray(action, space.dtype).reshape(space.shape), space.low, space.high)
 
 
@@ -216,6 +243,16 @@ def _make_scalar(spec: EnvSpec, options: dict[str, Any]) -> gymnasium.Env:
     return gymnasium.make(spec, max_episode_steps=-1, disable_env_checker=True, **options)
 
 
+def _scales(space: Space) -> Float[np.ndarray, " O"]:
+    """What each number of a flattened observation is divided by: 255 in images, else 1."""
+    if isinstance(space, Dict):
+        return np.concatenate([_scales(part) for part in space.values()])
+    if isinstance(space, Tuple):
+        return np.concatenate([_scales(part) for part in space.spaces])
+    image = isinstance(space, Box) and space.dtype == np.uint8 and (space.low == 0).all() and (space.high == 255).all()
+    return np.full(flatdim(space), 255 if image else 1, np.float32)
+
+
 def _attribute(env: gymnasium.Env, name: str) -> Any:
     """An attribute of an environment or of what it wraps; None where there is none."""
     return env.get_wrapper_attr(name) if env.has_wrapper_attr(name) else None
@@ -235,7 +272,11 @@ def _checked_vector(name: str, env: Any, spec: EnvSpec) -> Any:
         raise UserError(
             f"environment {name}: a vector environment needs one-dimensional float32 observations, got {space}"
         )
-    _flat_actions(name, env, prefix="single_")
+    if _flat_actions(name, env.single_action_space) != env.single_action_space:
+        raise UserError(
+            f"environment {name}: a vector environment needs one-dimensional actions, float32 or counted from 0, got "
+            f"{env.single_action_space}"
+        )
     if env.metadata.get("autoreset_mode") != AutoresetMode.DISABLED:
         raise UserError(f"environment {name}: a vector environment needs metadata['autoreset_mode'] = DISABLED")
     if not hasattr(env, "horizon"):
@@ -244,21 +285,16 @@ def _checked_vector(name: str, env: Any, spec: EnvSpec) -> Any:
     return env
 
 
-def _flat_observations(name: str, env: Any) -> Box:
-    """The environment's observation space as a float32 vector."""
-    space = env.observation_space
-    if not isinstance(space, Box):
-        raise UserError(f"environment {name}: observations must be a Box, got {space}")
-    if not space.low.size:
-        raise UserError(f"environment {name}: observations must have entries, got {space}")
-    return Box(space.low.ravel().astype(np.float32), space.high.ravel().astype(np.float32), dtype=np.float32)
-
-
-def _flat_actions(name: str, env: Any, prefix: str = "") -> Space:
-    """The environment's action space as the policies know it: a float32 vector, or integers from 0."""
-    space = getattr(env, prefix + "action_space")
+def _flat_actions(name: str, space: Space) -> Space:
+    """An action space as the policies know it: a float32 vector, integers from 0, or a vector of those."""
     if isinstance(space, Discrete):
         return Discrete(int(space.n))
+    if isinstance(space, MultiDiscrete) and space.nvec.size:
+        return MultiDiscrete(space.nvec.ravel())
+    if isinstance(space, MultiBinary) and (size := math.prod(space.shape)):
+        return MultiDiscrete(np.full(size, 2))
     if isinstance(space, Box) and np.issubdtype(space.dtype, np.floating) and space.low.size:
         return Box(space.low.ravel().astype(np.float32), space.high.ravel().astype(np.float32), dtype=np.float32)
-    raise UserError(f"environment {name}: actions must be Discrete or a Box of floats, got {space}")
+    raise UserError(
+        f"environment {name}: actions must be Discrete, MultiDiscrete, MultiBinary or a Box of floats, got {space}"
+    )

@@ -22,6 +22,7 @@ class BernoulliBandit(TaskVectorEnv):
     """
 
     num_observations = 1
+    pictures = "rl.envs.bandit_pictures"
 
     def __init__(self, num_envs: int, num_arms: int):
         super().__init__(
@@ -34,6 +35,7 @@ class BernoulliBandit(TaskVectorEnv):
         self.rows = np.arange(num_envs)
         self.means = np.zeros((num_envs, num_arms))
         self.luck = np.zeros((num_envs, HORIZON))
+        self.pulled = np.zeros(num_envs, np.int64)  # the last arm, for pictures
 
     def sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> list[Task]:
         """Success probabilities uniform on [0, 1], the same for both splits."""
@@ -53,6 +55,7 @@ class BernoulliBandit(TaskVectorEnv):
 
     def advance(self, actions: Int[np.ndarray, "N"]) -> Step:
         """Pull: r = 1 if uₜ < pₐ, u uniform on [0, 1)."""
+        self.pulled = actions
         # The last column stands in for episodes that are over.
         pull = np.minimum(self.elapsed, HORIZON - 1)
         lucky = self.luck[self.rows, pull] < self.means[self.rows, actions]

@@ -1,5 +1,6 @@
 """What every environment of the project is: independent episodes side by side, each with a task of its own."""
 
+import inspect
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +8,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Discrete, Space
+from gymnasium.spaces import Box, Space
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 from jaxtyping import Bool, Float, Float32, Float64, Int, Shaped
@@ -18,6 +19,7 @@ from rl.errors import EpisodeError, UserError
 
 Task = dict[str, Any]  # that JSON can hold
 Infos = dict[str, Shaped[np.ndarray, "N"]]
+LARGEST_REWARD = 1e300  # sums of a run's rewards stay finite in float64; observations go into the network as float32
 Step = tuple[Float[np.ndarray, "N"], Bool[np.ndarray, "N"], Infos]  # rewards, terminated, fresh infos
 
 
@@ -30,13 +32,37 @@ def conforming(what: str, value: Any, shape: tuple[int, ...], dtype: Any) -> np.
         shape, dtype: as declared. A dtype of the same kind will do: float64 for float32, integers for floats.
 
     Raises:
-        UserError: another shape or kind of dtype.
+        UserError: another shape or kind of dtype, or a number that is finite and too large to compute with.
     """
     found = np.asarray(value)
     if found.shape != shape or not np.can_cast(found.dtype, dtype, "same_kind"):
         got = f"{found.dtype} of shape {found.shape}" if found.dtype.kind in "biufc" else type(value).__name__
         raise UserError(f"{what}: expected {np.dtype(dtype)} of shape {shape}, got {got}")
+    if found.dtype.kind == "f" and found.itemsize > 4:
+        largest = LARGEST_REWARD if dtype == np.float64 else np.finfo(np.float32).max
+        large = np.abs(found) > largest
+        if large.any() and (beyond := found[large & np.isfinite(found)]).size:
+            raise UserError(f"{what}: expected numbers within ±{largest:.1e}, got {beyond[0]:g}")
     return found
+
+
+def read_options(entry_point: Any, name: str, config_path: str | Path | None, horizon: int | None) -> dict[str, Any]:
+    """What an entry point gets that does not read its options by itself: the path of the configuration file.
+
+    Raises:
+        UserError: a file where it has no argument `env_config_path`, or a horizon.
+    """
+    if horizon is not None:
+        raise UserError(f"environment {name} has a horizon of its own; --horizon is for Meta-World")
+    if config_path is None:
+        return {}
+    taken = inspect.signature(entry_point).parameters.values()
+    if not any(one.name == "env_config_path" or one.kind is one.VAR_KEYWORD for one in taken):
+        raise UserError(
+            f"environment {name} takes no configuration file, got {config_path}; its constructor has no argument "
+            "env_config_path"
+        )
+    return {"env_config_path": str(config_path)}
 
 
 class TaskVectorEnv(VectorEnv):
@@ -52,6 +78,9 @@ class TaskVectorEnv(VectorEnv):
 
     Axes: N = num_envs, O = size of an observation, A = size of an action.
 
+    A copy, by `copy.deepcopy` or `pickle`, goes on from the same state; where a physics engine holds the state, it is
+    refused.
+
     Attributes:
         generators: generators[i] is the stream of episode i, a `numpy.random.Generator`.
         running: the episodes that have begun and not ended.
@@ -61,11 +90,13 @@ class TaskVectorEnv(VectorEnv):
             outer step's work is divided, and no result but for that.
         pictures: the module that draws this environment (`rl.drawing` says what is in it); None: nothing does.
         protocols: what test.py's --protocol may be, beside "paper".
+        copyable: whether all its state lies in arrays of its own.
 
     Args:
         num_envs: N, at least 1.
         single_observation_space: one-dimensional, float32.
-        single_action_space: a one-dimensional float32 `Box`, or `Discrete` counted from 0.
+        single_action_space: a one-dimensional float32 `Box`, `Discrete` counted from 0, or one-dimensional
+            `MultiDiscrete`.
         horizon: the most steps that an episode takes.
     """
 
@@ -73,6 +104,7 @@ class TaskVectorEnv(VectorEnv):
     num_observations: int | None = None
     pictures: str | None = None
     protocols: tuple[str, ...] = ()
+    copyable = True
 
     running: Bool[np.ndarray, "N"]
     elapsed: Int[np.ndarray, "N"]
@@ -88,19 +120,31 @@ class TaskVectorEnv(VectorEnv):
         self.single_action_space = single_action_space
         self.observation_space = batch_space(single_observation_space, num_envs)
         self.action_space = batch_space(single_action_space, num_envs)
-        self._num_actions = int(single_action_space.n) if isinstance(single_action_space, Discrete) else 0
+        # An array for MultiDiscrete, which has as many choices as it has elements.
+        self._num_actions: Any = getattr(single_action_space, "nvec", getattr(single_action_space, "n", None))
         self.generators = _Streams(num_envs)
         self.running = np.zeros(num_envs, bool)
         self.terminated = np.zeros(num_envs, bool)
         self.truncated = np.zeros(num_envs, bool)
         self.elapsed = np.zeros(num_envs, np.int64)
         self.tasks = []
+        self._tasks_given = False
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        if not self.copyable:
+            raise TypeError(
+                f"{type(self).__name__}: its state lies in MuJoCo, so it can be neither copied nor pickled; make "
+                "another one, and give it the same tasks, seed and actions"
+            )
+        return super().__reduce_ex__(protocol)
 
     @classmethod
     def read_options(
         cls, name: str, config_path: str | Path | None = None, seed: int = 0, horizon: int | None = None
     ) -> dict[str, Any]:
         """What the constructor needs beyond `num_envs`: keyword arguments that can be pickled.
+
+        By default the path of the configuration file, as `env_config_path`, where the constructor has such an argument.
 
         Args:
             name: the environment's id, for messages.
@@ -111,11 +155,7 @@ class TaskVectorEnv(VectorEnv):
         Raises:
             UserError: a configuration file or a horizon for an environment that takes none.
         """
-        if config_path is not None:
-            raise UserError(f"environment {name} takes no configuration file, got {config_path}")
-        if horizon is not None:
-            raise UserError(f"environment {name} has a horizon of its own; --horizon is for Meta-World")
-        return {}
+        return read_options(cls, name, config_path, horizon)
 
     @classmethod
     def describe(cls, name: str, config_path: str | Path) -> str:
@@ -189,14 +229,19 @@ class TaskVectorEnv(VectorEnv):
         if len(tasks) != self.num_envs:
             raise ValueError(f"{type(self).__name__}: expected {self.num_envs} tasks, one an episode, got {len(tasks)}")
         self.assign(tasks)
-        self.tasks = tasks
+        self.tasks, self._tasks_given = tasks, True
+
+    def draw_task(self, rng: np.random.Generator) -> Task:
+        """The task of an episode that was given none."""
+        return self.sample_tasks(1, "train", rng)[0]
 
     def reset(
         self, *, seed: int | Sequence[int | None] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Float32[np.ndarray, "N O"], Infos]:
         """Start new episodes.
 
-        Where no tasks were set, every episode draws its first task from its own stream and keeps it.
+        Where no tasks were set, every episode draws one from its own stream, anew with each seed, so that the seed
+        decides all.
 
         Args:
             seed: one integer for each episode (up to 128 bits: a key of `rl.streams`; None continues that episode's
@@ -220,8 +265,14 @@ class TaskVectorEnv(VectorEnv):
             key = seeds[i]
             if key is not None:
                 self.generators.name(i, int(key))
-        if not self.tasks:
-            self.set_tasks([self.sample_tasks(1, "train", self.generators[i])[0] for i in range(self.num_envs)])
+        if not self._tasks_given:
+            seeded = {int(i) for i in which if seeds[i] is not None}
+            drawn = [
+                self.draw_task(self.generators[i]) if i in seeded or not self.tasks else self.tasks[i]
+                for i in range(self.num_envs)
+            ]
+            self.assign(drawn)
+            self.tasks = drawn
         self.running[which] = True
         self.terminated[which] = False
         self.truncated[which] = False
@@ -251,7 +302,7 @@ class TaskVectorEnv(VectorEnv):
             raise ValueError(
                 f"{type(self).__name__}: expected actions of shape {self.action_space.shape}, got {actions.shape}"
             )
-        if self._num_actions and not ((actions >= 0) & (actions < self._num_actions)).all():
+        if self._num_actions is not None and not ((actions >= 0) & (actions < self._num_actions)).all():
             raise ValueError(f"{type(self).__name__}: actions go from 0 to {self._num_actions - 1}, got {actions}")
         running = self.running
         rewards, terminated, infos = self.advance(actions)
@@ -281,12 +332,18 @@ class _Streams:
 
 
 class ScalarEnv(gymnasium.Env):
-    """The ordinary gymnasium face of a `TaskVectorEnv`: the same dynamics with one episode."""
+    """The ordinary gymnasium face of a `TaskVectorEnv`: the same dynamics with one episode.
 
-    metadata = {"render_modes": []}
+    Args:
+        vector_env: of one episode.
+        scene: the `rl.drawing.Scene` of it that `render` shows, if any.
+    """
 
-    def __init__(self, vector_env: Any):
-        self.vector_env = vector_env
+    metadata = {"render_modes": ["rgb_array"], "render_fps": 20}
+
+    def __init__(self, vector_env: Any, scene: Any = None):
+        self.vector_env, self.scene = vector_env, scene
+        self.render_mode = None if scene is None else "rgb_array"
         self.observation_space = vector_env.single_observation_space
         self.action_space = vector_env.single_action_space
 
@@ -304,14 +361,24 @@ class ScalarEnv(gymnasium.Env):
         """Start a new episode: (observation, info)."""
         super().reset(seed=seed)
         observations, _ = self.vector_env.reset(seed=None if seed is None else [seed])
+        if self.scene is not None:
+            self.scene.begin(self.vector_env.tasks[0])
         return observations[0], {}
 
     def step(self, action: Any) -> tuple[Float32[np.ndarray, "O"], float, bool, bool, dict[str, Any]]:
         """One step, by an action [A] or an integer: (observation, reward, terminated, truncated, info)."""
         observations, rewards, terminated, truncated, infos = self.vector_env.step(np.asarray(action)[None])
+        if self.scene is not None:
+            self.scene.follow()
         info = {name: values[0] for name, values in infos.items()}
         return observations[0], float(rewards[0]), bool(terminated[0]), bool(truncated[0]), info
 
+    def render(self) -> Any:
+        """The present state as a picture, uint8 [240, 320, 3]; None where none was asked for."""
+        return None if self.scene is None else self.scene.view()[0]
+
     def close(self) -> None:
-        """Close the vector environment."""
+        """Close the vector environment, and the renderer where there is one."""
+        if self.scene is not None:
+            self.scene.close()
         self.vector_env.close()

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Discrete
-from gymnasium.utils.env_checker import check_env
+from gymnasium.spaces import Box, Discrete, MultiDiscrete
+from gymnasium.utils.env_checker import check_env, check_reset_seed_determinism, check_step_determinism
 from jaxtyping import Shaped
 
 from rl import envs, streams
@@ -38,6 +38,8 @@ def draw_actions(env: Any, num_steps: int, rng: np.random.Generator) -> Shaped[n
     space = env.single_action_space
     if isinstance(space, Discrete):
         return rng.integers(space.n, size=(num_steps, env.num_envs))
+    if isinstance(space, MultiDiscrete):
+        return rng.integers(space.nvec, size=(num_steps, env.num_envs, len(space.nvec)))
     low, high = np.where(np.isfinite(space.low), space.low, -1), np.where(np.isfinite(space.high), space.high, 1)
     center, half = (high + low) / 2, (high - low) / 2
     return center + 1.5 * half * rng.uniform(-1, 1, (num_steps, *env.action_space.shape)).astype(np.float32)
@@ -149,8 +151,8 @@ def declared(subject: Subject) -> None:
     flat = isinstance(space, Box) and space.dtype == np.float32 and len(space.shape) == 1
     expect(flat, f"observation space {space}; expected a one-dimensional float32 Box")
     expect(
-        isinstance(env.single_action_space, Box | Discrete),
-        f"action space {env.single_action_space}; expected a Box or Discrete",
+        isinstance(env.single_action_space, Box | Discrete | MultiDiscrete),
+        f"action space {env.single_action_space}; expected a Box, Discrete or MultiDiscrete",
     )
     expect(
         isinstance(env.horizon, int) and env.horizon >= 1,
@@ -305,18 +307,23 @@ def streams_go_on(subject: Subject) -> None:
 
 
 def gymnasium_checks(subject: Subject) -> None:
-    """Gymnasium's own checker passes, where there is an environment of one episode."""
+    """Gymnasium's own checks pass, where there is an environment of one episode; a seed decides all of a fresh one."""
     if gymnasium.spec(subject.name.rpartition(":")[2]).entry_point is None:
         return
-    env = gymnasium.make(subject.name, **subject.options)
-    if ":" in subject.name:
-        sample, assign = (env.get_wrapper_attr(method) for method in ("sample_tasks", "set_tasks"))
-        assign(sample(1, "train", np.random.default_rng(7)))
-    check_env(env.unwrapped, skip_render_check=True)
-    # Gymnasium's wrappers check a first step, too.
-    env.reset(seed=1)
-    env.step(env.action_space.sample())
-    env.close()
+    for check in (check_reset_seed_determinism, check_step_determinism, _check_env):
+        env = gymnasium.make(subject.name, **subject.options)
+        if ":" in subject.name:
+            sample, assign = (env.get_wrapper_attr(method) for method in ("sample_tasks", "set_tasks"))
+            assign(sample(1, "train", np.random.default_rng(7)))
+        check(env.unwrapped)
+        # Gymnasium's wrappers check a first step, too.
+        env.reset(seed=1)
+        env.step(env.action_space.sample())
+        env.close()
+
+
+def _check_env(env: gymnasium.Env) -> None:
+    check_env(env, skip_render_check=True)
 
 
 POINTS = (

@@ -19,6 +19,7 @@ class TabularMDP(TaskVectorEnv):
     """
 
     num_observations = NUM_STATES
+    pictures = "rl.envs.tabular_mdp_pictures"
 
     def __init__(self, num_envs: int):
         super().__init__(

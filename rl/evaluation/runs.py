@@ -16,7 +16,7 @@ from jaxtyping import Bool, Float, Float32, Int, Shaped
 from rl import envs
 from rl.config import UNGROUPED, Config, load_config
 from rl.errors import UserError
-from rl.files import check_arrays, load_arrays, read_json, read_text
+from rl.files import check_arrays, load_arrays, printable, read_json, read_text
 
 PROGRESS = "progress.csv"
 EVENTS = "events.out.tfevents.*"  # all that runs of earlier versions have of their curves
@@ -54,7 +54,7 @@ class Folder:
     @cached_property
     def environment(self) -> str:
         """The environment in words: its name, and what its configuration file makes of it."""
-        return envs.describe(self.config.env_name, self.environment_file)
+        return printable(envs.describe(self.config.env_name, self.environment_file))
 
     @property
     def environment_file(self) -> Path | None:
@@ -75,7 +75,8 @@ class Folder:
     @property
     def options(self) -> dict[str, Any]:
         """Every option and the method: name -> value."""
-        return {"method": self.method, **dataclasses.asdict(self.config)}
+        options = {"method": self.method, **dataclasses.asdict(self.config)}
+        return {name: printable(value) if isinstance(value, str) else value for name, value in options.items()}
 
 
 class Run(Folder):
@@ -141,12 +142,16 @@ class Evaluation(Folder):
         """The evaluated tasks."""
         return read_tasks(self.file("tasks.json"))
 
-    @cached_property
+    @property
     def returns(self) -> Float[np.ndarray, "K updates E"]:
         """The returns after 0, 1, … updates."""
+        return np.moveaxis(self.rewards.sum(axis=1), 1, 2)
+
+    @cached_property
+    def rewards(self) -> Float[np.ndarray, "K T E updates"]:
+        """The rewards of the episodes that count, after 0, 1, … updates."""
         stages, path = self.config.num_test_steps + 1, self.file("rewards.npy")
-        rewards = load_arrays(path, "the rewards of an evaluation", REWARDS, U=stages)[""]
-        return np.moveaxis(rewards.sum(axis=1), 1, 2)
+        return load_arrays(path, "the rewards of an evaluation", REWARDS, U=stages)[""]
 
     @cached_property
     def success(self) -> Float[np.ndarray, "K updates"] | None:

@@ -1,5 +1,6 @@
 """Where the agent went, before and after each inner update, as the environment's own pictures show it."""
 
+import functools
 from pathlib import Path
 
 from rl import envs
@@ -9,10 +10,12 @@ from rl.errors import UserError
 from rl.evaluation import runs
 from rl.evaluation.task_choice import distinct
 from rl.plots import style
+from rl.video import strip
 
 
 def trajectories(folder: Path, output: Path, most_tasks: int) -> tuple[list[Path], list[str]]:
-    """Draw an evaluation's recorded episodes: PNG and PDF, and CSV where the environment's picture has a table.
+    """Draw an evaluation's recorded episodes: PNG and PDF, and CSV where the environment's picture has a table. Of an
+    environment that has a scene alone, its views are drawn as a film strip.
 
     Args:
         folder: an evaluation.
@@ -27,7 +30,10 @@ def trajectories(folder: Path, output: Path, most_tasks: int) -> tuple[list[Path
     """
     evaluation = runs.read_evaluation(folder)
     name, tasks = evaluation.config.env_name, evaluation.tasks
-    draw = getattr(envs.pictures(name), "trajectories", None)
+    module = envs.pictures(name)
+    draw = getattr(module, "trajectories", None)
+    if draw is None and hasattr(module, "Scene"):
+        draw = functools.partial(strip.trajectories, evaluation)
     if draw is None:
         raise UserError(f"{folder}: no picture of trajectories for {name}; docs/environments.md says how to add one")
     labels = [evaluation.label(number) for number in range(len(tasks))]

@@ -5,6 +5,7 @@ tasks, N observations, A action size or number of actions.
 """
 
 import abc
+import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, Protocol, TypeVar, runtime_checkable
@@ -146,6 +147,63 @@ class Categorical(NamedTuple):
         return Categorical(self.log_probs.detach())
 
 
+@dataclasses.dataclass(frozen=True)
+class MultiCategorical:
+    """Independent choices among a₁, …, a_D actions, A = Σ a_d in all.
+
+    Attributes:
+        log_probs: of each choice's actions, one choice after the other.
+        choices: a₁, …, a_D.
+    """
+
+    log_probs: Float[Tensor, "K N A"]
+    choices: tuple[int, ...]
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return iter((self.log_probs,))  # the choices are no parameter
+
+    @property
+    def parts(self) -> list[Categorical]:
+        """Each choice alone."""
+        return [Categorical(part) for part in self.log_probs.split(self.choices, -1)]
+
+    @property
+    def mode(self) -> Int[Tensor, "K N D"]:
+        """The likeliest action of each choice."""
+        return torch.stack([part.mode for part in self.parts], -1)
+
+    def log_prob(self, actions: Int[Tensor, "K N D"]) -> Float[Tensor, "K N"]:
+        """log π(a) summed over the choices."""
+        return torch.stack([part.log_prob(actions[..., d]) for d, part in enumerate(self.parts)]).sum(0)
+
+    def kl(self, other: "MultiCategorical") -> Float[Tensor, "K N"]:
+        """KL(self ‖ other), summed over the choices, which are independent."""
+        return (self.log_probs.exp() * (self.log_probs - other.log_probs)).sum(-1)
+
+    def entropy(self) -> Float[Tensor, "K N"]:
+        """As `Distribution.entropy`."""
+        return -(self.log_probs.exp() * self.log_probs).sum(-1)
+
+    def gather(self, index: Int[Tensor, "K M"]) -> "MultiCategorical":
+        """The distribution at these rows of distinct observations."""
+        return MultiCategorical(gather_rows(self.log_probs, index), self.choices)
+
+    def sample(self, noise: Float[Tensor, "K N D"]) -> Int[Tensor, "K N D"]:
+        """Actions from standard normal noise, whose cumulative distribution makes it uniform."""
+        uniform = torch.special.ndtr(noise)
+        return torch.stack([part.sample(uniform[..., d]) for d, part in enumerate(self.parts)], -1)
+
+    def at(self, *parameters: Float[Tensor, "..."]) -> "MultiCategorical":
+        """With other log-probabilities, which need not be normalised."""
+        (log_probs,) = parameters
+        parts = [torch.log_softmax(part, dim=-1) for part in log_probs.split(self.choices, -1)]
+        return MultiCategorical(torch.cat(parts, -1), self.choices)
+
+    def detach(self) -> "MultiCategorical":
+        """Outside of any graph."""
+        return MultiCategorical(self.log_probs.detach(), self.choices)
+
+
 def gather_rows(values: Float[Tensor, "K U A"], index: Int[Tensor, "K N"]) -> Float[Tensor, "K N A"]:
     """Each task's rows at its indices."""
     return values.gather(1, index[..., None].expand(-1, -1, values.shape[-1]))
@@ -222,6 +280,28 @@ class CategoricalHead(Head):
         """As published."""
         return last_layer
 
-    def distribution(self, outputs: Float[Tensor, "K N A"], params: Params) -> Categorical:
+    def distribution(self, outputs: Float[Tensor, "K N A"], params: Params) -> Distribution:
         """The outputs are the logits, up to a constant."""
         return Categorical(torch.log_softmax(outputs, dim=-1))
+
+
+class MultiCategoricalHead(CategoricalHead):
+    """Logits of several independent choices, held as normalised log-probabilities of each.
+
+    Args:
+        choices: how many actions each choice has.
+    """
+
+    discrete = False  # its noise is that of as many dimensions as there are choices
+
+    def __init__(self, choices: tuple[int, ...]):
+        super().__init__(len(choices))
+        self.choices = choices
+
+    def trailing_shapes(self, inputs: int, last_layer: str) -> Shapes:
+        """A logit for each action of each choice."""
+        return plain_shapes(self.output_name(last_layer), inputs, sum(self.choices))
+
+    def distribution(self, outputs: Float[Tensor, "K N A"], params: Params) -> MultiCategorical:
+        """The outputs are the logits, up to a constant for each choice."""
+        return MultiCategorical(outputs, self.choices).at(outputs)

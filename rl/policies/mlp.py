@@ -20,7 +20,8 @@ class Architecture(NamedTuple):
     """The three independent choices (head, layer, adaptation) and the sizes that make a policy.
 
     `num_context_params` is 0 for MAML, whose policy has no context; `nm_gate` is None for plain layers; the gates' bias
-    b_o starts at `nm_gate_bias`, and with `nm_without_context` they do not read φ.
+    b_o starts at `nm_gate_bias`, and with `nm_without_context` they do not read φ; `choices` are the numbers of
+    actions of several discrete choices, of which `action_size` is the sum.
     """
 
     observation_size: int
@@ -33,6 +34,7 @@ class Architecture(NamedTuple):
     nm_size: int = 0
     nm_gate_bias: float = 0.0
     nm_without_context: bool = False
+    choices: tuple[int, ...] = ()
 
 
 class MLPPolicy:
@@ -44,8 +46,12 @@ class MLPPolicy:
 
     def __init__(self, architecture: Architecture):
         self.architecture = architecture
-        head: type[heads.Head] = heads.CategoricalHead if architecture.discrete else heads.NormalHead
-        self.head = head(architecture.action_size)
+        self.head: heads.Head
+        if architecture.choices:
+            self.head = heads.MultiCategoricalHead(architecture.choices)
+        else:
+            head = heads.CategoricalHead if architecture.discrete else heads.NormalHead
+            self.head = head(architecture.action_size)
         self.nonlinearity = NONLINEARITIES[architecture.nonlinearity]
         self.gate = GATES[architecture.nm_gate] if architecture.nm_gate else None
         self.layer: layers.Layer = layers.plain

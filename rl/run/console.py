@@ -13,6 +13,7 @@ from tqdm import tqdm
 from rl import start
 from rl.config import Config
 from rl.evaluation.evaluate import Evaluated, Summary
+from rl.files import printable
 from rl.policies import Architecture, match_params
 from rl.run.folders import Folders
 from rl.run.summary import summary as run_summary
@@ -96,7 +97,7 @@ class Console:
     def note(self, text: str) -> None:
         """Print a line, above the bar where there is one."""
         if self.bar is None:
-            print(text, file=self.stream, flush=True)
+            print(printable(text), file=self.stream, flush=True)
         else:
             self.bar.write(text, file=self.stream)
 

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
 
@@ -43,8 +44,10 @@ class Interrupts:
     def __enter__(self) -> "Interrupts":
         self._shielded = False
         self._received: int | None = None
-        # nohup has the closing of a terminal ignored.
-        wanted = [number for number in SIGNALS if (number, signal.getsignal(number)) != (signal.SIGHUP, signal.SIG_IGN)]
+        # Python leaves signals to the main thread. nohup has the closing of a terminal ignored.
+        main = threading.current_thread() is threading.main_thread()
+        hup_ignored = signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+        wanted = [number for number in SIGNALS if main and not (number == signal.SIGHUP and hup_ignored)]
         self._before = {number: signal.signal(number, self._handle) for number in wanted}
         return self
 

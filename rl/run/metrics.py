@@ -12,7 +12,7 @@ import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from tensorboardX import summary as summaries
 from tensorboardX.event_file_writer import EventsWriter
@@ -23,7 +23,7 @@ from rl.config import NEUTRAL, Config
 from rl.errors import UserError
 from rl.evaluation.evaluate import Evaluated, Summary, by_class, mean_over_episodes
 from rl.evaluation.runs import PROGRESS
-from rl.files import no_link, read_text, write_text
+from rl.files import no_link, printable, read_text, write_text
 from rl.run.checkpoint import Counters
 
 RETURNS = ("running_returns/before_update", "running_returns/after_update")
@@ -234,7 +234,7 @@ class WeightsAndBiases:
             # A run that is resumed keeps its name, and with that its curves.
             self.run = wandb.init(
                 project=config.wandb, id=folder.name.replace("=", "-"), name=folder.name, dir=folder, resume="allow",
-                config=vars(config),
+                config=readable(config),
             )  # fmt: skip
         except wandb.Error as error:  # nobody is logged in, no such project, no network
             raise SinkError(f"--wandb {config.wandb}: {' '.join(str(error).split())}") from None
@@ -266,11 +266,17 @@ def charts(num_test_steps: int) -> Protobuf:
     )  # fmt: skip
 
 
+def readable(config: Config) -> dict[str, Any]:
+    """The options, as protocols take them that know Unicode alone."""
+    return {name: printable(value) if isinstance(value, str) else value for name, value in vars(config).items()}
+
+
 def hparams(config: Config) -> Sequence[Protobuf]:
     """TensorBoard's table of runs, two summaries: the options, and which curves' last points are the run's metrics.
 
     Written at the start, the table needs no end: it shows the last points logged so far.
     """
-    options = {name: value for name, value in vars(config).items() if name not in NEUTRAL} | {"method": config.method}
+    options = {name: value for name, value in readable(config).items() if name not in NEUTRAL}
+    options["method"] = config.method
     tags = [*RETURNS, *(f"evaluation_rew/avg_rew {count}" for count in range(config.num_test_steps + 1))]
     return summaries.hparams(options, dict.fromkeys(tags, 0.0))[:2]

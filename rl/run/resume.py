@@ -4,7 +4,7 @@ import dataclasses
 import os
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from rl.run.folders import POLICIES, Folders, group_of
 from rl.run.metrics import PROGRESS
 
 
-def choose(command_line: list[str] | None = None) -> tuple[Config, Folders | None]:
+def choose(command_line: Sequence[str] | None = None) -> tuple[Config, Folders | None]:
     """Read main.py's command line.
 
     Returns:

@@ -2,8 +2,10 @@
 
 import dataclasses
 import math
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from rl import envs, machine, streams
@@ -16,6 +18,7 @@ from rl.errors import UserError, text_of
 from rl.policies import Architecture, make_policy, match_params
 from rl.ranks import Ranks
 from rl.run import device, metrics, resources
+from rl.run.checkpoint import load_policy
 from rl.run.shares import Shares
 from rl.sampling.in_process import InProcessSampler
 from rl.sampling.jobs import Sampler, WorkerSpec
@@ -91,8 +94,12 @@ class Setup:
         outer_step = OUTER_STEPS[config.outer_step].make(self.outer_options)
         return metalearner.MetaLearner(self.policy, self.options, outer_step, ranks.ordered_sum, **compute)
 
-    def check(self) -> None:
-        """Find out, before anything is written, whether memory, tasks, ranks and sinks will do for training.
+    def check(self, new: bool = True) -> None:
+        """Find out, before anything is written, whether memory, tasks, ranks, sinks and the first policy will do for
+        training.
+
+        Args:
+            new: whether the run begins; one that is resumed has a state.
 
         Raises:
             UserError: naming the option.
@@ -108,6 +115,8 @@ class Setup:
             )
         if self.ranks.leads:
             metrics.check(config)
+            if new and config.init:
+                self.initial_params()
         self.first_tasks("--meta-batch-size", config.meta_batch_size, "train", streams.TRAIN)
         self.first_tasks(
             "--num-test-tasks" if config.num_test_tasks else "--meta-batch-size",
@@ -150,7 +159,16 @@ class Setup:
         )
 
     def initial_params(self) -> dict[str, Tensor]:
-        """θ before training, from the seed."""
+        """θ before training: from the seed, or that of `--init`.
+
+        Raises:
+            UserError: its file holds no policy that fits.
+        """
+        if self.config.init:
+            try:
+                return load_policy(Path(self.config.init), self.policy)
+            except UserError as error:
+                raise UserError(f"--init: {error}") from None
         return self.policy.initial_params(streams.generator(streams.key(self.config.seed, purpose=streams.PARAMETERS)))
 
     def sample_tasks(self, num_tasks: int, split: str, iteration: int, phase: int) -> Tasks:
@@ -211,11 +229,13 @@ class Setup:
 def architecture(config: Config, env: TaskVectorEnv) -> Architecture:
     """The policy's `Architecture`: the action space decides the head, the options decide the rest."""
     actions: Any = env.single_action_space  # gymnasium says nothing of its shape
-    discrete = hasattr(actions, "n")
+    choices = tuple(getattr(actions, "nvec", np.array([], int)).tolist())
+    discrete = hasattr(actions, "n") or bool(choices)
     chosen = Architecture(
         observation_size=env.single_observation_space.shape[0],
-        action_size=int(actions.n) if discrete else actions.shape[0],
+        action_size=sum(choices) or (int(actions.n) if discrete else actions.shape[0]),
         discrete=discrete,
+        choices=choices,
         num_context_params=0 if config.maml else config.num_context_params,
         hidden_sizes=(config.hidden_size,) * config.num_layers,
         nonlinearity=config.nonlinearity,

@@ -124,4 +124,7 @@ class JobRunner:
         place = f"({place}, iteration {stream.iteration})"
         if isinstance(cause, UserError):
             return f"{self.spec.env_name}: {cause} {place}"
+        if isinstance(cause, FloatingPointError) and str(cause).startswith("action"):
+            # θ and what is observed are finite.
+            return f"an inner update overflowed: the policy's {cause} {place}; a smaller --fast-lr may help"
         return f"{self.spec.env_name}: {type(cause).__name__}: {text_of(cause)} {place}\n{traceback.format_exc()}"

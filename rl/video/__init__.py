@@ -30,21 +30,10 @@ def check(config: Any, count: int) -> None:
         importlib.import_module("imageio_ffmpeg").get_ffmpeg_exe()
     except (ImportError, RuntimeError) as error:
         raise UserError(f"--video: ffmpeg is missing ({error}); pip install -r rl/requirements.txt brings it") from None
-    scene_of(config.env_name)
-
-
-def scene_of(name: str) -> type[Any]:
-    """The environment's `Scene`, once it can be rendered here.
-
-    Raises:
-        UserError: it has none, or needs OpenGL where there is none.
-    """
-    scene = getattr(envs.pictures(name), "Scene", None)
-    if scene is None:
-        raise UserError(f"--video: there are no pictures of {name}; docs/environments.md says how to add a scene")
-    if scene.needs_opengl:
-        importlib.import_module("rl.video.opengl").choose()
-    return scene
+    try:
+        envs.scene(config.env_name)
+    except UserError as error:
+        raise UserError(f"--video: {error}") from None
 
 
 def chosen(tasks: list[dict[str, Any]], count: int) -> list[int]:
@@ -73,9 +62,9 @@ def record(
     """
     from rl.video import film, replay
 
-    scene_class = scene_of(spec.env_name)
+    scene_class = envs.scene(spec.env_name)
     with (
-        closing(envs.make(spec.env_name, 1, **spec.env_options)) as env,
+        closing(envs.make(spec.env_name, 1, **spec.env_options, **scene_class.env_options)) as env,
         closing(scene_class(env)) as scene,
     ):
         panels, own = [], [part.tasks(number, number + 1) for part in episodes]

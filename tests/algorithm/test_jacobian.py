@@ -6,7 +6,13 @@ from rl.algorithm.context_jacobian import ContextJacobian
 from rl.algorithm.inner_loop import Update, adapt
 from rl.algorithm.jacobian import GraphJacobian, at_outputs, flatten, hessian_product, unflatten
 from rl.policies import Categorical, Normal
-from tests.support.helpers import WITH_TRUE_DERIVATIVES, made_up_episodes, random_params, small_policy
+from tests.support.helpers import (
+    WITH_TRUE_DERIVATIVES,
+    logits_of_choices,
+    made_up_episodes,
+    random_params,
+    small_policy,
+)
 
 DOUBLE = torch.float64
 
@@ -45,16 +51,19 @@ def test_jvp_equals_finite_differences_and_vjp_is_its_transpose(head, layer, ada
         tangents = jacobian.jvp(direction)
         above, below = (kind(policy, vector + s * direction, before, after).distribution for s in (h, -h))
         differences = [(a - b) / (2 * h) for a, b in zip(above, below, strict=True)]
-        if head == "categorical":
-            # By hand the tangents are those of the logits, known up to a constant a row.
-            tangents = [tangents[0] - (jacobian.distribution[0].exp() * tangents[0]).sum(-1, keepdim=True)]
+        if head != "normal":
+            # By hand the tangents are those of the logits, known up to a constant a row and choice.
+            parts = zip(logits_of_choices(policy.architecture, next(iter(jacobian.distribution)).exp()),
+                        logits_of_choices(policy.architecture, tangents[0]), strict=True)  # fmt: skip
+            tangents = [torch.cat([part - (p * part).sum(-1, keepdim=True) for p, part in parts], -1)]
         generator = torch.Generator().manual_seed(0)
         cotangents = []
         for tangent, difference in zip(tangents, differences, strict=True):
             torch.testing.assert_close(tangent.expand_as(difference), difference, rtol=1e-6, atol=1e-7)
             cotangents.append(torch.randn(difference.shape, generator=generator, dtype=DOUBLE))
-        if head == "categorical":
-            cotangents[0] -= cotangents[0].mean(-1, keepdim=True)
+        if head != "normal":
+            parts = logits_of_choices(policy.architecture, cotangents[0])
+            cotangents[0] = torch.cat([part - part.mean(-1, keepdim=True) for part in parts], -1)
         # ⟨u, J v⟩ = ⟨Jᵀu, v⟩; cotangents that sum to zero do not see the constant.
         inner = sum((u * (v.expand_as(u))).sum() for u, v in zip(cotangents, jacobian.jvp(direction), strict=True))
         assert float(jacobian.vjp(cotangents) @ direction) == pytest.approx(float(inner), rel=1e-10)

@@ -17,7 +17,7 @@ LINES = {
 
 def train(folder, *line):
     """Run main.py: (its log folder, its folder of policies)."""
-    assert main.main([*line, "--logdir", str(folder / "logs"), "--savedir", str(folder / "saves")]) == 0
+    assert main.program([*line, "--logdir", str(folder / "logs"), "--savedir", str(folder / "saves")]) == 0
     return only_run(folder / "logs"), only_run(folder / "saves")
 
 
@@ -45,7 +45,7 @@ def test_a_run_repeats_itself_resumes_and_is_evaluated(tmp_path, capsys, name, d
     half, half_saves = train(tmp_path / "half", *line, "--num-batches", "1")
     assert policies(half_saves) == {"policy-0.pt": found["policy-0.pt"]}
     savedir = str(tmp_path / "half" / "saves")
-    assert main.main(["--resume", str(half), "--num-batches", "2", "--savedir", savedir]) == 0
+    assert main.program(["--resume", str(half), "--num-batches", "2", "--savedir", savedir]) == 0
     assert policies(half_saves) == found
     # test.py samples on the CPU, wherever the run learnt.
     evaluation = [str(logs / "config.json"), str(saves / "policy-1.pt"), "--num-workers", "1"]
@@ -57,7 +57,7 @@ def test_a_run_repeats_itself_resumes_and_is_evaluated(tmp_path, capsys, name, d
 def test_a_run_goes_on_without_the_gpu(tmp_path, device):
     logs, saves = train(tmp_path, *LINES["navigation"], "--num-batches", "1", "--device", device)
     line = ["--resume", str(logs), "--num-batches", "2", "--device", "cpu", "--savedir", str(tmp_path / "saves")]
-    assert main.main(line) == 0
+    assert main.program(line) == 0
     assert sorted(policies(saves)) == ["policy-0.pt", "policy-1.pt"]
 
 
@@ -82,9 +82,9 @@ def test_a_full_gpu_is_one_line_and_the_run_goes_on(tmp_path, capsys, monkeypatc
 
     monkeypatch.setattr(Chunk, "evaluate", full)
     line = [*LINES["navigation"], "--logdir", str(tmp_path / "logs"), "--savedir", str(tmp_path / "saves")]
-    assert main.main(line) == 1
+    assert main.program(line) == 1
     *_, resuming, told = capsys.readouterr().err.splitlines()
     assert resuming.startswith("resume with: ")
     assert told.startswith("main.py: the GPU has not enough memory for the outer step; a smaller --learner-memory may")
-    assert main.main([*line, "--resume", "auto"]) == 0
+    assert main.program([*line, "--resume", "auto"]) == 0
     assert sorted(policies(only_run(tmp_path / "saves"))) == ["policy-0.pt", "policy-1.pt"]

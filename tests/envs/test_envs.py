@@ -8,9 +8,10 @@ import gymnasium
 import numpy as np
 import pytest
 import torch
+from gymnasium.spaces import Discrete, MultiBinary, MultiDiscrete
 
 import rl.envs
-from rl.envs.adapter import AdaptedEnv
+from rl.envs.adapter import AdaptedEnv, _flat_actions
 from rl.envs.contract import keys, roll
 from rl.envs.navigation.environment import Navigation
 from rl.errors import EpisodeError, UserError
@@ -114,6 +115,7 @@ class TestBox(AdaptedContract):
 @pytest.mark.filterwarnings("ignore:.*WARN:UserWarning")
 class TestWrapped(AdaptedContract):
     name = f"{HERE}:Scaled-v0"
+    test_a_copy_goes_on_alike_or_is_refused = None  # its entry point is a lambda, which no pickle holds
 
 
 def test_a_scalar_environment_is_stepped_as_it_stands():
@@ -141,6 +143,53 @@ def test_a_scalar_environment_is_stepped_as_it_stands():
         lengths.append(t + 1)
     # One arrives at once, one on the way; the last gives up after 18 steps, before the horizon of 20.
     assert lengths[0] < lengths[1] < lengths[2] == 18
+
+
+class TestMixed(AdaptedContract):
+    name = f"{HERE}:Rooms-v0"
+
+
+def test_observations_of_every_kind_are_flattened_and_images_scaled():
+    env = rl.envs.make(f"{HERE}:Rooms-v0", 1)
+    env.set_tasks([{"room": 1}])
+    env.reset(seed=[1])
+    observations, *_ = env.step(np.array([[1, 2]]))
+    room = env.envs[0].unwrapped.room
+    # In the order of the names: camera / 255, doors, keys one-hot, place, room one-hot.
+    expected = [51 * room / 255, 1, 1, 0, 0, 1, 0, 1, 7, *(np.arange(1, 4) == room)]
+    np.testing.assert_allclose(observations[0], np.float32(expected), rtol=1e-7)
+    assert env.single_observation_space.high.tolist() == [1] * 8 + [9] + [1] * 3
+    assert env.single_action_space == MultiDiscrete([2, 3])
+    env.envs[0].unwrapped._observation = lambda: {"room": 1}
+    with pytest.raises(EpisodeError) as caught:
+        env.step(np.array([[1, 2]]))
+    assert "expected one of Dict" in str(caught.value.__cause__)
+
+
+@pytest.mark.parametrize(
+    "space, expected",
+    [
+        (MultiBinary((1, 2)), MultiDiscrete([2, 2])),
+        (MultiDiscrete([[2, 3], [4, 5]]), MultiDiscrete([2, 3, 4, 5])),
+        (Discrete(4, start=-1), Discrete(4)),
+    ],
+)
+def test_actions_are_counted_from_0(space, expected):
+    env = rl.envs.make(f"{HERE}:Walk-v0", 1)
+    assert _flat_actions("", space) == expected
+    env.inner_action_space = space
+    highest = env._inner_action(getattr(expected, "nvec", getattr(expected, "n", None)) - 1)
+    assert space.contains(highest)
+
+
+def test_an_environment_gets_its_configuration_file_by_keyword(tmp_path):
+    (tmp_path / "rooms.json").write_text('{"reward": 7}')
+    options = rl.envs.options(f"{HERE}:Rooms-v0", tmp_path / "rooms.json")
+    env = rl.envs.make(f"{HERE}:Rooms-v0", 2, **options)
+    record = roll(env, keys(2), [{"room": 1}] * 2, np.zeros((3, 2, 2), int))
+    assert (record["rewards"] == 7).all()
+    with pytest.raises(UserError, match=r"Walk-v0 takes no configuration file, .* no argument env_config_path"):
+        rl.envs.options(f"{HERE}:Walk-v0", tmp_path / "rooms.json")
 
 
 def test_a_wrapper_of_the_users_own_is_kept():
@@ -201,6 +250,8 @@ def test_success_is_carried_where_the_environment_tells():
         ("reward", None, "reward: expected float64 of shape (), got NoneType"),
         ("success", [True], "info['success']: expected float64 of shape (), got bool of shape (1,)"),
         ("success", 0.5, "info['success']: expected True or False, got 0.5"),
+        ("observation", [2e40], "observation: expected numbers within ±3.4e+38, got 2e+40"),
+        ("reward", -1e308, "reward: expected numbers within ±1.0e+300, got -1e+308"),
     ],
 )
 def test_what_is_not_as_declared_is_refused(what, value, complaint):
@@ -247,8 +298,8 @@ def test_a_vector_environment_without_tasks_gives_way_to_the_scalar_one():
         (f"{HERE}:Taskless-v0", r"add sample_tasks\(num_tasks, split, rng\), .* and set_tasks\(tasks\)"),
         (f"{HERE}:TasklessVector-v0", r"add sample_tasks\(num_tasks, split, rng\), .* and set_tasks\(tasks\)"),
         (f"{HERE}:Endless-v0", "no horizon: give max_episode_steps to gymnasium.register"),
-        (f"{HERE}:Listed-v0", "observations must be a Box, got Dict"),
-        (f"{HERE}:Switches-v0", "actions must be Discrete or a Box of floats, got Dict"),
+        (f"{HERE}:Listed-v0", "FlattenObservation flattens, got Sequence"),
+        (f"{HERE}:Switches-v0", "actions must be Discrete, MultiDiscrete, MultiBinary or a Box of floats, got Dict"),
         (f"{HERE}:Doubles-v0", "needs one-dimensional float32 observations, got Box"),
         (f"{HERE}:Autoreset-v0", "autoreset_mode"),
         (f"{HERE}:Absent-v0", f"importing {HERE} registers no gymnasium environment Absent-v0"),

@@ -3,13 +3,16 @@ import pytest
 import torch
 
 from rl.policies import GATES, NONLINEARITIES, Categorical, Normal
-from rl.policies.heads import MIN_LOG_STD
+from rl.policies.heads import MIN_LOG_STD, MultiCategorical
 from tests.support.helpers import (
     COMBINATIONS,
     LAYERS,
     LITERAL_GATES,
     literal_distribution,
     literal_forward,
+    literal_kl,
+    literal_log_prob,
+    literal_log_probs,
     random_params,
     small_policy,
 )
@@ -33,7 +36,7 @@ def own(values, k):
 
 @EVERY
 def test_parameters_have_the_published_names_order_and_shapes(head, layer, adaptation):
-    # 3 observations (+ 2 context parameters), hidden 5 and 4, 3 modulators, 2 actions.
+    # 3 observations (+ 2 context parameters), hidden 5 and 4, 3 modulators, 2 actions, or 2 and 3.
     inputs = 5 if adaptation == "cavia" else 3
     expected = [("sigma", (2,))] if head == "normal" else []
     for name, columns, rows in (("layer1", inputs, 5), ("layer2", 5, 4)):
@@ -44,7 +47,8 @@ def test_parameters_have_the_published_names_order_and_shapes(head, layer, adapt
             expected += [(f"{name}.in_nm.weight", (3, columns)), (f"{name}.in_nm.bias", (3,))]
             expected += [(f"{name}.out_nm.weight", (rows, 3)), (f"{name}.out_nm.bias", (rows,))]
     last = "mu" if head == "normal" else "layer3"
-    expected += [(f"{last}.weight", (2, 4)), (f"{last}.bias", (2,))]
+    actions = 5 if head == "choices" else 2
+    expected += [(f"{last}.weight", (actions, 4)), (f"{last}.bias", (actions,))]
     policy = small_policy(head, layer, adaptation)
     assert list(policy.shapes.items()) == expected
     params = policy.initial_params(np.random.default_rng(0))
@@ -100,9 +104,9 @@ def test_forward_equals_the_literal_equations(head, layer, adaptation, nonlinear
     found = policy(params, context, observations)
     for k in range(3):
         literal = literal_forward(policy.architecture, params, own(context, k), observations[k])
-        if head == "categorical":
-            literal = literal - torch.logsumexp(literal, dim=1, keepdim=True)
-        torch.testing.assert_close(found[0][k], literal, rtol=0, atol=1e-12)
+        if head != "normal":
+            literal = literal_log_probs(policy.architecture, literal)
+        torch.testing.assert_close(next(iter(found))[k], literal, rtol=0, atol=1e-12)
     if head == "normal":
         torch.testing.assert_close(found.log_std, params["sigma"].reshape(1, 1, 2))
 
@@ -163,28 +167,25 @@ def test_a_context_of_zero_is_the_policy_without_one(layer):
     torch.testing.assert_close(found.mean, without(cut, None, observations).mean, rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize("head", ["normal", "categorical"])
+@pytest.mark.parametrize("head", ["normal", "categorical", "choices"])
 def test_log_prob_and_kl_equal_torchs(head):
-    policy = small_policy(head, "soft", action_size=4)
+    policy = small_policy(head, "soft", **({} if head == "choices" else {"action_size": 4}))
     observations, context = observations_and_context(policy)
     params, other_params = random_params(policy, 0), random_params(policy, 1)
     found, other = policy(params, context, observations), policy(other_params, context, observations)
     generator = torch.Generator().manual_seed(0)
     if head == "normal":
         actions = torch.randn(3, 7, 4, generator=generator, dtype=DOUBLE)
-    else:
+    elif head == "categorical":
         actions = torch.randint(4, (3, 7), generator=generator)
+    else:
+        actions = torch.stack([torch.randint(count, (3, 7), generator=generator) for count in (2, 3)], -1)
     log_prob, kl = found.log_prob(actions), found.kl(other)
     for k in range(3):
         twin = literal_distribution(policy.architecture, params, context[k], observations[k])
         other_twin = literal_distribution(policy.architecture, other_params, context[k], observations[k])
-        divergence = torch.distributions.kl_divergence(twin, other_twin)
-        expected = twin.log_prob(actions[k])
-        if head == "normal":
-            # log π is summed over action dimensions, but the KL divergence is averaged, as published.
-            expected, divergence = expected.sum(1), divergence.mean(1)
-        torch.testing.assert_close(log_prob[k], expected, rtol=0, atol=1e-11)
-        torch.testing.assert_close(kl[k], divergence, rtol=0, atol=1e-11)
+        torch.testing.assert_close(log_prob[k], literal_log_prob(twin, actions[k]), rtol=0, atol=1e-11)
+        torch.testing.assert_close(kl[k], literal_kl(twin, other_twin), rtol=0, atol=1e-11)
     assert (kl > 0).all()
     torch.testing.assert_close(found.kl(found.detach()), torch.zeros(3, 7, dtype=DOUBLE), rtol=0, atol=1e-14)
 
@@ -236,6 +237,17 @@ def test_categorical_sample_has_the_frequencies_of_the_distribution():
     assert counts.tolist() == [200, 800, 100, 500]
 
 
+def test_several_choices_are_sampled_from_the_quantiles_of_normal_noise():
+    # Of (¼, ¾) and (½, ⅛, ⅜): Φ(−1) = 0.16 is below ¼ and ½; Φ(0.2) = 0.58 lies in ½ to ⅝; Φ(±40) = 0 and 1.
+    logs = torch.tensor([0.25, 0.75, 0.5, 0.125, 0.375]).log().expand(1, 4, 5)
+    noise = torch.tensor([[[-1.0, -1.0], [0.2, 0.2], [-40.0, 40.0], [40.0, -40.0]]])
+    drawn = MultiCategorical(logs, (2, 3))
+    assert drawn.sample(noise)[0].tolist() == [[0, 0], [1, 1], [0, 2], [1, 0]]
+    assert drawn.mode[0, 0].tolist() == [1, 0]
+    torch.testing.assert_close(drawn.at(logs + 3).log_probs, logs)
+    assert torch.equal(drawn.gather(torch.tensor([[3, 0]])).log_probs, logs[:, :2])
+
+
 def test_categorical_sample_at_the_ends_of_the_noise():
     # Noise lies in [0, 1). At 0 an action of probability 0 is not chosen; just below 1 rounding of the cumulative sum
     # never leads past the last action (here ten times 0.1, which add up to 1.0000001 or 0.9999999 in float32).
@@ -265,9 +277,9 @@ def test_recording_changes_nothing_and_shows_what_the_forward_used(head, layer, 
     # The output layer and the second hidden layer follow from the recorded activations by hand.
     last = "mu" if head == "normal" else "layer3"
     outputs = record["layer2.output"] @ params[f"{last}.weight"].T + params[f"{last}.bias"]
-    if head == "categorical":
-        outputs = torch.log_softmax(outputs, -1)
-    torch.testing.assert_close(recorded[0], outputs, rtol=0, atol=1e-12)
+    if head != "normal":
+        outputs = literal_log_probs(policy.architecture, outputs)
+    torch.testing.assert_close(next(iter(recorded)), outputs, rtol=0, atol=1e-12)
     part = "" if layer == "plain" else ".std"
     hidden = record["layer1.output"] @ params[f"layer2{part}.weight"].T + params[f"layer2{part}.bias"]
     if layer != "plain":

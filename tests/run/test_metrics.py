@@ -13,7 +13,7 @@ from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
 from rl.config import NEUTRAL, Config, parse_options
 from rl.errors import UserError
-from rl.main import main
+from rl.main import program as main
 from rl.run import metrics
 from tests.support.forked import FEW
 from tests.support.helpers import only_run

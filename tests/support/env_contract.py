@@ -3,6 +3,7 @@
 A test module inherits it: `class TestContract(EnvironmentContract): name = …`.
 """
 
+import copy
 import pickle
 
 import gymnasium
@@ -83,3 +84,26 @@ class EnvironmentContract:
         assert observations in env.observation_space and len(env.tasks) == 3
         env.step(env.action_space.sample())
         env.close()
+
+    def test_a_copy_goes_on_alike_or_is_refused(self):
+        env, tasks, actions = self.subject().episodes(2)
+        roll(env, keys(2), tasks, actions[:3])
+        for copied in (copy.deepcopy, lambda one: pickle.loads(pickle.dumps(one))):
+            if not env.copyable:
+                with pytest.raises(TypeError, match=r"neither copied nor pickled; make another"):
+                    copied(env)
+                continue
+            other = copied(env)
+            expected, found = (copy.deepcopy(one).step(actions[3])[0] for one in (env, other))
+            np.testing.assert_array_equal(found, expected)
+            other.reset(seed=keys(2, run=3))
+            np.testing.assert_array_equal(copy.deepcopy(env).step(actions[3])[0], expected)
+
+    def test_a_seed_decides_all_of_a_fresh_environment(self):
+        first, second = (rl.envs.make(self.name, 2, **self.options()) for _ in range(2))
+        observations, _ = first.reset(seed=3)
+        tasks = first.tasks
+        first.reset(seed=8)
+        for env in (first, second):
+            np.testing.assert_array_equal(env.reset(seed=3)[0], observations)
+            assert env.tasks == tasks

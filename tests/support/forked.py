@@ -67,7 +67,10 @@ class Process(ForkServerProcess):
             os.dup2(stream.fileno(), number)
         sys.stdout, sys.stderr = streams
         sabotage(*arguments)
-        sys.exit(import_module(f"rl.{program}").main(line) if isinstance(program, str) else program(*line))
+        if isinstance(program, str):
+            module = import_module(f"rl.{program}")
+            sys.exit((module.program if program == "main" else module.main)(line))
+        sys.exit(program(*line))
 
     def poll(self):
         return self.exitcode

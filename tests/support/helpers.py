@@ -23,7 +23,10 @@ LITERAL_GATES = {
 }
 LITERAL_NONLINEARITIES = {"relu": torch.relu, "tanh": torch.tanh, "silu": lambda y: y * torch.sigmoid(y)}
 LAYERS = ("plain", *GATES)
-COMBINATIONS = list(itertools.product(("normal", "categorical"), LAYERS, ("cavia", "maml")))
+COMBINATIONS = [
+    *itertools.product(("normal", "categorical"), LAYERS, ("cavia", "maml")),
+    *itertools.product(("choices",), ("soft",), ("cavia", "maml")),
+]
 # The straight-through gate's derivative is not its own: finite differences see nothing of it.
 WITH_TRUE_DERIVATIVES = [combination for combination in COMBINATIONS if combination[1] != "ste"]
 FAST = {"gamma": 0.9, "gae_lambda": 0.95}
@@ -41,13 +44,16 @@ def files_limited(size):
 
 
 def small_policy(head="normal", layer="plain", adaptation="cavia", **sizes):
-    """A policy of 3 observations, 2 actions, 2 context parameters, hidden layers of 5 and 4 units, 3 modulators."""
+    """A policy of 3 observations, 2 actions (or choices among 2 and 3), 2 context parameters, hidden layers of 5 and 4
+    units, 3 modulators.
+    """
     return make_policy(
         Architecture(
             **{
                 "observation_size": 3,
-                "action_size": 2,
-                "discrete": head == "categorical",
+                "action_size": 5 if head == "choices" else 2,
+                "choices": (2, 3) if head == "choices" else (),
+                "discrete": head != "normal",
                 "num_context_params": 2 if adaptation == "cavia" else 0,
                 "hidden_sizes": (5, 4),
                 "nonlinearity": "tanh",
@@ -80,7 +86,9 @@ def made_up_episodes(policy, num_tasks=3, horizon=6, num_episodes=4, seed=0, dis
     observations = rng.normal(size=(*shape, sizes.observation_size))
     if distinct is not None:
         observations = rng.normal(size=(distinct, sizes.observation_size))[rng.integers(distinct, size=shape)]
-    if sizes.discrete:
+    if sizes.choices:
+        actions = rng.integers(sizes.choices, size=(*shape, len(sizes.choices))) * mask[..., None].astype(np.int64)
+    elif sizes.discrete:
         actions = rng.integers(sizes.action_size, size=shape) * mask.astype(np.int64)
     else:
         actions = rng.normal(size=(*shape, sizes.action_size)) * mask[..., None]
@@ -117,15 +125,36 @@ def literal_forward(architecture, params, context, observations):
 
 
 def literal_distribution(architecture, params, context, observations):
-    """The same as a torch distribution over the actions of each row."""
+    """The same as a torch distribution over the actions of each row; several choices as a list of them."""
     outputs = literal_forward(architecture, params, context, observations)
     if architecture.discrete:
-        return torch.distributions.Categorical(logits=outputs)
+        parts = [torch.distributions.Categorical(logits=part) for part in logits_of_choices(architecture, outputs)]
+        return parts if architecture.choices else parts[0]
     return torch.distributions.Normal(outputs, params["sigma"].exp().expand_as(outputs))
+
+
+def logits_of_choices(architecture, logits):
+    """Logits [..., A] taken apart into those of each choice."""
+    return logits.split(architecture.choices or architecture.action_size, -1)
+
+
+def literal_log_probs(architecture, logits):
+    """Normalised log-probabilities of each choice."""
+    return torch.cat([part.log_softmax(-1) for part in logits_of_choices(architecture, logits)], -1)
+
+
+def literal_kl(left, right):
+    """KL(left ‖ right) [N]: averaged (as published) over a normal distribution's dimensions, summed over choices."""
+    if isinstance(left, list):
+        return sum(literal_kl(*pair) for pair in zip(left, right, strict=True))
+    divergence = torch.distributions.kl_divergence(left, right)
+    return divergence if divergence.dim() == 1 else divergence.mean(1)
 
 
 def literal_log_prob(distribution, actions):
     """log π(a) [N], summed over action dimensions."""
+    if isinstance(distribution, list):
+        return sum(part.log_prob(actions[:, d]) for d, part in enumerate(distribution))
     log_prob = distribution.log_prob(actions)
     return log_prob if log_prob.dim() == 1 else log_prob.sum(1)
 

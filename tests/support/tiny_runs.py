@@ -35,7 +35,7 @@ class TinyRuns:
         place = self.folder / name
         if not place.exists():
             line = [*SMALL, *RUNS[name], "--logdir", str(place / "logs"), "--savedir", str(place / "saves")]
-            assert main.main(line) == 0
+            assert main.program(line) == 0
         return only_run(place / "logs")
 
     def evaluation(self, name, *options):

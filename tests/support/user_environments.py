@@ -7,7 +7,7 @@ from pathlib import Path
 
 import gymnasium
 import numpy as np
-from gymnasium.spaces import Box, Dict, Discrete
+from gymnasium.spaces import Box, Dict, Discrete, MultiBinary, MultiDiscrete, Sequence, Tuple
 
 from rl.envs.navigation.environment import Navigation
 from rl.start import THREAD_COUNTS
@@ -115,6 +115,49 @@ class Noting(Seek):
         Path(os.environ["NOTES"], f"{os.getpid()}.json").write_text(json.dumps(settings))
 
 
+class Rooms(gymnasium.Env):
+    """Observations and actions of many kinds, frames, and a file of its own: {"reward": …} is what each step earns."""
+
+    metadata = {"render_modes": ["rgb_array"]}
+    observation_space = Dict({
+        "camera": Box(0, 255, (1, 2), np.uint8), "room": Discrete(3, start=1), "doors": MultiBinary(2),
+        "keys": MultiDiscrete([2, 2]), "place": Tuple([Box(-1, 9, (1,), np.float32)]),
+    })  # fmt: skip
+    action_space = MultiDiscrete([2, 3], start=[0, 5])
+
+    def __init__(self, env_config_path=None, render_mode=None):
+        self.render_mode = render_mode
+        self.earns = json.loads(Path(env_config_path).read_text())["reward"] if env_config_path else None
+
+    def sample_tasks(self, num_tasks, split, rng):
+        return [{"room": room} for room in rng.integers(1, 4, size=num_tasks).tolist()]
+
+    def set_tasks(self, tasks):
+        self.goal = tasks[0]["room"]
+
+    def reset(self, *, seed=None, options=None):
+        super().reset(seed=seed)
+        self.room, self.last = int(self.np_random.integers(1, 4)), np.array([0, 5])
+        return self._observation(), {}
+
+    def _observation(self):
+        return {
+            "camera": np.array([[51 * self.room, 255]], np.uint8), "room": self.room,
+            "doors": np.array([1, 0], np.int8), "keys": np.array([self.last[0], 1]),
+            "place": (np.array([self.last[1]], np.float32),),
+        }  # fmt: skip
+
+    def step(self, action):
+        assert self.action_space.contains(action)
+        self.last = action
+        self.room = 1 + (self.room + int(action.sum())) % 3
+        earned = float(self.room == self.goal) if self.earns is None else self.earns
+        return self._observation(), earned, False, False, {}
+
+    def render(self):
+        return np.full((30, 20, 3), 80 * self.room, np.uint8)
+
+
 class Scale(gymnasium.RewardWrapper):
     """What a user might put around an environment: the agent is to learn from scaled rewards."""
 
@@ -146,9 +189,9 @@ class Taskless(gymnasium.Env):
 
 
 class Listed(Walk):
-    """An observation that is no Box."""
+    """An observation of any length."""
 
-    observation_space = Dict({"position": Box(0, 1, (1,), np.float32)})
+    observation_space = Sequence(Box(0, 1, (1,), np.float32))
 
 
 class Switches(Walk):
@@ -232,6 +275,7 @@ class TasklessVector(gymnasium.vector.VectorEnv):
 
 for scalar in (
     Walk, Impatient, Reach, Seek, Dull, Noting, Untrue, Taskless, Listed, Switches, Careless, Short, Untested, Tiring,
+    Rooms,
 ):  # fmt: skip
     gymnasium.register(f"{scalar.__name__}-v0", entry_point=scalar, max_episode_steps=20)
 for vector in (ShortVector, Doubles, Lonely, Autoreset):

@@ -1,5 +1,6 @@
 """Films show the evaluated episodes, with words on them."""
 
+import json
 import subprocess
 import sys
 
@@ -8,18 +9,24 @@ import pytest
 from imageio_ffmpeg import get_ffmpeg_exe
 from PIL import Image, ImageSequence
 
-from rl import drawing, envs, streams, video
+from rl import drawing, envs, plot, streams, video
 from rl.config import Config
+from rl.envs.mujoco import opengl
 from rl.errors import UserError
+from rl.evaluation.task_choice import distinct
+from rl.plots import style
 from rl.run import config_file
 from rl.run.checkpoint import save_policy
 from rl.run.setup import Setup
 from rl.sampling.in_process import InProcessSampler
 from rl.test import main
-from rl.video import film, opengl, replay
+from rl.video import film, replay
 from tests.support import corridor_family
 from tests.support.helpers import ROOT
+from tests.support.opengl import can_render
+from tests.support.user_environments import Rooms
 
+USERS = "tests.support.user_environments"
 TREE = str(ROOT / "rl" / "envs" / "ctgraph" / "ctgraph_d2.json")
 CTGRAPH = {"env_name": "CTgraphEnvGoalChange-v0", "env_config_path": TREE}
 SIZES = {"hidden_size": 8, "num_layers": 1, "test_batch_size": 2, "num_test_tasks": 4}
@@ -101,6 +108,44 @@ def test_a_family_of_ones_own_is_filmed(tmp_path, monkeypatch):
         frames = read(video.record(tmp_path, setup.spec, tasks, rollouts, stream, 1)[1])
     assert titles == [f"corridor:Corridor-v0, task 1: to cell {tasks[1]['cell']}"]
     assert frames.shape[1:] == (320, 640, 3) and np.abs(frames[-1].astype(int) - frames[0]).max() > 100
+
+
+def test_an_environment_of_ones_own_is_filmed_by_its_frames(tmp_path, monkeypatch):
+    shown = []
+    monkeypatch.setattr(film, "write", lambda path, title, panels, moments: shown.extend(panels) or [])
+    setup, tasks, rollouts, stream = evaluated(env_name=f"{USERS}:Rooms-v0")
+    video.check(setup.config, 1)
+    video.record(tmp_path, setup.spec, tasks, rollouts, stream, 2)
+    assert [len(panel.views) for panel in shown] == [21, 21]
+    # A frame is as light as the number of its room, which the observations hold one-hot at their end.
+    rooms = rollouts[0].observations[2, :, 0, -3:] @ [1, 2, 3]
+    assert [int(view.picture[120, 160, 0]) for view in shown[0].views[:20]] == (80 * rooms).tolist()
+
+
+def test_trajectories_of_an_environment_of_ones_own_are_a_film_strip(tmp_path, monkeypatch, capsys):
+    config = Config(**SIZES, env_name=f"{USERS}:Rooms-v0", num_workers=0, num_test_steps=2)
+    setup = Setup(config)
+    config_file.write(tmp_path, config, setup.policy)
+    save_policy(tmp_path / "policy-0.pt", setup.initial_params())
+    command = [str(tmp_path / "config.json"), str(tmp_path / "policy-0.pt"), "--logdir", str(tmp_path / "logs")]
+    assert main(command) == 0
+    (run,) = (tmp_path / "logs").glob("*/*/*")
+    seen = []
+    monkeypatch.setattr(style, "save", lambda figure, path: seen.append(figure) or [])
+    assert plot.main(["trajectories", str(run)]) == 0
+    tasks = json.loads((run / "tasks.json").read_text())
+    rows = 2 * len(distinct(tasks))
+    axes = np.array(seen[0].axes).reshape(rows, 5)
+    assert [panel.get_title() for panel in axes[0]] == ["step 0", "step 5", "step 10", "step 15", "step 20"]
+    observations = np.load(run / "episodes.npz")["observations"]
+    for row, updates in ((0, 0), (1, 2)):
+        rooms = observations[distinct(tasks)[0], ::5, 0, updates, -3:] @ [1, 2, 3]
+        lightness = [int(panel.images[0].get_array()[120, 160, 0]) for panel in axes[row, :4]]
+        assert lightness == (80 * rooms).tolist()
+    # What was recorded no longer happens.
+    monkeypatch.setattr(Rooms, "step", lambda self, action: (self._observation(), -5.0, False, False, {}))
+    assert plot.main(["trajectories", str(run)]) == 2
+    assert "differs from the recorded one in step 0" in capsys.readouterr().err
 
 
 def test_one_scale_for_all_panels_and_all_time(tmp_path, monkeypatch):
@@ -196,14 +241,6 @@ def test_a_long_title_is_cut():
     assert film.font(15, bold=True).getlength(title) <= 300 < film.font(15, bold=True).getlength(title + "mm")
 
 
-def can_render():
-    try:
-        opengl.choose()
-    except UserError:
-        return False
-    return True
-
-
 @pytest.mark.parametrize("env_name", [*ROBOTS, pytest.param("ML1Push-v2", marks=pytest.mark.slow)])
 def test_robots_are_filmed(tmp_path, env_name):
     if not can_render():
@@ -234,8 +271,8 @@ def test_what_cannot_be_filmed_is_said_before_the_evaluation(monkeypatch):
     for count in (-1, 0, 5):
         with pytest.raises(UserError, match=f"--video: expected 1 to 4 episodes, one a task, got {count}"):
             checked(count)
-    with pytest.raises(UserError, match="--video: there are no pictures of TabularMDP-v0"):
-        checked(env_name="TabularMDP-v0")
+    with pytest.raises(UserError, match=f"--video: there are no pictures of {USERS}:Walk-v0"):
+        checked(env_name=f"{USERS}:Walk-v0")
     monkeypatch.setitem(sys.modules, "imageio_ffmpeg", None)
     with pytest.raises(UserError, match="--video: ffmpeg is missing"):
         checked()

@@ -61,6 +61,7 @@ class MetaWorldML(TaskVectorEnv):
 
     pictures = "rl.envs.metaworld.pictures"
     protocols = ("metaworld",)
+    copyable = False
 
     def __init__(self, num_envs: int, name: str, task_sets: TaskSets | None = None, horizon: int = HORIZON):
         fast = _load("simulation")
@@ -76,8 +77,6 @@ class MetaWorldML(TaskVectorEnv):
         self._simulations: dict[str, Any] = {}
         self._episodes: list[Any] = [None] * num_envs
         self._observations = np.zeros((num_envs, *self.single_observation_space.shape), np.float32)
-        # Where no task is set, the first episode draws one.
-        self.tasks = [None] * num_envs
 
     @classmethod
     def task_label(cls, task: Task) -> str:
@@ -139,8 +138,6 @@ class MetaWorldML(TaskVectorEnv):
     def begin(self, which: Int[np.ndarray, "R"]) -> None:
         """Put the scene and the hand where the task has them."""
         for i in which:
-            if self.tasks[i] is None:
-                self.tasks[i] = self._any_task(self.generators[i])
             task = self.tasks[i]
             self._episodes[i] = self._simulation(task["env_name"]).begin(tuple(task["rand_vec"]))
             self._observations[i] = self._episodes[i].observation
@@ -182,10 +179,11 @@ class MetaWorldML(TaskVectorEnv):
             self._simulations[env_name] = self._make_simulation(env_name)
         return self._simulations[env_name]
 
-    def _any_task(self, generator: np.random.Generator) -> Task:
+    def draw_task(self, rng: np.random.Generator) -> Task:
+        """Any one of the train set."""
         classes = self.task_sets["train"]
-        env_name = list(classes)[generator.integers(len(classes))]
-        return _task(env_name, classes[env_name][generator.integers(len(classes[env_name]))])
+        env_name = list(classes)[rng.integers(len(classes))]
+        return _task(env_name, classes[env_name][rng.integers(len(classes[env_name]))])
 
 
 def _task(env_name: str, rand_vec: Sequence[float]) -> Task:
@@ -209,6 +207,7 @@ def _checked_horizon(name: str, horizon: int) -> int:
 def _load(module: str) -> ModuleType:
     """A module that needs the package metaworld, which no other environment shall need."""
     try:
+        importlib.import_module("rl.envs.mujoco")  # MuJoCo without OpenGL, before Meta-World imports it
         return importlib.import_module(f"rl.envs.metaworld.{module}")
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] == "rl":

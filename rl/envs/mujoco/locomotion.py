@@ -48,6 +48,7 @@ class LocomotionEnv(TaskVectorEnv):
     """
 
     pictures = "rl.envs.mujoco.pictures"
+    copyable = False
     model: mujoco.MjModel
     qpos: Float[np.ndarray, "N nq"]
     qvel: Float[np.ndarray, "N nv"]

@@ -26,7 +26,7 @@ def choose() -> None:
             use(way)
             return
     tried = " nor ".join(way or "a display" for way in ways)
-    raise UserError(f"--video: MuJoCo cannot render here with {tried}; expected Debian's packages {PACKAGES}")
+    raise UserError(f"MuJoCo cannot render here with {tried}; expected Debian's packages {PACKAGES}")
 
 
 def works(way: str) -> bool:
