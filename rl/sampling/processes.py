@@ -53,6 +53,8 @@ def _claim_temporary_folder() -> None:
     """Lock the temporary folder in which multiprocessing has the fork server's socket, and remove those of programs
     that were killed, whose locks the system has released. Where that is not possible, such folders stay.
     """
+    if multiprocessing.parent_process() is not None:
+        return  # it is the parent's, which outlives this process
     with contextlib.suppress(OSError):
         own = Path(multiprocessing.util.get_temp_dir())
         _lock(own / "new", os.O_CREAT | os.O_EXCL)  # kept open until the process ends
