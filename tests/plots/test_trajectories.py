@@ -9,3 +9,5 @@ def test_distinct_tasks():
     goals = [{"goal": [float(i % 9), 0.0]} for i in range(20)]
     assert distinct(goals[::-1]) == [0, 1, 2, 3, 4, 5]
     assert len(distinct(goals[:8])) == 8
+    assert distinct([{"goal": [float(i), 0.0]} for i in range(20)], 12) == list(range(12))
+    assert distinct(leaves, 2) == [0, 1]
