@@ -157,7 +157,7 @@ def defined(text):
 
 
 def test_every_tag_is_defined_and_every_definition_is_logged(tiny):
-    """Of a run whose physics can be unstable, of one that steps by TRPO, and of training and an evaluation with success."""
+    """Of runs with unstable physics and by TRPO, and of training and an evaluation with success by class."""
     ones = np.ones((2, 3, 2))
     vectors = np.ones((2, 3, 2, 1), np.float32)
     episodes = Episodes(vectors, vectors, ones, ones, {"success": ones})

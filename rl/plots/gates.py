@@ -1,5 +1,6 @@
 """What the gates of a neuromodulated policy do between tasks and between adaptation steps."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -103,19 +104,23 @@ def draw(
         layers: name -> its gates [K, U, N, H].
         frame: title and size.
     """
-    figure = Figure(figsize=frame.size or (7.0, 5.0), layout="constrained")
-    (top,), (bottom,) = figure.subfigures(2, 1, squeeze=False)
+    columns = min(3, len(layers))
+    rows = math.ceil(len(layers) / columns)
+    figure = Figure(figsize=frame.size or (7.0, 3.2 + 1.8 * rows), layout="constrained")
+    (top,), (bottom,) = figure.subfigures(2, 1, squeeze=False, height_ratios=(2.6, 0.6 + 1.8 * rows))
     draw_shares(top, layers)
     title = f"{evaluation.environment}, {evaluation.method}" if frame.title is None else frame.title
     top.legend(loc="outside upper center", ncols=min(4, len(layers)), title=title)
-    below = bottom.subplots(1, len(layers), squeeze=False)[0]
-    for panel, (layer, values) in zip(below, layers.items(), strict=True):
+    below = bottom.subplots(rows, columns, squeeze=False)
+    for unused in below.flat[len(layers) :]:
+        unused.set_visible(False)
+    for panel, (layer, values) in zip(below.flat, layers.items(), strict=False):
         negative = (values[:, -1] < 0).mean(axis=1)
         order = np.argsort(negative.mean(axis=0), kind="stable")
         image = panel.imshow(negative[:, order], aspect="auto", vmin=0, vmax=1, cmap=style.SEQUENTIAL,
                              interpolation="nearest")  # fmt: skip
-        panel.set(xlabel=f"unit of {layer}, sorted", ylabel="task")
-        chosen = evaluation.probe["tasks"]
+        panel.set_xlabel(f"unit of {layer}, sorted")
+        chosen = evaluation.probe["tasks"] if panel in below[:, 0] else []
         panel.set_yticks(range(len(chosen)), [evaluation.label(task) for task in chosen], fontsize=6)
     bottom.colorbar(image, ax=below, label="share of observations with a\nnegative gate, last update")
     few = any(len(values) < 3 for values in layers.values())
@@ -138,8 +143,9 @@ def draw_shares(figure: SubFigure, layers: dict[str, Float[np.ndarray, "..."]]) 
             middle = bar.get_x() + bar.get_width() / 2
             low, high = (end[-1] for end in ends.get(name, ([height], [height])))
             shares.vlines(middle, low, high, color=style.BLACK, linewidth=0.8)
-            shares.annotate(f"{height:.2f}", (middle, max(height, high)), (0, 1), textcoords="offset points",
-                            ha="center", fontsize=6)  # fmt: skip
+            if len(layers) <= 3:  # there is no room for more
+                shares.annotate(f"{height:.2f}", (middle, max(height, high)), (0, 1), textcoords="offset points",
+                                ha="center", fontsize=6)  # fmt: skip
         for panel, name, first in ((tasks, "flips_between_tasks", 0), (steps, "flips_between_steps", 1)):
             if found[name] is not None:
                 updates = np.arange(first, first + len(found[name])) + 0.1 * aside
@@ -152,5 +158,7 @@ def draw_shares(figure: SubFigure, layers: dict[str, Float[np.ndarray, "..."]]) 
               ylabel="share of gates whose sign\ndiffers between two tasks")  # fmt: skip
     steps.set(title="between updates", xlabel="inner update", ylim=(0, None),
               ylabel="share of gates whose sign\nthis update changes")  # fmt: skip
+    if not tasks.lines:
+        tasks.text(0.5, 0.5, "one task: no pairs", ha="center", transform=tasks.transAxes, fontsize=7)
     style.whole_numbers(tasks.xaxis)
     style.whole_numbers(steps.xaxis)

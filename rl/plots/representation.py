@@ -152,7 +152,7 @@ def limits(matrices: Iterable[Float[np.ndarray, "_ _"]]) -> tuple[float, float]:
 def caption(found: Similarity) -> str:
     """What stands above a map: the mean over pairs, its interval, the null."""
     if found.mean is None:
-        return "undefined:\nno variation"
+        return "one task:\nno pairs" if len(found.cka) == 1 else "undefined:\nno variation"
     low, high = found.interval or (np.nan, np.nan)
     between = "" if found.interval is None else f" [{low:.2f}, {high:.2f}]"
     return f"{found.mean:.2f}{between}\nnull {found.null_mean:.2f} (≤ {found.null_95th:.2f})"

@@ -122,7 +122,7 @@ def panels(
 def whole_numbers(axis: Axis) -> None:
     """Ticks at whole numbers, not too many; at least one on either side of a lone place."""
     low, high = axis.get_data_interval()
-    if high - low < 1:
+    if 0 <= high - low < 1:
         axis.axes.set_xlim(low - 1, high + 1)
     axis.set_major_locator(MaxNLocator(nbins=6, integer=True, steps=[1, 2, 5, 10]))
 
