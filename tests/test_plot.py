@@ -8,6 +8,7 @@ import shutil
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rl import plot
 from rl.config import Config
@@ -147,6 +148,14 @@ def test_evaluations_are_compared_in_pairs(evaluations, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "gamma 0.5, fast lr 1 is better than plain CAVIA, gamma 0.95, fast lr 1 by 0.6 [0.3516, 0.8484]" in said
     assert said.count("p = ") == 2
+
+
+def test_tensorboard_has_an_evaluation_s_options_and_picture(tiny):
+    folder = tiny.evaluation("plain")
+    shown = EventAccumulator(str(folder)).Reload()
+    (image,) = shown.Images("adaptation")
+    assert image.encoded_image_string == (folder / "adaptation.png").read_bytes()
+    assert "_hparams_/session_start_info" in shown.PluginTagToContent("hparams")
 
 
 def test_adaptation_separates_interventions(tiny, tmp_path):
