@@ -20,6 +20,7 @@ import importlib
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rl.config import Parser, whole_number
 from rl.errors import UserError
@@ -81,17 +82,7 @@ def parse(command_line: Sequence[str] | None = None) -> argparse.Namespace:
     add_frame(command, ylim=True)
     add_output(command, "adaptation")
 
-    command = commands.add_parser("table", help="levels, differences and p-values as a table", allow_abbrev=False)
-    command.add_argument(
-        "folders", nargs="+", type=Path, metavar="EVAL", help="evaluations; the first is the baseline's"
-    )
-    add_group_by(command)
-    command.add_argument("--format", choices=("markdown", "latex", "csv"), default="markdown", help="default markdown")
-    command.add_argument(
-        "--updates", nargs="+", type=count, default=None, metavar="N", help="after N updates (default: 1, and the last)"
-    )
-    add_statistic(command)
-    add_output(command, "table")
+    add_table(commands)
 
     command = commands.add_parser("trajectories", help="where the agent went", allow_abbrev=False)
     command.add_argument("folder", type=Path, metavar="EVAL", help="an evaluation's folder")
@@ -113,6 +104,21 @@ def parse(command_line: Sequence[str] | None = None) -> argparse.Namespace:
     add_frame(command)
     add_output(command, "EVAL/gates")
     return parser.parse_args(command_line)
+
+
+def add_table(commands: Any) -> None:
+    """The command that writes a table."""
+    command = commands.add_parser("table", help="levels, differences and p-values as a table", allow_abbrev=False)
+    command.add_argument(
+        "folders", nargs="+", type=Path, metavar="EVAL", help="evaluations; the first is the baseline's"
+    )
+    add_group_by(command)
+    command.add_argument("--format", choices=("markdown", "latex", "csv"), default="markdown", help="default markdown")
+    command.add_argument(
+        "--updates", nargs="+", type=count, default=None, metavar="N", help="after N updates (default: 1, and the last)"
+    )
+    add_statistic(command)
+    add_output(command, "table")
 
 
 def add_group_by(command: argparse.ArgumentParser) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -177,14 +177,7 @@ def curves(
             for one in wanted
         ]
         drawn += here
-        for label, members in groups.items():
-            seeds = ", ".join(str(member.config.seed) for member in members)
-            lines.append(f"{environment}, {label}: {len(members)} run(s), seeds {seeds}")
-            if len(members) == 1:
-                lines.append("  one seed: no interval over seeds can be given")
-            elif len(members) < statistics.FEWEST:
-                lines.append(f"  fewer than {statistics.FEWEST} seeds: mean with Student's interval")
-        lines += comparisons(here)
+        lines += [*told(environment, groups), *comparisons(here)]
     tables = [table(one) for one in drawn]
     for reference in compared:
         for name in reference.curves.columns.intersection([one.name for one in wanted]):
@@ -193,6 +186,19 @@ def curves(
     figure = draw(drawn, compared, smooth, x, frame, style.STATISTICS[statistic])
     files = style.save(figure, output, frame.size)
     return [*files, style.save_frame(output, pd.concat(tables)[COLUMNS])], lines
+
+
+def told(environment: str, groups: Mapping[str, Sequence[runs.Run]]) -> list[str]:
+    """What is drawn, in words: the groups and their seeds."""
+    lines = []
+    for label, members in groups.items():
+        seeds = ", ".join(str(member.config.seed) for member in members)
+        lines.append(f"{environment}, {label}: {len(members)} run(s), seeds {seeds}")
+        if len(members) == 1:
+            lines.append("  one seed: no interval over seeds can be given")
+        elif len(members) < FEWEST:
+            lines.append(f"  fewer than {FEWEST} seeds: mean with Student's interval")
+    return lines
 
 
 def check(found: Sequence[runs.Run], references: Sequence[Reference], metrics: Sequence[Metric], x: str) -> None:

@@ -120,7 +120,7 @@ def draw(
         image = panel.imshow(negative[:, order], aspect="auto", vmin=0, vmax=1, cmap=style.SEQUENTIAL,
                              interpolation="nearest")  # fmt: skip
         panel.set_xlabel(f"unit of {layer}, sorted")
-        chosen = evaluation.probe["tasks"] if panel in below[:, 0] else []
+        chosen: Any = evaluation.probe["tasks"] if panel in below[:, 0] else []
         panel.set_yticks(range(len(chosen)), [evaluation.label(task) for task in chosen], fontsize=6)
     bottom.colorbar(image, ax=below, label="share of observations with a\nnegative gate, last update")
     few = any(len(values) < 3 for values in layers.values())
