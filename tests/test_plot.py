@@ -305,8 +305,12 @@ def test_an_evaluation_without_trajectories(tiny, tmp_path, capsys):
         if path.name != "config.json":
             (folder / path.name).symlink_to(path)
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
-    (folder / "config.json").write_text(json.dumps(config | {"env_name": "Bandit-K5-v0"}), encoding="utf-8")
-    assert "no picture of trajectories for Bandit-K5-v0" in complaint(capsys, "trajectories", folder)
+    (folder / "config.json").write_text(
+        json.dumps(config | {"env_name": "tests.support.user_environments:Seek-v0"}), encoding="utf-8"
+    )
+    assert "no picture of trajectories for tests.support.user_environments:Seek-v0" in complaint(
+        capsys, "trajectories", folder
+    )
 
 
 def test_the_documented_commands_are_understood():
