@@ -99,7 +99,10 @@ class Config:
         False, "widen the layers of a plain policy to as many parameters as with --neuromodulation and --nm-size"
     )
     nonlinearity: str = option("relu", "nonlinearity of the hidden layers", choices=NONLINEARITIES)
-    test_freq: int = option(10, "iterations between evaluations on the test tasks", at_least=1)
+    test_freq: int = option(
+        10, "iterations between evaluations on the test tasks; the last policy is always evaluated", at_least=1,
+        resumable=True, ungrouped=True,
+    )  # fmt: skip
     num_test_steps: int = option(5, "inner updates in an evaluation", at_least=1, at_most=streams.MAX_UPDATES)
     num_test_tasks: int = option(
         0, "test tasks of an evaluation; 0, as published: as many as --meta-batch-size", at_least=0

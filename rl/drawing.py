@@ -5,6 +5,7 @@ Axes: K tasks, T steps, E episodes of a task, U + 1 numbers of inner updates (0 
 """
 
 import math
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,6 +22,8 @@ from PIL import Image, ImageDraw
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 BLUE, VERMILION, GREEN = COLOURS[:3]
 GREY, BLACK = "#8C8C8C", "#000000"
+PAGE = (7.0, 9.0)  # inches that a page leaves for a picture
+GAP = 0.6  # between tasks that are side by side, as a share of a panel
 WIDTH, HEIGHT = 320, 240  # pixels of a film's view
 _FINER = 3  # a sheet is drawn this many times larger, then shrunk, for smooth lines
 
@@ -118,11 +121,37 @@ def grid(count: int, columns: int = 3, **options: Any) -> tuple[Figure, list[Axe
     return figure, list(axes.flat[:count])
 
 
+def task_panels(
+    count: int, stages: int, width: Number, height: Number, **options: Any
+) -> tuple[Figure, Shaped[np.ndarray, "count stages"]]:
+    """A row of panels for each of `count` tasks, a panel a number of updates, on one page: as many tasks side by side
+    as leave the panels largest, none larger than `width` × `height` inches.
+    """
+
+    def scale(blocks: int) -> float:
+        columns = blocks * stages + GAP * (blocks - 1)
+        return min(1.0, PAGE[0] / (columns * width), PAGE[1] / (math.ceil(count / blocks) * height))
+
+    blocks = max(range(1, count + 1), key=lambda number: (round(scale(number), 6), -number))
+    rows, size = math.ceil(count / blocks), scale(blocks)
+    ratios = ([1.0] * stages + [GAP]) * blocks
+    figure = Figure(figsize=(sum(ratios[:-1]) * width * size, rows * height * size), layout="constrained")
+    axes = figure.subplots(rows, len(ratios) - 1, squeeze=False, width_ratios=ratios[:-1], **options)
+    places = [axes[task % rows, (task // rows) * (stages + 1) :][:stages] for task in range(count)]
+    for panel in set(axes.flat) - {panel for row in places for panel in row}:
+        panel.set_visible(False)
+    return figure, np.array(places)
+
+
 def label_edges(axes: Iterable[Axes], x: str, y: str) -> None:
-    """Label the outer axes of a grid only."""
-    for panel in axes:
-        panel.set(xlabel=x, ylabel=y)
-        panel.label_outer()
+    """Label the outer axes of a grid only: the lowest of each column, the first of each row."""
+    places = {panel: panel.get_subplotspec() for panel in axes}
+    cells = {panel: (spec.rowspan.start, spec.colspan.start) for panel, spec in places.items() if spec is not None}
+    for panel, (row, column) in cells.items():
+        lowest = row == max(other for other, same in cells.values() if same == column)
+        first = column == min(other for same, other in cells.values() if same == row)
+        panel.set(xlabel=x if lowest else "", ylabel=y if first else "")
+        panel.tick_params(labelbottom=lowest, labelleft=first)
 
 
 def update_label(updates: int) -> str:
@@ -131,10 +160,17 @@ def update_label(updates: int) -> str:
 
 
 def label_columns(axes: Iterable[Axes], updates: Iterable[int], above: Number) -> None:
-    """Write the numbers of updates `above` points over the panels of a row."""
-    for panel, number in zip(axes, updates, strict=True):
-        panel.annotate(update_label(number), (0.5, 1), (0, above), xycoords="axes fraction", textcoords="offset points",
-                       ha="center", fontsize=8)  # fmt: skip
+    """Write the numbers of updates `above` points over the panels of a row, in small letters over narrow ones."""
+    row = list(axes)
+    spec = row[0].get_subplotspec()
+    columns = len(row) if spec is None else spec.get_gridspec().ncols
+    width = row[0].figure.bbox.width / row[0].figure.dpi / columns  # inches, at most
+    for panel, number in zip(row, updates, strict=True):
+        text, size = update_label(number), 8
+        if width < 1.2:
+            text, size = textwrap.fill(text, 10), 6
+        panel.annotate(text, (0.5, 1), (0, above), xycoords="axes fraction", textcoords="offset points", ha="center",
+                       fontsize=size)  # fmt: skip
 
 
 def shades(count: int) -> list[Any]:

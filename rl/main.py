@@ -95,7 +95,7 @@ def train(setup: Setup, shares: Shares, learner: MetaLearner, training_run: Trai
             # Through the update: θ that lowers the surrogate loss of the episodes after it.
             params, step = learner.step(params, *rollouts.episodes)
         evaluated = None
-        if iteration % config.test_freq == 0:
+        if iteration % config.test_freq == 0 or iteration == config.num_batches - 1:
             evaluated = evaluate_on_test_tasks(setup, shares, params, iteration)
         training_run.record(iteration, params, learner.state, step, rollouts, times, evaluated, shares)
 

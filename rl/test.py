@@ -14,6 +14,7 @@ if __name__ == "__main__":
     sys.exit(start.run("test"))
 
 import argparse
+import contextlib
 import functools
 import json
 import math
@@ -187,6 +188,7 @@ def write_results(
     results = report.results(conditions, measured, evaluated if request.plan.intervention else None)
     write_text(folder / "results.json", json.dumps(results, indent=2) + "\n")
     sink = metrics.TensorBoard(folder)
+    sink.describe(request.setup.config)
     sink.write(0, metrics.evaluation(measured))
     sink.close()
 
@@ -235,6 +237,8 @@ def draw(
         try:
             with appearing(folder) as place:
                 make(place)
+            with contextlib.closing(metrics.TensorBoard(folder)) as board:
+                board.show(path.stem, path.with_suffix(".gif") if path.suffix == ".mp4" else path)
         except Exception as error:  # whatever the libraries for pictures raise, the evaluation is there
             reason = in_one_line(error)
             complain(f"test.py: {path}: cannot be drawn: {reason}; the evaluation itself is complete")

@@ -3,9 +3,11 @@
 from typing import Any
 
 import numpy as np
-from estimates import UNCLEAR, Difference, bullets, grid, in_words, level, verdicts
+from estimates import bullets, grid, in_words
 from jaxtyping import Bool
 from table import Experiment, Method
+
+from rl.evaluation.comparisons import UNCLEAR, Difference, level, verdicts
 
 
 def found_before(run: dict[str, Any]) -> Bool[np.ndarray, " K"]:

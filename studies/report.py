@@ -8,12 +8,14 @@ from collections.abc import Sequence
 from operator import itemgetter
 from pathlib import Path
 
+import numpy as np
 import pictures
 import table
-from estimates import UNCLEAR, Difference, bullets, grid, in_words, level, verdicts
+from estimates import bullets, grid, in_words
 from sections import AFTER, Methods, after, comparisons, difference, load, section
 from table import Experiment
 
+from rl.evaluation.comparisons import UNCLEAR, Difference, level, number, verdicts
 from rl.files import read_json, write_text
 from rl.plots import style
 from rl.run.interrupts import exit_status
@@ -136,6 +138,18 @@ def front(rows: Sequence[Experiment], methods: Methods, folder: Path = RESULTS) 
         cells.append([row.title, title, *shown, str(seeds), f"{row.iterations} of {row.paper_iterations}"])
     lines = grid(["experiment", "difference in return", *AFTER, "seeds", "iterations, of the paper's"], cells)
     return [*lines, f"Not run at the paper's length: {'; '.join(missing)}.", ""] if missing else lines
+
+
+def policies(results: Path = RESULTS) -> list[str]:
+    """The table of docs/experiments.md: the policies that are kept, beside all seeds of their method."""
+    rows = []
+    for path in sorted(results.glob("*/*/policy.pt")):
+        found = {int(one.stem): after(read_json(one), 1) for one in path.parent.glob("[0-9]*.json")}
+        seed, values = read_json(path.parent / "config.json")["seed"], list(found.values())
+        middle, low, high = map(number, (float(np.median(values)), min(values), max(values)))
+        name = str(path.parent.relative_to(results))
+        rows.append([f"`{name}`", str(seed), number(found[seed]), f"{middle} ({low} to {high} of {len(values)})"])
+    return grid(["folder", "seed", "its return", "median of all seeds"], rows)
 
 
 def write(results: Path = RESULTS) -> None:

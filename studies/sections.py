@@ -5,11 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from estimates import FEWEST, UNCLEAR, Difference, bullets, grid, in_words, level, number, verdicts
+from estimates import bullets, grid, in_words
 from evaluate import SWAPPED
 from exploration import exploration
 from table import Experiment, Method
 
+from rl.evaluation.comparisons import FEWEST, UNCLEAR, Difference, level, number, verdicts
 from rl.files import read_json
 
 # Where methods are compared: after the one update that training is for, and after all that evaluation makes.

@@ -195,8 +195,8 @@ def test_what_changes_no_result_is_declared_beside_the_option():
         "num_workers", "worker_timeout", "learner_memory", "learner_threads", "make_deterministic", "expname", "device",
         "quiet", "wandb", "save_freq", "logdir", "savedir",
     } == NEUTRAL  # fmt: skip
-    assert NEUTRAL - {"expname"} | {"num_batches"} == RESUMABLE
-    assert NEUTRAL | {"seed", "env_config_path"} == UNGROUPED
+    assert NEUTRAL - {"expname"} | {"num_batches", "test_freq"} == RESUMABLE
+    assert NEUTRAL | {"seed", "env_config_path", "test_freq"} == UNGROUPED
 
 
 def whole(**changes):

@@ -14,6 +14,7 @@ from rl import test as evaluation_program
 from rl.config import make_parser
 from rl.evaluation.evaluate import Evaluated, Summary
 from rl.run import metrics
+from rl.run.checkpoint import Counters
 from rl.sampling.episodes import Episodes
 from tests.support.documents import PAGES, code_blocks, training_command
 from tests.support.helpers import ROOT
@@ -40,7 +41,7 @@ def known_flags(capsys):
     """What main.py, test.py and plot.py take."""
     with pytest.raises(SystemExit):
         evaluation_program.parse(["--help"])
-    for command in ("curves", "adaptation", "trajectories", "representation", "gates"):
+    for command in ("curves", "adaptation", "table", "trajectories", "representation", "gates"):
         with pytest.raises(SystemExit):
             plot.parse([command, "--help"])
     return flags(make_parser().format_help()) | flags(capsys.readouterr().out)
@@ -151,11 +152,12 @@ def columns(folder):
 
 def defined(text):
     """The names in the first column of a text's tables."""
-    return set(re.findall(r"^\| `(.*?)` \|", text, re.MULTILINE))
+    cells = re.findall(r"^\| (`.*?`) \|", text, re.MULTILINE)
+    return {name for cell in cells for name in re.findall(r"`(.*?)`", cell)}
 
 
 def test_every_tag_is_defined_and_every_definition_is_logged(tiny):
-    """Of a run whose physics can be unstable, of one that steps by TRPO, and of an evaluation with success by class."""
+    """Of runs with unstable physics and by TRPO, and of training and an evaluation with success by class."""
     ones = np.ones((2, 3, 2))
     vectors = np.ones((2, 3, 2, 1), np.float32)
     episodes = Episodes(vectors, vectors, ones, ones, {"success": ones})
@@ -163,6 +165,7 @@ def test_every_tag_is_defined_and_every_definition_is_logged(tiny):
     tags = columns(tiny.run("cheetah"))
     tags |= {tag for tag in columns(tiny.run("navigation")) if tag.startswith("trpo/")}
     tags |= set(metrics.evaluation(Evaluated(classes, (Summary.of(episodes),), 1.0)))
+    tags |= set(metrics.training([Summary.of(episodes)] * 2, "trpo", {}, {"sampling": 1.0}, Counters()))
     tags = {re.sub(r" \d+$", " <k>", tag) for tag in tags if "other" not in tag}
     assert defined(PAGES["docs/metrics.md"]) == tags
 

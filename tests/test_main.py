@@ -58,6 +58,11 @@ def test_the_same_seed_is_the_same_run_for_any_number_of_workers(tmp_path, line)
     assert other_curves["loss/inner_rl"] != curves["loss/inner_rl"]
 
 
+def test_the_last_policy_is_evaluated(tmp_path):
+    _, curves = trained(tmp_path, *NAVIGATION, "--num-workers", "0", "--test-freq", "10")
+    assert [bool(value) for value in curves["evaluation_rew/avg_rew 0"]] == [True, False, True]
+
+
 @pytest.mark.slow
 def test_another_process_computes_the_same(tmp_path):
     program = Program(tmp_path, *SMALL, *NAVIGATION, "--num-workers", "2", *into(tmp_path / "other process"))

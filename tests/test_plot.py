@@ -1,14 +1,17 @@
 """Every command of plot.py on tiny real runs: what it writes and prints, bad input."""
 
 import csv
+import dataclasses
 import json
 import shutil
 
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from rl import plot
+from rl.config import Config
 from rl.plots import adaptation, style
 from tests.support.documents import commands
 from tests.support.helpers import ROOT
@@ -50,7 +53,7 @@ def test_curves(tiny, tmp_path, capsys):
     assert plot.main(["curves", str(tiny.run("navigation")), str(tiny.run("plain")), "--output", str(output)]) == 0
     said = capsys.readouterr().out
     assert said.count("one seed: no interval over seeds can be given") == 2
-    assert "neuromodulated CAVIA, hard gates minus plain CAVIA: " in said and "give no interval (1 shared)" in said
+    assert "plain CAVIA minus neuromodulated CAVIA, hard gates: " in said and "give no interval (1 shared)" in said
     assert [line.split("written: ")[1] for line in said.splitlines() if line.startswith("written")] == [
         f"{output}.png", f"{output}.pdf", f"{output}.csv"
     ]  # fmt: skip
@@ -83,6 +86,76 @@ def test_adaptation(tiny, tmp_path, capsys):
     rows = [row for row in table(output) if row["group"] == "plain CAVIA"]
     np.testing.assert_allclose([float(row["value"]) for row in rows], [row["mean"] for row in results["returns"]])
     assert all(float(row["low_95"]) < float(row["value"]) < float(row["high_95"]) for row in rows)
+
+
+def made_up_evaluation(folder, seed, returns, **options):
+    """An evaluation's folder: two tasks of one step and one episode, with `returns` after 0, 1, … updates."""
+    folder.mkdir()
+    config = dataclasses.asdict(Config(seed=seed, num_test_steps=len(returns) - 1, **options))
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    (folder / "results.json").write_text("{}", encoding="utf-8")
+    np.save(folder / "rewards.npy", np.array([returns, returns], float)[:, None, None])
+    return str(folder)
+
+
+@pytest.fixture
+def evaluations(tmp_path):
+    """Three seeds of plain CAVIA that earn 0, of larger step size 1, 2 and 3, and of another name 0.5, 0.6 and 0.7."""
+    earned = {(): (0, 0, 0), ("fast_lr", 2.0): (1, 2, 3), ("gamma", 0.5): (0.5, 0.6, 0.7)}
+    return [
+        made_up_evaluation(tmp_path / f"{number}_{seed}", seed, [0, 0, value], **(dict([option]) if option else {}))
+        for number, (option, values) in enumerate(earned.items())
+        for seed, value in enumerate(values)
+    ]
+
+
+def test_a_table_of_evaluations(evaluations, tmp_path, capsys):
+    """Differences 1, 2, 3 are 2 ± 4.303/√3 = 2.48, t = 2√3, p = 0.0742; 0.5, 0.6, 0.7 have p = 0.0091, which Holm's
+    correction over four comparisons, two of them of equal values, makes 0.037.
+    """
+    line = ["table", *evaluations, "--label", "A|B", "C & D", "50%", "--output", str(tmp_path / "out")]
+    assert plot.main(line) == 0
+    said = capsys.readouterr().out
+    rows = [[cell.strip() for cell in row.split(" | ")] for row in said.splitlines() if row.startswith("| ")]
+    assert rows[0][1:] == [
+        "seeds",
+        "return after 1 update",
+        "difference",
+        "p",
+        "return after 2 updates",
+        "difference",
+        "p |",
+    ]
+    assert [row[0] for row in rows[2:]] == [r"| A\|B", "| C & D", "| 50%"]
+    assert rows[3][4:7] == ["1", "2.00 [−0.48, 4.48]", "2.00 [−0.48, 4.48]"] and rows[3][7] == "0.22 |"
+    assert rows[4][6:] == ["0.60 [0.35, 0.85]", "0.037 |"]
+    assert "4 comparisons" in said and (tmp_path / "out.md").read_text(encoding="utf-8") in said
+    assert plot.main([*line, "--format", "latex", "--updates", "2"]) == 0
+    text = (tmp_path / "out.tex").read_text(encoding="utf-8")
+    assert r"C \& D & 3 & 2.00 [$-$0.48, 4.48] & 2.00 [$-$0.48, 4.48] & 0.074 \\" in text and r"50\%" in text
+    assert plot.main([*line, "--format", "csv", "--updates", "2"]) == 0
+    (row,) = (row for row in table(tmp_path / "out") if row["group"] == "50%")
+    found = [float(row[name]) for name in ("value", "difference", "p", "p_holm", "pairs")]
+    assert found == pytest.approx([0.6, 0.6, 0.00913, 0.0183, 3], abs=1e-4)
+    assert "--updates: expected at most 2" in complaint(capsys, *line, "--updates", "3")
+    (tmp_path / "out.md").write_text("a thesis", encoding="utf-8")
+    assert "out.md: is not of plot.py" in complaint(capsys, *line)
+    assert (tmp_path / "out.md").read_text(encoding="utf-8") == "a thesis"
+
+
+def test_evaluations_are_compared_in_pairs(evaluations, tmp_path, capsys):
+    assert plot.main(["adaptation", *evaluations, "--output", str(tmp_path / "out")]) == 0
+    said = capsys.readouterr().out
+    assert "gamma 0.5, fast lr 1 is better than plain CAVIA, gamma 0.95, fast lr 1 by 0.6 [0.3516, 0.8484]" in said
+    assert said.count("p = ") == 2
+
+
+def test_tensorboard_has_an_evaluation_s_options_and_picture(tiny):
+    folder = tiny.evaluation("plain")
+    shown = EventAccumulator(str(folder)).Reload()
+    (image,) = shown.Images("adaptation")
+    assert image.encoded_image_string == (folder / "adaptation.png").read_bytes()
+    assert "_hparams_/session_start_info" in shown.PluginTagToContent("hparams")
 
 
 def test_adaptation_separates_interventions(tiny, tmp_path):
@@ -232,14 +305,18 @@ def test_an_evaluation_without_trajectories(tiny, tmp_path, capsys):
         if path.name != "config.json":
             (folder / path.name).symlink_to(path)
     config = json.loads((source / "config.json").read_text(encoding="utf-8"))
-    (folder / "config.json").write_text(json.dumps(config | {"env_name": "Bandit-K5-v0"}), encoding="utf-8")
-    assert "no picture of trajectories for Bandit-K5-v0" in complaint(capsys, "trajectories", folder)
+    (folder / "config.json").write_text(
+        json.dumps(config | {"env_name": "tests.support.user_environments:Seek-v0"}), encoding="utf-8"
+    )
+    assert "no picture of trajectories for tests.support.user_environments:Seek-v0" in complaint(
+        capsys, "trajectories", folder
+    )
 
 
 def test_the_documented_commands_are_understood():
     """Placeholders stand for folders; the commands themselves are run above."""
     found = commands("plot.py")
-    assert {line[0] for line in found} == {"curves", "adaptation", "trajectories", "representation", "gates"}
+    assert {line[0] for line in found} == {"curves", "adaptation", "table", "trajectories", "representation", "gates"}
     for line in found:
         options = plot.parse(line)
         for path in getattr(options, "references", []):
@@ -277,17 +354,21 @@ def test_pictures_replace_nothing_but_pictures(tiny, tmp_path, capsys):
 
 def test_one_group_shows_its_tasks_and_several_their_means_alone():
     """The errorbar of a group, and a thin line of each task where there is one group."""
-    values = {"a": [np.array([[0.0, 1.0], [2.0, 3.0]])], "b": [np.array([[1.0, 1.0], [2.0, 2.0]])] * 2}
-    (panel,) = adaptation.draw("e", {adaptation.RETURN: {"a": values["a"]}}).axes
-    assert [len(line.get_xdata()) for line in panel.lines[:2]] == [2, 2]
-    (panel,) = adaptation.draw("e", {adaptation.RETURN: values}).axes
-    shown = [line.get_ydata().tolist() for line in panel.lines if line.get_marker() == "o"]
+    values = {"a": {1: np.array([[0.0, 1.0], [2.0, 3.0]])}, "b": {1: np.array([[1.0, 1.0], [2.0, 2.0]])}}
+    figure = adaptation.draw(adaptation.Measurements("e", {adaptation.RETURN: {"a": values["a"]}}))
+    (panel,) = figure.axes
+    assert sum(line.get_linewidth() == 0.4 for line in panel.lines) == 2 and panel.get_title() == "e\na (2 tasks)"
+    # What the only curve is, the title says.
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["one task"]
+    (panel,) = adaptation.draw(adaptation.Measurements("e", {adaptation.RETURN: values})).axes
+    shown = [line.get_ydata().tolist() for line in panel.lines if line.get_marker() in "os"]
     assert shown == [[1.0, 2.0], [1.5, 1.5]] and not any(line.get_linewidth() < 0.5 for line in panel.lines)
 
 
 def test_success_has_an_axis_from_0_to_1():
-    group = [np.array([[0.0, 1.0], [0.0, 1.0]])]
-    figure = adaptation.draw("e", {adaptation.RETURN: {"a": group}, adaptation.SUCCESS: {"a": group}})
+    group = {1: np.array([[0.0, 1.0], [0.0, 1.0]])}
+    measured = adaptation.Measurements("e", {adaptation.RETURN: {"a": group}, adaptation.SUCCESS: {"a": group}})
+    figure = adaptation.draw(measured)
     _, panel = figure.axes
     assert panel.get_ylim() == (-0.02, 1.02) and panel.get_ylabel().startswith("success rate (any step)\n")
     # Wilson's interval of 0 of 2: 0 to z²/(n + z²) = 0.658.
@@ -296,7 +377,10 @@ def test_success_has_an_axis_from_0_to_1():
 
 def test_several_evaluations_have_an_interval_over_seeds():
     # Two seeds whose tasks have means 1 and 2: 1.5 ± 12.706·(1/√2)/√2 = ±6.353, however many tasks there are.
-    group = [np.full((50, 1), 1.0), np.full((50, 1), 2.0)]
+    group = {1: np.full((50, 1), 1.0), 2: np.full((50, 1), 2.0)}
     mean, low, high = adaptation.mean_and_interval(adaptation.RETURN, group)
     assert (mean[0], low[0], high[0]) == pytest.approx((1.5, 1.5 - 6.353, 1.5 + 6.353), abs=1e-3)
     assert adaptation.spread(2) == "seeds" and adaptation.spread(1).startswith("tasks")
+    # Of two seeds each is drawn, in place of an interval that would hide all else.
+    (panel,) = adaptation.draw(adaptation.Measurements("e", {adaptation.RETURN: {"a": group}})).axes
+    assert sum(line.get_linewidth() == 0.4 for line in panel.lines) == 2 and not panel.collections

@@ -14,6 +14,8 @@ import pytest
 
 from rl.config import Config, parse_options
 from rl.errors import UserError
+from rl.evaluation import comparisons
+from rl.plots import style
 from tests.support import documents
 from tests.support.helpers import ROOT
 
@@ -103,6 +105,16 @@ def test_results_and_runs_of_other_options_are_refused(tmp_path):
     with pytest.raises(UserError, match=r"3\.json: expected what studies/evaluate\.py writes"):
         TABLE.check(row, results, runs)
     assert kept.read_text(encoding="utf-8") == "{}"
+
+
+def test_the_policies_that_are_kept_are_listed():
+    page = (ROOT / "docs/experiments.md").read_text(encoding="utf-8")
+    listed = page.partition("## Policies that are kept")[2].partition("\n## ")[0]
+    assert_alike("\n".join(line for line in listed.splitlines() if line.startswith("|")),
+                 "\n".join(report.policies()).strip("\n"))  # fmt: skip
+    # README evaluates the median seed.
+    (line,) = (line for line in listed.splitlines() if "`ctgraph_d2/nm_hard`" in line)
+    assert "| 4 | 0.88 | 0.88 (" in line and "ctgraph_d2/nm_hard/policy.pt" in documents.PAGES["README.md"]
 
 
 def test_what_is_kept_is_of_the_table():
@@ -212,13 +224,13 @@ def made_up(shift, seeds, updates=2):
 
 
 def test_levels_are_written_as_their_number_allows():
-    assert estimates.level([]) == estimates.level([None]) == ""
-    assert estimates.level([1.5]) == "1.50" and estimates.level([1.5, -0.004]) == "1.50; 0.00"
+    assert comparisons.level([]) == comparisons.level([None]) == ""
+    assert comparisons.level([1.5]) == "1.50" and comparisons.level([1.5, -0.004]) == "1.50; 0.00"
     # Mean 2 of 1, 2, 3 with standard deviation 1: t(0.975, 2) = 4.303, 4.303/√3 = 2.484.
-    assert estimates.level([1.0, 2.0, 3.0]) == "2.00 [−0.48, 4.48]"
+    assert comparisons.level([1.0, 2.0, 3.0]) == "2.00 [−0.48, 4.48]"
     # A quarter of 5, rounded down, is 1 at either end: the mean of 1, 2 and 3; the interval is a bootstrap's.
-    assert estimates.level([0.0, 1.0, 2.0, 3.0, 100.0]).startswith("2.00 [")
-    assert estimates.level([1.0] * 5) == "1.00"
+    assert comparisons.level([0.0, 1.0, 2.0, 3.0, 100.0]).startswith("2.00 [")
+    assert comparisons.level([1.0] * 5) == "1.00"
 
 
 def test_differences_are_paired_by_seed_and_have_students_interval():
@@ -240,24 +252,24 @@ def test_differences_are_paired_by_seed_and_have_students_interval():
 
 def test_holms_correction_by_hand():
     # Sorted 0.01, 0.02, 0.04 times 3, 2, 1: 0.03, 0.04, 0.04; and 0.03, 0.03 times 2, 1: the second is not smaller.
-    np.testing.assert_allclose(estimates.holm([0.04, 0.01, 0.02]), [0.04, 0.03, 0.04])
-    np.testing.assert_allclose(estimates.holm([0.03, 0.03]), [0.06, 0.06])
-    assert estimates.holm([0.9, 0.8]).tolist() == [1.0, 1.0] and len(estimates.holm([])) == 0
+    np.testing.assert_allclose(comparisons.holm([0.04, 0.01, 0.02]), [0.04, 0.03, 0.04])
+    np.testing.assert_allclose(comparisons.holm([0.03, 0.03]), [0.06, 0.06])
+    assert comparisons.holm([0.9, 0.8]).tolist() == [1.0, 1.0] and len(comparisons.holm([])) == 0
 
 
 def test_verdicts_stand_against_all_comparisons_at_once():
     # As above, p = 0.0091 with one comparison; with six of them 0.055 is no finding any more.
-    clear, unsure = estimates.Difference((0.5, 0.6, 0.7)), estimates.Difference((1.0, -1.0, 0.1))
-    lower = estimates.Difference((-0.5, -0.6, -0.7))
-    assert estimates.verdicts({"a": clear, "b": lower, "c": unsure}) == {"a": 1, "b": -1, "c": 0}
+    clear, unsure = comparisons.Difference((0.5, 0.6, 0.7)), comparisons.Difference((1.0, -1.0, 0.1))
+    lower = comparisons.Difference((-0.5, -0.6, -0.7))
+    assert comparisons.verdicts({"a": clear, "b": lower, "c": unsure}) == {"a": 1, "b": -1, "c": 0}
     many = {"a": clear} | {str(number): unsure for number in range(5)}
-    assert set(estimates.verdicts(many).values()) == {0}
-    assert estimates.verdicts({"a": estimates.Difference((1.0, 2.0))}) == {}
+    assert set(comparisons.verdicts(many).values()) == {0}
+    assert comparisons.verdicts({"a": comparisons.Difference((1.0, 2.0))}) == {}
     # What changes nothing in any seed is one of the comparisons, too: 2 · 0.0091 is a finding, 6 · 0.0091 is none.
-    nothing, lost = estimates.Difference((0.0,) * 5), estimates.Difference((-1.0,) * 5)
-    assert estimates.verdicts({"a": clear, "b": nothing}) == {"a": 1, "b": 0}
-    assert estimates.verdicts({"a": lost} | {str(number): nothing for number in range(5)})["a"] == -1
-    assert estimates.verdicts({"a": clear} | {str(number): nothing for number in range(5)})["a"] == 0
+    nothing, lost = comparisons.Difference((0.0,) * 5), comparisons.Difference((-1.0,) * 5)
+    assert comparisons.verdicts({"a": clear, "b": nothing}) == {"a": 1, "b": 0}
+    assert comparisons.verdicts({"a": lost} | {str(number): nothing for number in range(5)})["a"] == -1
+    assert comparisons.verdicts({"a": clear} | {str(number): nothing for number in range(5)})["a"] == 0
     found, titles = {"a": clear, "b": lower, "c": unsure, "d": unsure}, {name: name.upper() for name in "abcd"}
     assert estimates.in_words({"a": 1, "b": -1, "c": 0, "d": 0}, found, titles) == [
         "better: A (0.60 [0.35, 0.85])", "worse: B (−0.60 [−0.85, −0.35])", "no significant difference: C; D",
@@ -408,6 +420,30 @@ def test_what_runs_were_made_and_continued_with_is_named():
         "evaluations, with others beside it: 0.50 to 1.00 on a processor; 0.50 on a processor and then another with "
         "a GPU; 0.50 on an unknown processor."
     )
+
+
+def test_a_method_has_one_look_in_all_pictures():
+    """And many methods are split, with the baseline in each row."""
+    row, looks = TABLE.experiments["ctgraph_d2"], pictures.looks(TABLE.methods)
+    found = {method: made_up(1.0, [1, 2, 3]) for method in row.methods}
+    found["nm_hard"] = {
+        seed: run | {"test": run["test"] | {"success": [[0.0, 1.0]] * 3}}
+        for seed, run in made_up(1.0, range(1, 6)).items()
+    }
+    split = pictures.split(row, found)
+    assert {method for methods in split for method in methods} == set(row.methods) and len(split) == 3
+    assert all(methods[0] == row.baseline for methods in split) and pictures.split(row, {"cavia": {}}) == [["cavia"]]
+    figure = pictures.learning(row, found, TABLE.methods)
+    assert "one seed" in {text.get_text() for text in figure.legends[0].get_texts()}
+    drawn = {}
+    figures = [figure, pictures.exploration([(row, {"nm_hard": found["nm_hard"]})], TABLE.methods)]
+    for line in (line for one in figures for panel in one.axes for line in panel.lines):
+        if not line.get_label().startswith("_"):
+            drawn.setdefault(line.get_label().partition(" (")[0], set()).add((line.get_color(), line.get_marker()))
+    assert drawn == {
+        TABLE.methods[method].title: {(looks[method].colour, looks[method].marker)} for method in row.methods
+    }
+    assert len({look.marker for look in looks.values()}) == len(looks) and style.look(0) == looks["cavia"]
 
 
 @pytest.mark.slow

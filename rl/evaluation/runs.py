@@ -302,7 +302,7 @@ def grouped(folders: Sequence[SomeFolder], group_by: Sequence[str]) -> dict[str,
         rivals = options[options["method"] == own["method"]]
         differing = own[rivals.nunique(dropna=False) > 1]
         # What an option switches off, or leaves as it was, needs no name.
-        words = [name.replace("_", " ") + ("" if value is True else f" {value}")
+        words = [name.replace("_", " ") + ("" if value is True else f" {in_short(value)}")
                  for name, value in differing.items() if value not in ("normal", False)]  # fmt: skip
         members = groups.setdefault(", ".join([own["method"], *words]), {})
         other = members.setdefault(folder.config.seed, folder)
@@ -312,3 +312,21 @@ def grouped(folders: Sequence[SomeFolder], group_by: Sequence[str]) -> dict[str,
                 "a group has each seed once (--group-by separates groups)"
             )
     return {label: list(members.values()) for label, members in groups.items()}
+
+
+def in_short(value: Any) -> str:
+    """An option's value: of a float as many digits as people write."""
+    return f"{value:.9g}" if isinstance(value, float) else str(value)
+
+
+def names(found: Sequence[str], labels: Sequence[str]) -> dict[str, str]:
+    """What groups are to be called: label -> the user's own, given in the order of the groups, or the same.
+
+    Raises:
+        UserError: more or fewer labels than groups, or one twice.
+    """
+    distinct = list(dict.fromkeys(found))
+    if labels and (len(labels) != len(distinct) or len(set(labels)) < len(labels)):
+        raise UserError(f"--label: expected a name for each of {len(distinct)} groups ({'; '.join(distinct)}), got "
+                        f"{'; '.join(labels)}")  # fmt: skip
+    return dict(zip(distinct, labels or distinct, strict=True))

@@ -2,21 +2,26 @@
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from jaxtyping import Float
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import EngFormatter
 
 from rl.errors import UserError
+from rl.evaluation import comparisons as comparing
 from rl.evaluation import runs, statistics
+from rl.evaluation.comparisons import LEVEL, Difference
 from rl.evaluation.intervals import Interval, Numbers
 from rl.evaluation.references import Reference, read_reference
+from rl.evaluation.statistics import FEWEST
 from rl.plots import style
 
 RETURN, SUCCESS = "return of an episode (reward)", "success rate (any step)"
@@ -28,6 +33,7 @@ METRICS = {
     "success/<k>": ("evaluation_success/any {}", "test tasks, {} update(s)", SUCCESS),
 }
 COLUMNS = ["environment", "group", "seeds", "metric", "iteration", "steps", "value", "low_95", "high_95"]
+ENDS = ["low_95", "high_95"]
 SAMPLED = ["time/env_steps_per_second", "time/sampling"]  # their product are an iteration's environment steps
 AXES = {"iterations": "meta-training iteration", "steps": "environment steps of meta-training"}
 
@@ -127,6 +133,8 @@ def curves(
     references: Sequence[Path] = (),
     panel_by: str | None = None,
     x: str = "iterations",
+    labels: Sequence[str] = (),
+    frame: style.Frame = style.OWN,
 ) -> tuple[list[Path], list[str]]:
     """Draw learning curves: PNG, PDF and the numbers drawn as CSV.
 
@@ -140,6 +148,8 @@ def curves(
         references: reference curves.
         panel_by: "environment" makes a panel of each; None allows one environment only.
         x: "iterations" or "steps".
+        labels: names of the groups instead of their own.
+        frame: title, size and limits.
 
     Returns:
         (paths written, lines of text to print)
@@ -153,31 +163,42 @@ def curves(
     compared = [smoothed_reference(read_reference(path), smooth) for path in references]
     wanted = [metric(name) for name in dict.fromkeys(metrics)]
     check(found, compared, wanted, x)
+    grouped = {
+        environment: runs.grouped([run for run in found if run.environment == environment], group_by)
+        for environment in dict.fromkeys(run.environment for run in found)
+    }
+    names = runs.names([label for groups in grouped.values() for label in groups], labels)
     drawn, lines = [], []
-    for environment in dict.fromkeys(run.environment for run in found):
-        groups = runs.grouped([run for run in found if run.environment == environment], group_by)
+    for environment, groups in grouped.items():
+        groups = {names[label]: members for label, members in groups.items()}
         here = [
             curve(environment, label, members, one, statistics.STATISTICS[statistic], smooth)
             for label, members in groups.items()
             for one in wanted
         ]
         drawn += here
-        for label, members in groups.items():
-            seeds = ", ".join(str(member.config.seed) for member in members)
-            lines.append(f"{environment}, {label}: {len(members)} run(s), seeds {seeds}")
-            if len(members) == 1:
-                lines.append("  one seed: no interval over seeds can be given")
-            elif len(members) < statistics.FEWEST:
-                lines.append(f"  fewer than {statistics.FEWEST} seeds: mean with Student's interval")
-        if len(groups) == 2:
-            lines += [comparison(*(one for one in here if one.metric == shared)) for shared in wanted]
+        lines += [*told(environment, groups), *comparisons(here)]
     tables = [table(one) for one in drawn]
     for reference in compared:
         for name in reference.curves.columns.intersection([one.name for one in wanted]):
             tables.append(reference_table(reference, name))
             lines += standing(reference, name, drawn)
-    files = style.save(draw(drawn, compared, smooth, x), output)
+    figure = draw(drawn, compared, smooth, x, frame, style.STATISTICS[statistic])
+    files = style.save(figure, output, frame.size)
     return [*files, style.save_frame(output, pd.concat(tables)[COLUMNS])], lines
+
+
+def told(environment: str, groups: Mapping[str, Sequence[runs.Run]]) -> list[str]:
+    """What is drawn, in words: the groups and their seeds."""
+    lines = []
+    for label, members in groups.items():
+        seeds = ", ".join(str(member.config.seed) for member in members)
+        lines.append(f"{environment}, {label}: {len(members)} run(s), seeds {seeds}")
+        if len(members) == 1:
+            lines.append("  one seed: no interval over seeds can be given")
+        elif len(members) < FEWEST:
+            lines.append(f"  fewer than {FEWEST} seeds: mean with Student's interval")
+    return lines
 
 
 def check(found: Sequence[runs.Run], references: Sequence[Reference], metrics: Sequence[Metric], x: str) -> None:
@@ -218,13 +239,27 @@ def reference_table(reference: Reference, name: str) -> pd.DataFrame:
     return frame.reindex(columns=COLUMNS).astype({"seeds": "Int64", "steps": "Int64"})
 
 
-def comparison(first: Curve, second: Curve) -> str:
-    """Two groups, seed by seed: each seed's value is its mean over the last tenth of the iterations."""
-    ends = pd.concat([last_tenth(first.seeds), last_tenth(second.seeds)], axis="columns", join="inner")
-    if ends.empty:
-        return f"  {first.metric.name}: {first.group} and {second.group} share no seed; no paired comparison"
-    words = in_words(first.group, second.group, statistics.compare(*ends.to_numpy().T))
-    return f"  {first.metric.name}, mean of the last tenth: {words}"
+def comparisons(drawn: Sequence[Curve]) -> list[str]:
+    """Each group beside the first one, seed by seed, with Holm's correction over all of these comparisons: a seed's
+    value is its mean over the last tenth of the iterations.
+    """
+    pairs: dict[tuple[str, str], tuple[str, Difference]] = {}
+    for one in drawn:
+        first = next(other for other in drawn if other.metric == one.metric)
+        if one is not first:
+            ends = [last_tenth(curve.seeds).to_dict() for curve in (one, first)]
+            pairs[one.metric.name, one.group] = first.group, Difference.between(ends[0], ends[1])
+    adjusted = comparing.adjusted({names: difference for names, (_, difference) in pairs.items()})
+    lines = []
+    for (name, group), (first_group, difference) in pairs.items():
+        if not difference.values:
+            lines.append(f"  {name}: {group} and {first_group} share no seed; no paired comparison")
+            continue
+        words = in_words(group, first_group, difference, adjusted.get((name, group)))
+        lines.append(f"  {name}, mean of the last tenth: {words}")
+    if len(adjusted) > 1:
+        lines.append(f"  p with Holm's correction over {len(adjusted)} comparisons")
+    return lines
 
 
 def last_tenth(seeds: pd.DataFrame) -> pd.Series:
@@ -232,22 +267,30 @@ def last_tenth(seeds: pd.DataFrame) -> pd.Series:
     return seeds.tail(max(1, len(seeds) // 10)).mean()
 
 
-def in_words(first: str, second: str, found: statistics.Comparison) -> str:
-    """A comparison of two groups in words: which is better where that is significant, and in how many seeds."""
-    difference, interval = found.difference
+def in_words(first: str, second: str, difference: Difference, p: float | None) -> str:
+    """A comparison of two groups in words: which is better where that is significant, and in how many seeds.
+
+    Args:
+        first, second: their names.
+        difference: of the first minus the second.
+        p: the adjusted p-value; None of too few seeds.
+    """
+    found = difference.compared
+    (value, interval), better, count = found.difference, found.improvement, found.better
     if interval is None:
-        return f"{first} minus {second}: {difference:.4g}; the seeds give no interval ({found.seeds} shared)"
+        return f"{first} minus {second}: {value:.4g}; the seeds give no interval ({found.seeds} shared)"
     low, high = interval
-    better, count = found.improvement, found.better
-    if high < 0:
+    significant = p is not None and p < LEVEL
+    if significant and value < 0:
         first, second, low, high, count = second, first, -high, -low, found.seeds - count
         better = Interval(1 - better.mean, 1 - better.high, 1 - better.low)
     seeds = f"in {count:g} of {found.seeds} seeds"
     chance = f"(probability of improvement {better.mean:.2f} [{better.low:.2f}, {better.high:.2f}])"
-    if low <= 0:
-        words = f"no significant difference; {first} minus {second}: {difference:.4g} [{low:.4g}, {high:.4g}]"
+    chance += "" if p is None else f", p = {p:.2g}"
+    if not significant:
+        words = f"no significant difference; {first} minus {second}: {value:.4g} [{low:.4g}, {high:.4g}]"
         return f"{words}, better {seeds} {chance}"
-    return f"{first} is better than {second} by {abs(difference):.4g} [{low:.4g}, {high:.4g}], {seeds} {chance}"
+    return f"{first} is better than {second} by {abs(value):.4g} [{low:.4g}, {high:.4g}], {seeds} {chance}"
 
 
 def standing(reference: Reference, name: str, drawn: Sequence[Curve]) -> list[str]:
@@ -265,24 +308,29 @@ def standing(reference: Reference, name: str, drawn: Sequence[Curve]) -> list[st
 
 @style.printed
 def draw(
-    drawn: Sequence[Curve], references: Sequence[Reference] = (), window: int = 1, x: str = "iterations"
+    drawn: Sequence[Curve],
+    references: Sequence[Reference] = (),
+    window: int = 1,
+    x: str = "iterations",
+    frame: style.Frame = style.OWN,
+    centre: str = "mean",
 ) -> Figure:
-    """The figure: a panel an environment, a colour a group, a kind of line a metric; references in black."""
+    """The figure: a panel an environment, a look a group, a kind of line a metric; references in black."""
     environments = list(dict.fromkeys(one.environment for one in drawn))
     wanted = list(dict.fromkeys(one.metric for one in drawn))
-    colours = dict(zip(dict.fromkeys(one.group for one in drawn), itertools.cycle(style.COLOURS), strict=False))
-    kinds = dict(zip(wanted, itertools.cycle(style.LINES), strict=False))
-    figure, axes = style.panels(1, len(environments))
+    looks = {group: style.look(number) for number, group in enumerate(dict.fromkeys(one.group for one in drawn))}
+    kinds = {metric: style.kind_of_line(number) for number, metric in enumerate(wanted)}
+    figure, axes = style.panels(1, len(environments), *((frame.size[0] / len(environments), frame.size[1])
+                                if frame.size else style.PANEL))  # fmt: skip
     panels = dict(zip(environments, axes[0], strict=True))
     shown: dict[str, list[pd.DataFrame | pd.Series]] = {environment: [] for environment in environments}
-    # The kind of line has its own entry in the legend: one metric names the groups.
+    more: list[Artist] = []
+    alone, several = len(looks) == 1 and not references, any(one.seeds.shape[1] > 1 for one in drawn)
     for one in drawn:
-        panel, colour, seeds = panels[one.environment], colours[one.group], one.seeds.shape[1]
-        places = one.summary["steps"] if x == "steps" else one.summary.index
-        named = {"label": f"{one.group} ({seeds} seed{'s' * (seeds > 1)})"} if one.metric == wanted[0] else {}
-        panel.plot(places, one.summary["value"], color=colour, linestyle=kinds[one.metric], **named)
-        panel.fill_between(places, one.summary["low_95"], one.summary["high_95"], color=colour, alpha=0.2, linewidth=0)
-        shown[one.environment].append(one.seeds)
+        places = (one.summary["steps"] if x == "steps" else one.summary.index).to_numpy()
+        more += draw_curve(panels[one.environment], places, one, looks[one.group], kinds[one.metric],
+                           named=one.metric == wanted[0] and not alone)  # fmt: skip
+        shown[one.environment].append(one.seeds if one.seeds.shape[1] < FEWEST else one.summary[["value", *ENDS]])
     for reference, metric in itertools.product(references, wanted):
         if metric.name in reference.curves:
             values = reference.curves[metric.name]
@@ -291,12 +339,32 @@ def draw(
             panel.plot(values, color=style.BLACK, linewidth=0.9, linestyle=line, **named)
             shown[reference.environment].append(values)
     for environment, panel in panels.items():
+        only = f"\n{drawn[0].group}" if len(looks) == 1 else ""
         means = f" (means of {window})" if window > 1 else ""
-        panel.set(title=environment, xlabel=f"{AXES[x]}{means}", ylabel=wanted[0].axis)
-        panel.set_ylim((-0.02, 1.02) if wanted[0].axis == SUCCESS else style.span(shown[environment]))
+        what = [wanted[0].label] * (len(wanted) == 1) + [f"{centre} over seeds"] * several
+        label = "\n".join([wanted[0].axis, *([", ".join(what)] if what else [])])
+        panel.set(title=f"{environment}{only}", xlabel=f"{AXES[x]}{means}", ylabel=label)
+        whole = (-0.02, 1.02) if wanted[0].axis == SUCCESS else style.span(shown[environment])
+        panel.set_ylim(frame.ylim or whole)
         style.whole_numbers(panel.xaxis)
         if x == "steps":
             panel.xaxis.set_major_formatter(EngFormatter(sep=""))
-    lines = [Line2D([], [], color=style.GREY, linestyle=line, label=metric.label) for metric, line in kinds.items()]
-    style.legend_below(figure, *lines)
+    if len(kinds) > 1:
+        more += [Line2D([], [], color=style.GREY, linestyle=line, label=one.label) for one, line in kinds.items()]
+    style.titled(figure, list(panels.values()), frame.title)
+    style.legend_below(figure, *more)
     return figure
+
+
+def draw_curve(panel: Axes, places: Numbers, one: Curve, look: style.Look, line: Any, named: bool) -> list[Artist]:
+    """Draw a group's curve with its seeds or its interval, whose entries of the legend are returned. A curve of a
+    single iteration is a point with an upright interval.
+    """
+    seeds, marks = one.seeds.shape[1], max(1, len(one.summary) // 8)
+    label = f"{one.group} ({seeds} seed{'s' * (seeds > 1)})" if named else None
+    low, high = one.summary[ENDS].to_numpy().T
+    interval = None if np.isnan(low).all() else (low, high)
+    entries = style.spread(panel, places, one.seeds.to_numpy().T, interval, look)
+    panel.plot(places, one.summary["value"], **look.drawn, linestyle=line,
+               markevery=(look.number % marks, marks), label=label)  # fmt: skip
+    return entries

@@ -1,5 +1,6 @@
 """What the gates of a neuromodulated policy do between tasks and between adaptation steps."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ SHARES = {
     "saturated": f"saturated\n(|g| > {numerics.SATURATED})",
     "constant": "sign never\nchanges",
 }
+HATCHES = ("", "////", "....", "xxxx", "----")  # layers differ in more than colour
 TERMS = (
     "gate: the factor g, from −1 to 1, of a hidden unit at one observation; negative: it flips the unit's sign;\n"
     "saturated: it lets the unit pass whole (hard gates always do); both after the last update;\n"
@@ -25,12 +27,13 @@ TERMS = (
 )
 
 
-def gates(folder: Path, output: Path) -> tuple[list[Path], list[str]]:
+def gates(folder: Path, output: Path, frame: style.Frame = style.OWN) -> tuple[list[Path], list[str]]:
     """Draw what gates do on the probe observations: PNG, PDF and all numbers as JSON.
 
     Args:
         folder: an evaluation, with activations, of a neuromodulated policy.
         output: path of the files without suffix.
+        frame: title and size.
 
     Returns:
         (paths written, lines of text to print)
@@ -58,7 +61,7 @@ def gates(folder: Path, output: Path) -> tuple[list[Path], list[str]]:
         f"update, {numbers['constant']:.1%} of units never change sign"
         for layer, numbers in shares.items()
     ]
-    files = style.save(draw(evaluation, layers), output)
+    files = style.save(draw(evaluation, layers, frame), output, frame.size)
     return [*files, style.save_numbers(output, numbers)], lines
 
 
@@ -91,25 +94,33 @@ def intervals(values: Float[np.ndarray, "K U N H"]) -> dict[str, Ends]:
 
 
 @style.printed
-def draw(evaluation: runs.Evaluation, layers: dict[str, Float[np.ndarray, "..."]]) -> Figure:
+def draw(
+    evaluation: runs.Evaluation, layers: dict[str, Float[np.ndarray, "..."]], frame: style.Frame = style.OWN
+) -> Figure:
     """The figure: shares, flips between tasks, flips between updates; below, each layer's units task by task.
 
     Args:
         evaluation: for names.
         layers: name -> its gates [K, U, N, H].
+        frame: title and size.
     """
-    figure = Figure(figsize=(7.0, 5.0), layout="constrained")
-    (top,), (bottom,) = figure.subfigures(2, 1, squeeze=False)
+    columns = min(3, len(layers))
+    rows = math.ceil(len(layers) / columns)
+    figure = Figure(figsize=frame.size or (7.0, 3.2 + 1.8 * rows), layout="constrained")
+    (top,), (bottom,) = figure.subfigures(2, 1, squeeze=False, height_ratios=(2.6, 0.6 + 1.8 * rows))
     draw_shares(top, layers)
-    top.legend(loc="outside upper center", ncols=len(layers), title=f"{evaluation.environment}, {evaluation.method}")
-    below = bottom.subplots(1, len(layers), squeeze=False)[0]
-    for panel, (layer, values) in zip(below, layers.items(), strict=True):
+    title = f"{evaluation.environment}, {evaluation.method}" if frame.title is None else frame.title
+    top.legend(loc="outside upper center", ncols=min(4, len(layers)), title=title)
+    below = bottom.subplots(rows, columns, squeeze=False)
+    for unused in below.flat[len(layers) :]:
+        unused.set_visible(False)
+    for panel, (layer, values) in zip(below.flat, layers.items(), strict=False):
         negative = (values[:, -1] < 0).mean(axis=1)
         order = np.argsort(negative.mean(axis=0), kind="stable")
         image = panel.imshow(negative[:, order], aspect="auto", vmin=0, vmax=1, cmap=style.SEQUENTIAL,
                              interpolation="nearest")  # fmt: skip
-        panel.set(xlabel=f"unit of {layer}, sorted", ylabel="task")
-        chosen = evaluation.probe["tasks"]
+        panel.set_xlabel(f"unit of {layer}, sorted")
+        chosen: Any = evaluation.probe["tasks"] if panel in below[:, 0] else []
         panel.set_yticks(range(len(chosen)), [evaluation.label(task) for task in chosen], fontsize=6)
     bottom.colorbar(image, ax=below, label="share of observations with a\nnegative gate, last update")
     few = any(len(values) < 3 for values in layers.values())
@@ -121,21 +132,24 @@ def draw(evaluation: runs.Evaluation, layers: dict[str, Float[np.ndarray, "..."]
 def draw_shares(figure: SubFigure, layers: dict[str, Float[np.ndarray, "..."]]) -> None:
     """Three panels: bars of `SHARES` after the last update; sign changes between tasks, and by each update."""
     shares, tasks, steps = figure.subplots(1, 3, squeeze=False)[0]
-    for place, ((layer, values), colour) in enumerate(zip(layers.items(), style.colours(), strict=False)):
+    for place, (layer, values) in enumerate(layers.items()):
+        _, colour, marker = style.look(place)
         found, ends = numerics.shares(values), intervals(values)
         aside = (place - (len(layers) - 1) / 2) / len(layers)  # so that layers hide nothing of one another
         heights = [float(np.ravel(found[name])[-1]) for name in SHARES]
-        bars = shares.bar(np.arange(len(SHARES)) + 0.8 * aside, heights, 0.8 / len(layers), color=colour, label=layer)
+        bars = shares.bar(np.arange(len(SHARES)) + 0.8 * aside, heights, 0.8 / len(layers), color=colour, label=layer,
+                          hatch=HATCHES[place % len(HATCHES)], edgecolor="white", linewidth=0)  # fmt: skip
         for bar, height, name in zip(bars, heights, SHARES, strict=True):
             middle = bar.get_x() + bar.get_width() / 2
             low, high = (end[-1] for end in ends.get(name, ([height], [height])))
             shares.vlines(middle, low, high, color=style.BLACK, linewidth=0.8)
-            shares.annotate(f"{height:.2f}", (middle, max(height, high)), (0, 1), textcoords="offset points",
-                            ha="center", fontsize=6)  # fmt: skip
+            if len(layers) <= 3:  # there is no room for more
+                shares.annotate(f"{height:.2f}", (middle, max(height, high)), (0, 1), textcoords="offset points",
+                                ha="center", fontsize=6)  # fmt: skip
         for panel, name, first in ((tasks, "flips_between_tasks", 0), (steps, "flips_between_steps", 1)):
             if found[name] is not None:
                 updates = np.arange(first, first + len(found[name])) + 0.1 * aside
-                panel.plot(updates, found[name], "o-", color=colour)
+                panel.plot(updates, found[name], color=colour, marker=marker)
                 if name in ends:
                     panel.vlines(updates, *ends[name], color=colour, linewidth=0.8)
     shares.set_xticks(range(len(SHARES)), SHARES.values())
@@ -144,5 +158,7 @@ def draw_shares(figure: SubFigure, layers: dict[str, Float[np.ndarray, "..."]]) 
               ylabel="share of gates whose sign\ndiffers between two tasks")  # fmt: skip
     steps.set(title="between updates", xlabel="inner update", ylim=(0, None),
               ylabel="share of gates whose sign\nthis update changes")  # fmt: skip
+    if not tasks.lines:
+        tasks.text(0.5, 0.5, "one task: no pairs", ha="center", transform=tasks.transAxes, fontsize=7)
     style.whole_numbers(tasks.xaxis)
     style.whole_numbers(steps.xaxis)

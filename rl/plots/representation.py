@@ -26,13 +26,16 @@ LEGEND = (
 )
 
 
-def representation(folder: Path, output: Path, against: Path | None = None) -> tuple[list[Path], list[str]]:
+def representation(
+    folder: Path, output: Path, against: Path | None = None, frame: style.Frame = style.OWN
+) -> tuple[list[Path], list[str]]:
     """Draw heat maps of the similarity between tasks: PNG, PDF and all numbers as JSON.
 
     Args:
         folder: an evaluation with activations.
         output: path of the files without suffix.
         against: another evaluation, drawn row by row below the first.
+        frame: title and size.
 
     Returns:
         (paths written, lines of text to print)
@@ -63,7 +66,7 @@ def representation(folder: Path, output: Path, against: Path | None = None) -> t
     lines.append("before adaptation all tasks have the same policy: all similarities are 1, and not drawn")
     if not same:
         lines.append("the two evaluations have probe observations of their own; test.py --probe shares them")
-    files = style.save(draw(evaluations, rows), output)
+    files = style.save(draw(evaluations, rows, frame), output, frame.size)
     return [*files, style.save_numbers(output, numbers)], lines
 
 
@@ -102,7 +105,7 @@ def describe(evaluation: runs.Evaluation, number: int, rows: Rows) -> dict[str, 
 
 
 @style.printed
-def draw(evaluations: Sequence[runs.Evaluation], rows: Rows) -> Figure:
+def draw(evaluations: Sequence[runs.Evaluation], rows: Rows, frame: style.Frame = style.OWN) -> Figure:
     """The maps: a row an activation (of each evaluation), a column a number of updates; a scale for each activation.
 
     Before adaptation all tasks have the same policy, and all similarities are 1: that column is left out.
@@ -111,7 +114,7 @@ def draw(evaluations: Sequence[runs.Evaluation], rows: Rows) -> Figure:
     updates = range(1, len(next(iter(rows.values()))))
     figure, axes = style.panels(len(rows), len(updates))
     width = 1.25 * len(updates) + 2.0  # inches; the rest is for the tasks' names and the scales
-    figure.set_size_inches(width, 1.4 * len(rows) + 0.8)
+    figure.set_size_inches(frame.size or (width, 1.4 * len(rows) + 0.8))
     for name in dict.fromkeys(name for name, _ in rows):
         together = {row: panels for row, panels in zip(rows, axes, strict=True) if row[0] == name}
         low, high = limits([found.cka for row in together for found in drawn[row]])
@@ -128,7 +131,7 @@ def draw(evaluations: Sequence[runs.Evaluation], rows: Rows) -> Figure:
         bar = figure.colorbar(image, ax=np.concatenate(list(together.values())), aspect=12, label="linear CKA")
         bar.ax.ticklabel_format(axis="y", useOffset=False)
     label_columns(axes[0], updates, 24)
-    figure.suptitle(evaluations[0].environment, fontsize=8)
+    figure.suptitle(evaluations[0].environment if frame.title is None else frame.title, fontsize=8)
     figure.supxlabel(textwrap.fill(LEGEND, round(20 * width)), fontsize=6)
     return figure
 
@@ -149,7 +152,7 @@ def limits(matrices: Iterable[Float[np.ndarray, "_ _"]]) -> tuple[float, float]:
 def caption(found: Similarity) -> str:
     """What stands above a map: the mean over pairs, its interval, the null."""
     if found.mean is None:
-        return "undefined:\nno variation"
+        return "one task:\nno pairs" if len(found.cka) == 1 else "undefined:\nno variation"
     low, high = found.interval or (np.nan, np.nan)
     between = "" if found.interval is None else f" [{low:.2f}, {high:.2f}]"
     return f"{found.mean:.2f}{between}\nnull {found.null_mean:.2f} (≤ {found.null_95th:.2f})"

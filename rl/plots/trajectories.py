@@ -13,14 +13,17 @@ from rl.plots import style
 from rl.video import strip
 
 
-def trajectories(folder: Path, output: Path, most_tasks: int) -> tuple[list[Path], list[str]]:
+def trajectories(
+    folder: Path, output: Path, most_tasks: int | None = None, frame: style.Frame = style.OWN
+) -> tuple[list[Path], list[str]]:
     """Draw an evaluation's recorded episodes: PNG and PDF, and CSV where the environment's picture has a table. Of an
     environment that has a scene alone, its views are drawn as a film strip.
 
     Args:
         folder: an evaluation.
         output: path of the files without suffix.
-        most_tasks: how many tasks to show.
+        most_tasks: how many tasks to show at most; default: as `task_choice.distinct` chooses.
+        frame: title and size.
 
     Returns:
         (paths written, lines of text to print)
@@ -37,13 +40,17 @@ def trajectories(folder: Path, output: Path, most_tasks: int) -> tuple[list[Path
     if draw is None:
         raise UserError(f"{folder}: no picture of trajectories for {name}; docs/environments.md says how to add one")
     labels = [evaluation.label(number) for number in range(len(tasks))]
-    chosen = distinct(tasks)[:most_tasks]
+    chosen = distinct(tasks, most_tasks)
     recorded = Recorded(tasks, labels, chosen, evaluation.episodes, evaluation.environment_file)
     with users_code(name, f"{folder}: cannot be drawn as an evaluation of {name}"):
         picture = style.printed(draw)(recorded)
+    if frame.size:
+        picture.figure.set_size_inches(frame.size)
+    if frame.title is not None:
+        picture.figure.suptitle(frame.title, fontsize=8)
     if any(panel.get_legend_handles_labels()[1] for panel in picture.figure.axes):
         style.printed(style.legend_below)(picture.figure)
-    files = style.save(picture.figure, output)
+    files = style.save(picture.figure, output, frame.size)
     if picture.table is not None:
         files.append(style.save_table(output, *picture.table))
     return files, [f"{picture.caption}, after 0 to {recorded.stages - 1} updates"]

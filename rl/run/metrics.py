@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from PIL import Image
 from tensorboardX import summary as summaries
 from tensorboardX.event_file_writer import EventsWriter
 from tensorboardX.proto.event_pb2 import Event, SessionLog
@@ -27,6 +28,7 @@ from rl.files import no_link, printable, read_text, write_text
 from rl.run.checkpoint import Counters
 
 RETURNS = ("running_returns/before_update", "running_returns/after_update")
+SUCCESS = ("running_success/before_update", "running_success/after_update")
 
 Metrics = dict[str, float]
 
@@ -34,7 +36,7 @@ Metrics = dict[str, float]
 def training(
     summaries: Sequence[Summary], outer_step: str, step: Metrics, times: Mapping[str, float], counters: Counters
 ) -> Metrics:
-    """The metrics of an iteration of meta-training.
+    """The metrics of an iteration of meta-training, the most important ones first.
 
     Args:
         summaries: of the episodes after 0, 1, 2, … updates.
@@ -44,10 +46,15 @@ def training(
         counters: the run's, with this iteration.
     """
     before, after = summaries[0], summaries[-1]
-    found = {"policy/actions_train": before.mean_action, "policy/actions_test": after.mean_action}
+    found: Metrics = {}
     for name, summary in (("before_update", before), ("after_update", after)):
         found[f"running_returns/{name}"], found[f"running_cfis/{name}"] = mean_over_episodes(summary.returns)
+    for tag, summary in zip(SUCCESS, (before, after), strict=True):
+        if success := summary.success:
+            found[tag] = float(success["any"].mean())
     found |= step | {
+        "policy/actions_train": before.mean_action,
+        "policy/actions_test": after.mean_action,
         f"{outer_step}/no_update": counters.no_update,
         f"{outer_step}/rejected_nonfinite": counters.rejected_nonfinite,
         "sampler/worker_restarts": counters.worker_restarts,
@@ -205,6 +212,13 @@ class TensorBoard:
         for summary in (charts(config.num_test_steps), *hparams(config)):
             self._event(Event(summary=summary))
 
+    def show(self, tag: str, path: Path) -> None:
+        """A picture, or a film as GIF, which TensorBoard plays."""
+        with Image.open(path) as image:
+            width, height = image.size
+        shown = Protobuf.Image(width=width, height=height, colorspace=3, encoded_image_string=path.read_bytes())
+        self._event(Event(summary=Protobuf(value=[Protobuf.Value(tag=tag, image=shown)])))
+
     def write(self, iteration: int, metrics: Metrics) -> None:
         """As `Sink.write`."""
         # Built by hand: tensorboardX's own helper would replace the spaces of published tags.
@@ -249,7 +263,9 @@ class WeightsAndBiases:
 
 
 def charts(num_test_steps: int) -> Protobuf:
-    """TensorBoard's custom scalars: before and after in one chart, all adaptation steps in another."""
+    """TensorBoard's custom scalars, the most important first, where its other page has the order of the alphabet:
+    before and after in one chart, all adaptation steps in another.
+    """
     updates = range(num_test_steps + 1)
     return summaries.custom_scalars(
         {
@@ -261,7 +277,12 @@ def charts(num_test_steps: int) -> Protobuf:
                 "success rate (any step) of the test tasks": [
                     "Multiline", [f"evaluation_success/any {count}" for count in updates]
                 ],
-            }
+                "success rate (any step), before and after the update": ["Multiline", list(SUCCESS)],
+            },
+            "outer step": {
+                name: ["Multiline", [rf"^\w+/{name}$"]] for name in ("kl", "improvement", "step_size", "gradient_norm")
+            },
+            "time": {"seconds": ["Multiline", ["time/sampling", "time/learning", "time/evaluation"]]},
         }
     )  # fmt: skip
 
@@ -278,5 +299,7 @@ def hparams(config: Config) -> Sequence[Protobuf]:
     """
     options = {name: value for name, value in readable(config).items() if name not in NEUTRAL}
     options["method"] = config.method
-    tags = [*RETURNS, *(f"evaluation_rew/avg_rew {count}" for count in range(config.num_test_steps + 1))]
+    updates = range(config.num_test_steps + 1)
+    tags = [*reversed(RETURNS), *(f"evaluation_rew/avg_rew {count}" for count in updates), *reversed(SUCCESS),
+            *(f"evaluation_success/any {count}" for count in updates)]  # fmt: skip
     return summaries.hparams(options, dict.fromkeys(tags, 0.0))[:2]

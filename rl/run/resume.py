@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from rl import start
-from rl.config import RESUMABLE, Config, load_config, parse_given, without_effect
+from rl.config import NEUTRAL, RESUMABLE, Config, load_config, parse_given, without_effect
 from rl.errors import UserError
 from rl.files import check_file, read_json
 from rl.policies import MLPPolicy
@@ -64,7 +64,7 @@ def resumed(folder: Path, given: dict[str, Any]) -> tuple[Config, Folders]:
     refused = [
         f"{name}: {getattr(saved, name)} in the run, {value} given"
         for name, value in changes.items()
-        if name not in RESUMABLE
+        if name not in NEUTRAL | RESUMABLE
     ]
     if refused:
         raise UserError(f"{folder}: these options would change the run: {'; '.join(sorted(refused))}")
@@ -139,7 +139,8 @@ def load(config: Config, folders: Folders, policy: MLPPolicy) -> State:
     changed = [
         f"{name}: {state.options[name]} when the run's state was saved, now {now[name]}"
         for name in sorted(state.options.keys() & now.keys())
-        if state.options[name] != now[name] and not (name == "num_batches" and now[name] > state.options[name])
+        if state.options[name] != now[name]
+        and (name not in RESUMABLE or (name == "num_batches" and now[name] < state.options[name]))
     ]
     if changed:
         raise UserError(

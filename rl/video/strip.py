@@ -24,7 +24,7 @@ def trajectories(evaluation: Evaluation, recorded: Recorded) -> Picture:
     scene_class = envs.scene(config.env_name)
     options = envs.options(config.env_name, evaluation.environment_file, config.seed, config.horizon or None)
     rows = [(task, updates) for task in recorded.chosen for updates in dict.fromkeys((0, last))]
-    figure, axes = drawing.panels(len(rows), MOMENTS, width=1.4, height=1.15)
+    figure, axes = drawing.task_panels(len(rows), MOMENTS, width=1.4, height=1.15)
     with (
         closing(envs.make(config.env_name, 1, **options, **scene_class.env_options)) as env,
         closing(scene_class(env)) as scene,

@@ -7,12 +7,15 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
+from rl import plot
 from rl.config import Config
 from rl.errors import UserError
-from rl.evaluation import runs, statistics
+from rl.evaluation import runs
+from rl.evaluation.comparisons import Difference
 from rl.evaluation.references import read_reference
-from rl.plots import curves
+from rl.plots import curves, style
 from rl.policies.elementwise import GATES
 from tests.support.progress import write_progress
 
@@ -71,7 +74,7 @@ def test_groups_means_and_intervals(two_groups, tmp_path):
     # Seeds 2 and 3 are shared: 1 − 0 and 5 − 6; mean 0, standard deviation √2, t(0.975, 1) = 12.71: ±12.71. Better in
     # one of two: Wilson's interval of ½ is ½ ± ½·z/√(n + z²) with z² = 3.841, 0.095 to 0.905.
     (line,) = (line for line in lines if "probability" in line)
-    assert "no significant difference; plain CAVIA minus plain CAVIA, first order: 0 [-12.71, 12.71]" in line
+    assert "no significant difference; plain CAVIA, first order minus plain CAVIA: 0 [-12.71, 12.71]" in line
     assert "better in 1 of 2" in line
     assert "(probability of improvement 0.50 [0.09, 0.91])" in line
 
@@ -86,15 +89,15 @@ def test_the_comparison_says_which_group_is_better(tmp_path):
     lines = curves.curves(folders, tmp_path / "out")[1]
     (line,) = (line for line in lines if LAST_TENTH in line)
     # All three differ by 4 exactly: no interval can be given.
-    assert "plain CAVIA minus plain CAVIA, first order: -4; the seeds give no interval (3 shared)" in line
-    found = statistics.compare([0.0, 0.5, 1.0], [4.0, 5.0, 5.5])
+    assert "plain CAVIA, first order minus plain CAVIA: 4; the seeds give no interval (3 shared)" in line
+    found = Difference((-4.0, -4.5, -4.5))
     # Differences −4, −4.5, −4.5: mean −4.333, standard deviation 0.2887, half-width 4.303·0.2887/√3 = 0.717. Wilson of
     # 0 of 3: 0 to z²/(n + z²) = 0.562.
-    text = curves.in_words("A", "B", found)
-    assert (
-        text
-        == "B is better than A by 4.333 [3.616, 5.05], in 3 of 3 seeds (probability of improvement 1.00 [0.44, 1.00])"
-    )
+    # t = 4.333/(0.2887/√3) = 26, p = 1 − t/√(2 + t²) = 0.0015.
+    words = "B is better than A by 4.333 [3.616, 5.05], in 3 of 3 seeds (probability of improvement 1.00 [0.44, 1.00])"
+    assert curves.in_words("A", "B", found, found.p) == f"{words}, p = 0.0015"
+    # The same interval is no finding where many comparisons are made.
+    assert "no significant difference; A minus B: -4.333 [-5.05, -3.616]" in curves.in_words("A", "B", found, 0.06)
 
 
 def test_environment_steps_as_the_x_axis(tmp_path):
@@ -109,10 +112,61 @@ def test_environment_steps_as_the_x_axis(tmp_path):
         curves.curves([bare], tmp_path / "out", x="steps")
 
 
-def test_the_axis_shows_the_curves_and_cuts_what_is_wider(two_groups):
-    # Seeds from 0 to 9 and a tenth of that; the interval of the second group goes up to 5 + 11.4.
+def test_few_seeds_are_drawn_and_many_have_a_band(two_groups, tmp_path):
+    # Seeds from 0 to 9 and a tenth of that; Student's interval of the second group, up to 5 + 11.4, is not drawn.
     (panel,) = curves.draw(read_curves(two_groups, "after_update")).axes
-    assert panel.get_ylim() == pytest.approx((-0.9, 9.9))
+    assert panel.get_ylim() == pytest.approx((-0.9, 9.9)) and not panel.collections
+    assert sum(line.get_linewidth() == 0.5 for line in panel.lines) == 6
+    five = [made_up_run(tmp_path / f"five{seed}", seed, [float(seed)] * 10) for seed in range(5)]
+    (panel,) = curves.draw(read_curves(five, "after_update")).axes
+    assert len(panel.collections) == 1 and len(panel.lines) == 1
+
+
+def test_no_two_groups_are_alike():
+    """Nor do they differ in colour alone; kinds of lines come again neither."""
+    looks = [style.look(number) for number in range(40)]
+    assert len({look.marker for look in looks}) == 40
+    assert len({str(style.kind_of_line(number)) for number in range(40)}) == 40
+
+
+def test_every_group_is_compared_with_the_first(two_groups, tmp_path):
+    third = [
+        made_up_run(tmp_path / f"third{seed}", seed, [value] * 10, gamma=0.9)
+        for seed, value in ((1, 1), (2, 3), (3, 6))
+    ]
+    _, lines = curves.curves([*two_groups, *third], tmp_path / "out")
+    # Differences 1, 2, 1 have t = 4 and p = 1 − 4/√18 = 0.057; of two shared seeds there is no test.
+    (line,) = (line for line in lines if "plain CAVIA, gamma 0.9 minus plain CAVIA, gamma 0.95: 1.333" in line)
+    assert "p = 0.057" in line and sum(LAST_TENTH in line for line in lines) == 2
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_single_iteration_shows_its_interval(tmp_path, count):
+    folders = [made_up_run(tmp_path / str(seed), seed, [float(seed)] * count) for seed in range(5)]
+    (panel,) = curves.draw(read_curves(folders, "after_update")).axes
+    (drawn,) = panel.collections
+    low, high = panel.get_xlim()
+    assert type(drawn).__name__ == ("LineCollection" if count == 1 else "FillBetweenPolyCollection")
+    assert high - low >= 1 and panel.get_title() == "environment\nplain CAVIA"
+
+
+def test_labels_title_size_and_limits(two_groups, tmp_path):
+    line = ["curves", *map(str, two_groups), "--label", "one", "the other", "--output", str(tmp_path / "out")]
+    frame = ["--title", "A title", "--size", "4", "3", "--ylim", "-2", "12"]
+    assert plot.main([*line, *frame]) == 0
+    assert {row["group"] for row in table(tmp_path / "out")} == {"one", "the other"}
+    with Image.open(tmp_path / "out.png") as image:
+        assert image.width * 3 == image.height * 4 == 12 * style._SETTINGS["savefig.dpi"]
+    frame = style.Frame("A title", None, (-2.0, 12.0))
+    (panel,) = curves.draw(read_curves(two_groups, "after_update"), frame=frame).axes
+    assert panel.get_title() == "A title" and panel.get_ylim() == (-2.0, 12.0)
+    for wrong, words in (
+        (["--label", "one"], "--label: expected a name for each of 2 groups"), (["--label", "a", "a"], "--label"),
+        (["--ylim", "3", "1"], "--ylim"), (["--ylim", "0", "inf"], "finite"), (["--size", "0", "3"], "1 to 50 inches"),
+        (["--size", "1e999", "3"], "finite"), (["--smooth", "9" * 30], "--smooth"),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=words):
+            plot.draw(plot.parse([*line[: 1 + len(two_groups)], *wrong]))
 
 
 def test_one_legend_names_groups_and_kinds_of_line(two_groups):
@@ -120,7 +174,8 @@ def test_one_legend_names_groups_and_kinds_of_line(two_groups):
     figure = curves.draw([*found, *(one._replace(environment="another") for one in found)])
     (legend,) = figure.legends
     assert [text.get_text() for text in legend.get_texts()] == [
-        "plain CAVIA (3 seeds)", "plain CAVIA, first order (3 seeds)", "after the update", "test tasks, 2 updates"
+        "plain CAVIA (3 seeds)", "plain CAVIA, first order (3 seeds)", "one seed", "after the update",
+        "test tasks, 2 updates",
     ]  # fmt: skip
     assert all(panel.get_legend() is None for panel in figure.axes)
 

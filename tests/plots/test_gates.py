@@ -56,6 +56,14 @@ def test_two_tasks_have_no_interval():
     assert "fewer than 3 tasks: no intervals" in words(drawn(SIGNS[:2]))
 
 
+def test_one_task_has_no_pairs_and_many_layers_have_rows():
+    figure = drawn(SIGNS[:1])
+    assert "one task: no pairs" in [text.get_text() for panel in figure.axes for text in panel.texts]
+    layers = {f"layer{number}": SIGNS for number in range(1, 8)}
+    many = gates.draw(MadeUp(Path("nowhere"), Config()), layers)
+    assert len({axis.get_subplotspec().rowspan.start for axis in many.subfigs[1].axes if axis.get_images()}) == 3
+
+
 def test_intervals_are_drawn():
     figure = drawn(SIGNS)
     assert "95% intervals over tasks" in words(figure)

@@ -7,14 +7,18 @@ from types import SimpleNamespace
 import numpy as np
 import pandas
 import pytest
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboardX.proto.layout_pb2 import Layout
 from tensorboardX.proto.plugin_hparams_pb2 import HParamsPluginData
 
 from rl.config import NEUTRAL, Config, parse_options
 from rl.errors import UserError
+from rl.evaluation.evaluate import Summary
 from rl.main import program as main
 from rl.run import metrics
+from rl.run.checkpoint import Counters
+from rl.sampling.episodes import Episodes
 from tests.support.forked import FEW
 from tests.support.helpers import only_run
 from tests.torture import Program, into, progress
@@ -106,6 +110,33 @@ def test_charts():
     charts = [list(chart.multiline.tag) for chart in layout.category[0].chart]
     assert charts[0] == ["running_returns/before_update", "running_returns/after_update"]
     assert charts[1] == [f"evaluation_rew/avg_rew {updates}" for updates in range(3)]
+    assert charts[3] == list(metrics.SUCCESS)
+    assert [category.title for category in layout.category] == ["returns", "outer step", "time"]
+
+
+def test_training_reports_success_where_the_environment_does():
+    """Of four episodes two succeed at the first step and one of these at the last; afterwards all do."""
+    ones = np.ones((2, 3, 2))
+    vectors, some, all_of_them = np.ones((2, 3, 2, 1), np.float32), np.zeros_like(ones), ones
+    some[0, 0] = 1
+    some[0, 2, 0] = 1
+    before, after = (
+        Summary.of(Episodes(vectors, vectors, ones, ones, {"success": success})) for success in (some, all_of_them)
+    )
+    found = metrics.training([before, after], "trpo", {}, {"sampling": 1.0}, Counters())
+    assert [found[tag] for tag in metrics.SUCCESS] == [0.5, 1.0]
+    assert next(iter(found)) == "running_returns/before_update"
+
+
+@pytest.mark.parametrize("suffix", [".png", ".gif"])
+def test_tensorboard_shows_pictures_and_films(tmp_path, suffix):
+    path = tmp_path / f"picture{suffix}"
+    Image.new("RGB", (4, 3), "red").save(path)
+    board = metrics.TensorBoard(tmp_path)
+    board.show("adaptation", path)
+    board.close()
+    (image,) = EventAccumulator(str(tmp_path)).Reload().Images("adaptation")
+    assert (image.width, image.height, image.encoded_image_string) == (4, 3, path.read_bytes())
 
 
 def test_hparams():
@@ -113,7 +144,7 @@ def test_hparams():
     experiment, start = metrics.hparams(config)
     assert experiment.value[0].tag == "_hparams_/experiment" and start.value[0].tag == "_hparams_/session_start_info"
     described = experiment.value[0].metadata.plugin_data.content
-    for word in (b"running_returns/after_update", b"evaluation_rew/avg_rew 2", b"fast_lr", b"method"):
+    for word in (b"running_returns/after_update", b"evaluation_rew/avg_rew 2", b"evaluation_success/any 2", b"fast_lr"):
         assert word in described
     names = {field.name for field in dataclasses.fields(config)} - NEUTRAL
     session = HParamsPluginData.FromString(start.value[0].metadata.plugin_data.content).session_start_info

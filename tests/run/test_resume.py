@@ -64,6 +64,12 @@ def configs(*folders):
     return [json.loads((folder / "config.json").read_text()) for folder in folders]
 
 
+def trained(folder):
+    """As `record`, without evaluations: the last policy of the shorter run had one more."""
+    policies, metrics = record(folder)
+    return policies, {tag: values for tag, values in metrics.items() if not tag.startswith("evaluation_")}
+
+
 def test_a_run_may_go_on_for_longer(tmp_path):
     assert run(tmp_path / "at once", SHORT)[0] == 0
     assert run(tmp_path / "grown", FEW)[0] == 0
@@ -72,27 +78,30 @@ def test_a_run_may_go_on_for_longer(tmp_path):
     line = ["--resume", str(logs), "--num-batches", "6", "--num-workers", "1"]
     status, output = run(tmp_path / "grown", line, commit, "0123")
     assert status == 0 and "resumed at iteration 4" in output
-    assert record(tmp_path / "grown") == record(tmp_path / "at once")
+    assert trained(tmp_path / "grown") == trained(tmp_path / "at once")
     made_with = {name: before[name] for name in ("versions", "processor", "gpu")} | {"git_commit": "0123"}
     after = before | {"num_batches": 6, "continued": [{"iteration": 4} | made_with]}
     assert configs(logs, saves) == [after, after]
     # It is the run of the longer command now, and finished: another commit computes nothing of it.
     status, output = run(tmp_path / "grown", [*SHORT, "--resume", "auto"])
     assert status == 0 and "resumed at iteration 6" in output and "iteration 0" not in output
-    assert record(tmp_path / "grown") == record(tmp_path / "at once") and configs(logs, saves) == [after, after]
+    assert trained(tmp_path / "grown") == trained(tmp_path / "at once") and configs(logs, saves) == [after, after]
 
 
 def test_what_changes_no_result_may_change(tmp_path):
     logs = begun(tmp_path, "--num-workers", "2")
     config, folders = chosen(
         tmp_path, logs, "--num-workers", "1", "--device", "cpu", "--worker-timeout", "5", "--learner-memory", "1",
-        "--num-batches", "501", "--make_deterministic", "--save-freq", "7",
+        "--num-batches", "501", "--make_deterministic", "--save-freq", "7", "--test-freq", "3", "--expname", "again",
     )  # fmt: skip
     assert folders.logs == logs
     assert dataclasses.replace(
         config, num_workers=2, device="auto", worker_timeout=600.0, learner_memory=0.0, num_batches=500,
-        make_deterministic=False, save_freq=1,
+        make_deterministic=False, save_freq=1, test_freq=10, expname="",
     ) == parse_options(["--num-workers", "2", *into(tmp_path)])  # fmt: skip
+    # Another name is another run to `auto`.
+    auto = ["--resume", "auto", "--num-workers", "2", "--test-freq", "3", *into(tmp_path)]
+    assert resume.choose(auto)[1].logs == logs and resume.choose([*auto, "--expname", "again"])[1] is None
 
 
 def test_what_would_change_the_result_is_refused_with_a_list(tmp_path):
@@ -186,7 +195,7 @@ def test_logs_and_policies_may_lie_in_one_folder(tmp_path, made, begun_already):
         ({"fast_lr": 0.25}, "fast_lr: 0.5 when the run's state was saved, now 0.25"),
         ({"seed": 3, "gamma": 0.5}, "gamma: 0.95 when the run's state was saved, now 0.5; seed: 42 when"),
         ({"num_batches": 499}, "num_batches: 500 when the run's state was saved, now 499"),
-        ({"num_batches": 501, "num_workers": 7, "quiet": True, "expname": "x", "versions": {}}, None),
+        ({"num_batches": 501, "num_workers": 7, "test_freq": 3, "expname": "x", "versions": {}}, None),
     ],
 )
 def test_options_edited_in_a_config_are_refused(tmp_path, changes, words):

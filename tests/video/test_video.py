@@ -131,7 +131,7 @@ def test_trajectories_of_an_environment_of_ones_own_are_a_film_strip(tmp_path, m
     assert main(command) == 0
     (run,) = (tmp_path / "logs").glob("*/*/*")
     seen = []
-    monkeypatch.setattr(style, "save", lambda figure, path: seen.append(figure) or [])
+    monkeypatch.setattr(style, "save", lambda figure, *_: seen.append(figure) or [])
     assert plot.main(["trajectories", str(run)]) == 0
     tasks = json.loads((run / "tasks.json").read_text())
     rows = 2 * len(distinct(tasks))

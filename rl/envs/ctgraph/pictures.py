@@ -22,7 +22,8 @@ def visits(
     node: Shaped[np.ndarray, "T ..."], state_type: Shaped[np.ndarray, "T ..."], mask: Shaped[np.ndarray, "T ..."],
     num_nodes: int,
 ) -> tuple[Float[np.ndarray, "num_nodes"], float]:  # fmt: skip
-    """The share of episodes that reach each node, and the share that crash.
+    """The share of episodes that reach each node, and the share that crash. Who crashes while waiting before a node has
+    not reached it.
 
     Args:
         node, state_type: after each step; any number of axes for episodes.
@@ -30,8 +31,8 @@ def visits(
         num_nodes: of the tree.
     """
     node, state_type, mask = (values.reshape(len(node), -1) for values in (node, state_type, mask))
-    taken = mask > 0
-    reached = np.stack([(taken & (node == number)).any(axis=0).mean() for number in range(num_nodes)])
+    taken, arrived = mask > 0, np.isin(state_type, (DECISION, LEAF))
+    reached = np.stack([(taken & arrived & (node == number)).any(axis=0).mean() for number in range(num_nodes)])
     reached[0] = 1.0  # home
     return reached, float((taken & (state_type == CRASH)).any(axis=0).mean())
 
@@ -47,8 +48,8 @@ def trajectories(recorded: Recorded) -> Picture:
     assert recorded.config_path is not None  # no CT-graph is without
     tree, tasks = ctgraph_config.read(recorded.config_path), recorded.tasks
     spots = places(tree.depth, tree.branching)
-    leaves = [tasks[task]["leaf"] for task in recorded.chosen]
-    figure, axes = drawing.panels(len(leaves), recorded.stages, width=1.5, height=1.25)
+    leaves = sorted(tasks[task]["leaf"] for task in recorded.chosen)
+    figure, axes = drawing.task_panels(len(leaves), recorded.stages, width=1.5, height=1.25)
     rows: list[tuple] = []
     for leaf, panels in zip(leaves, axes, strict=True):
         alike = [number for number, task in enumerate(tasks) if task["leaf"] == leaf]
@@ -59,9 +60,10 @@ def trajectories(recorded: Recorded) -> Picture:
             draw_tree(panel, tree, spots, leaf, reached, crashed)
             rows += [(leaf, updates, node, share) for node, share in enumerate(reached.tolist())]
             rows.append((leaf, updates, "crash", crashed))
-        panels[0].text(-0.12, 0.5, f"goal: leaf {leaf}", rotation=90, va="center", transform=panels[0].transAxes)
-    for updates, panel in enumerate(axes[0]):
-        panel.set_title(drawing.update_label(updates))
+        panels[0].text(-0.12, 0.5, f"goal: leaf {leaf}", rotation=90, va="center", transform=panels[0].transAxes,
+                       fontsize=8 if len(leaves) <= MANY else 6)  # fmt: skip
+        if panels[0].get_subplotspec().is_first_row():
+            drawing.label_columns(panels, range(recorded.stages), 4)
     figure.supxlabel("width of a branch and number at a leaf: share of episodes; star: goal leaf", fontsize=8)
     caption = f"{len(leaves)} goal leaves, {recorded.episodes['mask'].shape[2]} episodes of each of {len(tasks)} tasks"
     return Picture(figure, f"{caption}, tasks of a leaf together", (COLUMNS, rows))
@@ -77,7 +79,7 @@ def draw_tree(
         parent = (node - 1) // tree.branching
         panel.plot(*spots[[parent, node]].T, color=ramp(0.2 + 0.8 * reached[node]), linewidth=0.5 + 4 * reached[node],
                    solid_capstyle="round")  # fmt: skip
-    panel.plot(*spots.T, "o", color=GREY, markersize=2.5)
+    panel.plot(*spots.T, "o", color=GREY, markersize=min(2.5, 20 / tree.num_leaves))
     goal = tree.num_decisions + leaf
     panel.plot(*spots[goal], "*", color=VERMILION, markersize=9, markeredgecolor="white", markeredgewidth=0.5)
     for node in range(tree.num_decisions, len(spots)) if tree.num_leaves <= MANY else [goal]:
@@ -86,6 +88,8 @@ def draw_tree(
     panel.set(xlim=(-0.05, 1.05), ylim=(-tree.depth - 0.45, 0.15))
     panel.set_axis_off()
     panel.text(1.02, 0.92, f"crash {crashed:.0%}", fontsize=6, ha="right", transform=panel.transAxes)
+    for text in panel.texts:
+        text.set_in_layout(False)  # small trees are not to make room for it
 
 
 class Scene(drawing.Scene):

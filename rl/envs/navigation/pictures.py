@@ -33,8 +33,9 @@ def trajectories(recorded: Recorded) -> Picture:
         for task in recorded.chosen
     ]  # fmt: skip
     reach = 1.05 * max([GOAL_RANGE] + [float(np.abs(path).max()) for row in paths for path in row])
-    figure, axes = drawing.panels(len(paths), count, width=1.4, height=1.4, sharex=True, sharey=True)
+    figure, axes = drawing.task_panels(len(paths), count, width=1.4, height=1.4, sharex=True, sharey=True)
     axes[0, 0].set(xlim=(-reach, reach), ylim=(-reach, reach))
+    axes[0, 0].set(xticks=(-GOAL_RANGE, GOAL_RANGE), yticks=(-GOAL_RANGE, GOAL_RANGE))
     for task, row, panels in zip(recorded.chosen, paths, axes, strict=True):
         for path, panel in zip(row, panels, strict=True):
             panel.plot(*path.T, color=BLUE, linewidth=0.6, label="path of an episode")
@@ -44,8 +45,12 @@ def trajectories(recorded: Recorded) -> Picture:
                        linestyle="", label="goal")  # fmt: skip
             panel.set_aspect("equal")
         panels[0].set_title(recorded.labels[task], loc="left")
-    drawing.label_columns(axes[0], range(count), 18)
-    drawing.label_edges(axes.flat, "x (plane units)", "y (plane units)")
+    for panels in axes:
+        if panels[0].get_subplotspec().is_first_row():
+            drawing.label_columns(panels, range(count), 18)
+    drawing.label_edges(axes.flat, "", "")
+    figure.supxlabel("x (plane units)", fontsize=8)
+    figure.supylabel("y (plane units)", fontsize=8)
     return Picture(figure, f"{recorded.shown}, the first episode of each")
 
 

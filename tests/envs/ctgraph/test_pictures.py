@@ -25,6 +25,14 @@ def test_visits_by_hand():
     np.testing.assert_array_equal(pictures.visits(*split, 3)[0], reached)
 
 
+def test_who_crashes_before_a_leaf_has_not_reached_it():
+    """Both choose the first branch; one crashes in the wait state before leaf 1."""
+    state_type = np.array([[WAIT, DECISION, WAIT, LEAF, HOME], [WAIT, DECISION, WAIT, CRASH, 0]]).T
+    node, mask = np.array([[0, 0, 1, 1, 0], [0, 0, 1, 1, 0]]).T, np.array([[1] * 5, [1, 1, 1, 1, 0]]).T
+    reached, crashed = pictures.visits(node, state_type, mask, 3)
+    assert reached.tolist() == [1.0, 0.5, 0.0] and crashed == 0.5
+
+
 def test_steps_after_the_end_are_no_visits():
     node, state_type, mask = np.array([[0], [2]]), np.array([[CRASH], [CRASH]]), np.array([[1], [0]])
     assert pictures.visits(node, state_type, mask, 3)[0].tolist() == [1.0, 0.0, 0.0]
@@ -45,7 +53,7 @@ def test_tasks_of_a_leaf_are_counted_together():
     tasks = [{"leaf": 2}, {"leaf": 2}, {"leaf": 0}]
     infos = {"info.node": node, "info.state_type": state_type}
     picture = pictures.trajectories(recorded(tasks, [0], np.zeros((3, 7, 1, 2, 1)), infos=infos, config_path=TREE))
-    assert [panel.get_title() for panel in picture.figure.axes] == ["before adaptation", "after 1 update"]
+    assert [panel.texts[-1].get_text() for panel in picture.figure.axes] == ["before adaptation", "after 1 update"]
     columns, rows = picture.table
     assert columns == ("goal_leaf", "updates", "node", "share_of_episodes")
     assert {row[2]: row[3] for row in rows if row[:2] == (2, 1)} == {
