@@ -222,8 +222,8 @@ def replay(path):
             print(f"  parameter {name} is not finite")
     for task in range(before.mask.shape[0]):
         try:
-            pair = (episodes.tasks(task, task + 1) for episodes in (before, after))
-            chunk = Chunk(policy, flatten(params), *pair, options)
+            pair = [episodes.tasks(task, task + 1) for episodes in (before, after)]
+            chunk = Chunk(policy, flatten(params), pair, options)
             curvature = chunk.kl_hessian_product(chunk.gradient)
         except FloatingPointError as error:
             print(f"  task {task}: {error}")

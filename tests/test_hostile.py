@@ -315,10 +315,10 @@ def test_names_that_are_no_unicode(tmp_path, monkeypatch):
     Path(tasks).write_text('[{"leaf": 0}, {"leaf": 1}]')
     line = [*SMALL, "--env-name", "CTgraphEnvGoalChange-v0", "--env-config-path", graph, "--neuromodulation",
             "--num-batches", "1", "--num-workers", "0", "--savedir", name]  # fmt: skip
-    runs = [main.program([*line, "--logdir", name, "--expname", name])]
+    runs = [main.main([*line, "--logdir", name, "--expname", name])]
     shutil.copy(next(Path(name).glob("*/*/*/policy-0.pt")), policy)
-    runs += [main.program([*line, "--logdir", name, "--init", policy])]
-    assert main.program(["--resume", str(runs[0]), "--num-batches", "2"]) == runs[0]
+    runs += [main.main([*line, "--logdir", name, "--init", policy])]
+    assert main.main(["--resume", str(runs[0]), "--num-batches", "2"]) == runs[0]
     evaluate = [str(runs[0] / "config.json"), policy, "--tasks", tasks, "--env-config-path", graph, "--expname", name]
     assert test.main([*evaluate, "--logdir", name + "2"]) == 0
     (evaluation,) = Path(name + "2").glob("*/*/*")
@@ -327,4 +327,4 @@ def test_names_that_are_no_unicode(tmp_path, monkeypatch):
         assert Path(f"{name}{draw[0]}.png").is_file()
     assert "\\udcff" in Path(f"{name}curves.csv").read_text()
     with pytest.raises(UserError, match="--init: x\udcff: expected"):
-        main.program([*line, "--init", name])
+        main.main([*line, "--init", name])

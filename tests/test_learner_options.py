@@ -2,7 +2,7 @@
 
 import pytest
 
-from rl.algorithm.chunks import Chunk
+from rl.algorithm.terms import Term
 from rl.main import program as main
 from tests.support.helpers import only_run
 from tests.torture import into, progress
@@ -31,8 +31,8 @@ def kept(monkeypatch):
         found.append(curvature is not None)
         return curvature
 
-    keep = Chunk._kept
-    monkeypatch.setattr(Chunk, "_kept", noted)
+    keep = Term._kept
+    monkeypatch.setattr(Term, "_kept", noted)
     return found
 
 

@@ -120,7 +120,7 @@ def test_the_policies_that_are_kept_are_listed():
 def test_what_is_kept_is_of_the_table():
     found = sorted((ROOT / "results").glob("*/*/*.json"))
     for path in found:
-        if not path.stem.isdecimal():
+        if not path.stem.isdecimal() or path.parts[-3] == "mechanism_d3":  # of studies/mechanism.py
             continue
         content = json.loads(path.read_text(encoding="utf-8"))
         experiment, method = path.parts[-3:-1]

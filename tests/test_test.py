@@ -310,8 +310,16 @@ def test_a_group_without_two_different_tasks_makes_groups_larger(tiny, capsys):
         ("plain", ["--context", "gates"], "--context gates: a plain policy has no gates"),
         ("maml", ["--context", "zero"], "--context zero: a MAML policy has no context"),
         ("navigation", ["--context", "swapped", "--num-tasks", "1"], "swapped: no two tasks differ; expected other"),
-        ("navigation", ["--activations", "-1"], "--activations: expected a number of episodes or all, got '-1'"),
-        ("navigation", ["--activations", "many"], "--activations: expected a number of episodes or all, got 'many'"),
+        (
+            "navigation",
+            ["--activations", "-1"],
+            "--activations: expected a whole number from 0 to 2147483647, got '-1'",
+        ),
+        (
+            "navigation",
+            ["--activations", "many"],
+            "--activations: expected a whole number from 0 to 2147483647, got 'many'",
+        ),
         ("navigation", ["--modulation", "none"], "--modulation: invalid choice: 'none'"),
         ("navigation", ["--num-test-steps", "0"], "--num-test-steps: expected at least 1, got 0"),
         ("navigation", ["--num-test-steps", "999"], "--num-test-steps: expected at most "),
@@ -338,7 +346,7 @@ def test_bad_input(tiny, capsys, name, options, complaint):
 
 def test_the_probe_set_of_another_environment(tiny, folder, capsys):
     assert tiny.evaluate("graph", "--probe", str(folder)) == 2
-    assert "expected observations of size 17, found 2" in capsys.readouterr().err
+    assert "observations: expected Float32 [N O], O = 17; found" in capsys.readouterr().err
 
 
 def raising(error):
@@ -381,7 +389,7 @@ WRITTEN = {"results.json", "rewards.npy", "tasks.json", "contexts.npy", "episode
         (
             raising(ValueError("no\nfont")),
             1,
-            "adaptation.png: cannot be drawn: ValueError: no font; the eval",
+            "adaptation.png: cannot be drawn: ValueError: no font (",
         ),
         (signalled(signal.SIGINT), 130, "test.py: interrupted (SIGINT)"),
     ],

@@ -85,7 +85,7 @@ TROUBLES = {
     "Backwards": ({}, -1, "horizon -1; expected"),
     "Halves": ({}, 2.5, "horizon 2.5; expected"),
     "Blind": ({"sizes": (0, 1)}, 5, "observations must have entries, got Box([], [], (0,), float32)"),
-    "Still": ({"sizes": (2, 0)}, 5, "actions must be Discrete or a Box of floats, got Box([], [], (0,), float32)"),
+    "Still": ({"sizes": (2, 0)}, 5, "or a Box of floats, got Box([], [], (0,)"),
 }  # fmt: skip
 for trouble, (settings, steps, _) in TROUBLES.items():
     registered(trouble, steps, **settings)
@@ -125,7 +125,7 @@ def test_a_module_that_cannot_be_imported(tmp_path, monkeypatch, capsys, content
 
 @pytest.mark.parametrize("name, told", [
     ("NanReset", "FloatingPointError: observation of the reset is not finite (task 0, episode 0, iteration 0)"),
-    ("Enormous", "reward 1e+308: expected one whose sum over 5 steps is finite (task 0, episode 0, step 0"),
+    ("Enormous", "reward: expected numbers within ±1.0e+300, got 1e+308 (task 0, episode 0, step 0"),
     ("Mute", "Speechless: no text, which ended in a ValueError (task 0, episode 0, step 0, iteration 0)"),
 ])  # fmt: skip
 def test_what_goes_wrong_in_an_episode_is_named_as_what_it_is(tmp_path, capsys, name, told):

@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from rl.algorithm import baseline, trpo
-from rl.algorithm.chunks import Budget, Chunk
+from rl.algorithm.chunks import Chunk
 from rl.algorithm.jacobian import flatten
 from rl.algorithm.metalearner import MetaLearner
 from rl.algorithm.options import Options
+from rl.algorithm.terms import Budget, Term
 from rl.config import Config
 from rl.run.setup import Setup
 from tests.support.devices import DEVICES
@@ -79,13 +80,13 @@ def bounds(monkeypatch, made, options, dtype):
         return coefficients + change.squeeze(-1), retries
 
     fit, product, evaluate = baseline.fit, Chunk.kl_hessian_product, Chunk.evaluate
-    loss_and_gradient = Chunk._loss_and_gradient
+    loss_and_gradient = Term._loss_and_gradient
 
     exact = step(made, options)
     found = []
     with monkeypatch.context() as patch:
         patch.setattr(baseline, "fit", moved_fit)
-        patch.setattr(Chunk, "_loss_and_gradient", lambda *given: tuple(map(moved, loss_and_gradient(*given))))
+        patch.setattr(Term, "_loss_and_gradient", lambda *given: tuple(map(moved, loss_and_gradient(*given))))
         patch.setattr(Chunk, "kl_hessian_product", lambda *given: moved(product(*given)))
         patch.setattr(Chunk, "evaluate", lambda *given: [moved(value, 1.0) for value in evaluate(*given)])
         for _ in range(4):
@@ -241,7 +242,7 @@ def test_learner_memory_bounds_what_a_device_keeps(layer, adaptation, device):
         """(bytes that six chunks came to hold, how many keep anything, bytes of what one keeps)"""
         started, budget = held(device), Budget(size)
         tasks = [[episodes.tasks(k, k + 1) for episodes in (before, after)] for k in range(6)]
-        chunks = [Chunk(policy, vector, *pair, OPTIONS, 4, budget, torch.float64, device) for pair in tasks]
+        chunks = [Chunk(policy, vector, pair, OPTIONS, 4, budget, None, torch.float64, device) for pair in tasks]
         kept = [chunk.terms[0].curvature.jacobian.nbytes for chunk in chunks if chunk.terms[0].curvature]
         return held(device) - started, len(kept), max(kept, default=0)
 

@@ -119,12 +119,14 @@ def test_classes_mix_and_do_not_disturb_each_other():
         expect_same({field: values[:, i : i + 1] for field, values in together.items()}, alone, "alone")
 
 
-def test_without_tasks_each_episode_draws_one_and_keeps_it():
+def test_without_tasks_each_seed_draws_one():
     env = make(3, "ML10-v2")
     first, _ = env.reset(seed=[1, 2, 3])
     tasks = list(env.tasks)
     assert all(task["env_name"] in ML10_V3["train"] for task in tasks)
-    again, _ = env.reset(seed=[4, 5, 6])
+    env.reset(seed=[4, 5, 6])
+    assert env.tasks != tasks
+    again, _ = env.reset(seed=[1, 2, 3])
     assert env.tasks == tasks
     np.testing.assert_array_equal(first, again)
     other = make(3, "ML10-v2")
