@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from estimates import Difference, grid, holm, level
+from estimates import grid
 from evaluate import rounded, trained, write_keys
 from jaxtyping import Float
 from torch import Tensor
@@ -31,6 +31,7 @@ from rl.config import Parser
 from rl.envs.ctgraph.environment import DECISION, WAIT, CTGraph
 from rl.errors import UserError
 from rl.evaluation import runs
+from rl.evaluation.comparisons import Difference, adjusted, level
 from rl.run.checkpoint import load_policy
 from rl.run.config_file import copy_of_env_file
 from rl.run.interrupts import exit_status
@@ -274,8 +275,7 @@ def _contrasts(found: dict[str, dict[int, dict[str, Any]]]) -> list[str]:
             for seed in sorted(seeds)
         ]
         differences[title] = Difference(tuple(values))
-    known = [title for title, difference in differences.items() if difference.p is not None]
-    raised = dict(zip(known, holm([differences[title].p or 0.0 for title in known]), strict=True))
+    raised = adjusted(differences)
     rows = [
         [title, str(len(difference.values)), str(difference), f"{raised[title]:.3f}" if title in raised else "not run"]
         for title, difference in differences.items()
