@@ -92,7 +92,7 @@ def test_a_run_writes_what_it_should(tmp_path, capsys):
     assert (logs / "config.json").read_text() == (saves / "config.json").read_text()
     assert json.loads((logs / "ctgraph_d2.json").read_text()) == json.loads(GRAPH.read_text())
     output = capsys.readouterr()
-    assert output.out.count("\niteration ") == 4 and output.out.count("\n  evaluation") == 2 and output.err == ""
+    assert output.out.count("\niteration ") == 4 and output.out.count("\n  evaluation") == 3 and output.err == ""
     assert active_children() == []
 
 
