@@ -23,12 +23,17 @@ from tests.support.helpers import COMBINATIONS, FAST, literal_forward, made_up_e
 CREDIT = {"pre_update_return": 0.7, "exploration_credit": 1.3, "entropy_bonus": 0.2}
 PROMP = {"clip_eps": 0.1, "inner_kl_penalty": 0.6, "inner_objective": "ratio"}
 KINDS = [(Chunk, *made) for made in COMBINATIONS] + [(GraphChunk, "normal", "soft", "cavia")]
+SOME = [(Chunk, "categorical", "hard", "cavia"), (Chunk, "normal", "soft", "maml"), KINDS[-1]]
 GATED = [kind for kind in KINDS if kind[2] != "plain"]
 
 
-@pytest.mark.parametrize("updates, options", [(1, CREDIT), (1, PROMP), (3, {}), (2, CREDIT | PROMP)])
-@pytest.mark.parametrize("kind, head, layer, adaptation", KINDS)
-def test_the_fast_path_is_the_reference(kind, head, layer, adaptation, updates, options):
+ALL_AT_ONCE = [(kind, 2, CREDIT | PROMP) for kind in KINDS]
+EACH = itertools.product(SOME, (1, 3), ({}, CREDIT, PROMP))
+
+
+@pytest.mark.parametrize("kind, updates, options", [*ALL_AT_ONCE, *EACH])
+def test_the_fast_path_is_the_reference(kind, updates, options):
+    kind, head, layer, adaptation = kind
     policy = small_policy(head, layer, adaptation)
     episodes = [made_up_episodes(policy, seed=seed) for seed in range(updates + 1)]
     check_against_reference(kind, policy, episodes, Options(**FAST, fast_lr=0.3, **options))
@@ -81,9 +86,9 @@ def test_gates_that_do_not_read_the_context_are_the_literal_equations_and_their_
 
 
 @pytest.mark.parametrize("option", [*CREDIT, "inner_kl_penalty", "clip_eps"])
-@pytest.mark.parametrize("kind, head, layer, adaptation", [KINDS[0], KINDS[3], KINDS[-1]])
+@pytest.mark.parametrize("kind, head, layer, adaptation", SOME)
 def test_the_gradient_of_each_loss_equals_finite_differences(kind, head, layer, adaptation, option):
-    policy = small_policy(head, "soft", adaptation)
+    policy = small_policy(head, layer, adaptation)
     theta = flatten(random_params(policy))
     episodes = [made_up_episodes(policy, seed=seed) for seed in (0, 1)]
     weight = 0.05 if option == "clip_eps" else 0.9
