@@ -191,6 +191,7 @@ def rollout(
     with _episode_errors_named(place):
         current, _ = env.reset(seed=[streams.key(*name, streams.ENVIRONMENT) for name in names])
     conforming("observations after the reset", current, record.observations.shape[1:], np.float32)
+    _check_finite("observation of the reset", current, place, None)
     running = np.ones(env.num_envs, bool)
     explorers = np.flatnonzero(np.arange(env.num_envs) % num_episodes < round(explore * num_episodes))
     with torch.inference_mode():
@@ -303,7 +304,7 @@ def _episode_errors_named(place: Callable[[int, int | None], str], step: int | N
         raise EpisodeError(error.index, place(int(error.index), step)) from error.__cause__
 
 
-def _check_finite(what: str, values: np.ndarray, place: Callable[[int, int | None], str], step: int) -> None:
+def _check_finite(what: str, values: np.ndarray, place: Callable[[int, int | None], str], step: int | None) -> None:
     """Check values [N, ...] of all episodes. The learner needs finite numbers of every environment; those that simulate
     check the actions for themselves as well, for users who step them through gymnasium alone.
 
