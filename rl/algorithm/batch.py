@@ -68,15 +68,9 @@ class Batch(NamedTuple):
             return self
         chosen = np.random.Generator(np.random.Philox(key=0)).permutation(count)[: max(1, round(fraction * count))]
         steps = torch.from_numpy(np.sort(chosen)).to(self.weights.device)
-        weights = self.weights[:, steps]
-        return Batch(
-            self.observations[:, steps],
-            None,
-            self.actions[:, steps],
-            self.advantages[:, steps],
-            weights / weights.sum(1, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny),
-            None if self.sampled is None else self.sampled[:, steps],
-        )
+        part = Batch._make(None if values is None else values[:, steps] for values in self)
+        total = part.weights.sum(1, keepdim=True).clamp_min(torch.finfo(part.weights.dtype).tiny)
+        return part._replace(weights=part.weights / total)
 
     def log_prob(self, distribution: Distribution) -> Float[Tensor, "K N"]:
         """log π of every step's action under the distribution at `observations`."""

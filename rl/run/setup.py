@@ -118,12 +118,7 @@ class Setup:
             if new and config.init:
                 self.initial_params()
         self.first_tasks("--meta-batch-size", config.meta_batch_size, "train", streams.TRAIN)
-        self.first_tasks(
-            "--num-test-tasks" if config.num_test_tasks else "--meta-batch-size",
-            config.test_tasks,
-            "test",
-            streams.EVALUATE,
-        )
+        self.first_tasks(option, config.test_tasks, "test", streams.EVALUATE)
 
     def largest_share(self) -> Config:
         """The `Config` with as many tasks as the rank has that has the most, for estimates."""
