@@ -60,6 +60,11 @@ def parse(command_line: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--env-config-path", default=None, help="environment's file; default: the run's copy of it")
     parser.add_argument("--num-tasks", type=int, default=None, help="tasks; default: those of the run's evaluations")
     parser.add_argument("--num-test-steps", type=int, default=None, help="inner updates; default: the run's")
+    parser.add_argument("--test-batch-size", type=int, default=None, help="episodes a task; default: the run's")
+    parser.add_argument(
+        "--halve-test-lr", action=argparse.BooleanOptionalAction, default=None,
+        help="halve the inner learning rate after the first update; default: as the run does",
+    )  # fmt: skip
     parser.add_argument("--split", choices=("train", "test"), default=None, help="which tasks (default test)")
     parser.add_argument("--tasks", type=Path, default=None, metavar="FILE", help="tasks written as in tasks.json")
     parser.add_argument("--seed", type=int, default=None, help="default: the run's")

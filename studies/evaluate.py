@@ -22,7 +22,6 @@ from rl.files import read_json, write_json, write_text
 from rl.run.interrupts import exit_status
 
 ROOT = Path(__file__).resolve().parents[1]
-NUM_TASKS = 200
 # What is also evaluated in experiments with `checks`: test.py's interventions, of modulated policies and of all.
 SWAPPED = "gates of another task"  # the check that says whether a policy adapts through its gates
 CHECKS_OF_GATES = {
@@ -48,7 +47,8 @@ def evaluate(experiment: str, method: str, seed: int, runs_folder: Path, results
     place = runs_folder.resolve() / experiment / method / str(seed)
     folder, policy = trained(place, row.iterations)
     run = runs.read_run(folder)
-    evaluated = test(folder, policy, place / "evaluations" / "normal", row.checks)
+    evaluations, tasks = place / "evaluations", ["--num-tasks", str(row.tasks)]
+    evaluated = test(folder, policy, evaluations / "normal", row.checks, tasks)
     content = {
         "experiment": experiment,
         "method": method,
@@ -70,9 +70,11 @@ def evaluate(experiment: str, method: str, seed: int, runs_folder: Path, results
         content["similarity"] = alike(evaluated)
         checks = CHECKS | (CHECKS_OF_GATES if run.config.neuromodulation else {})
         content["checks"] = {
-            name: measured(test(folder, policy, place / "evaluations" / name.replace(" ", "_"), False, options))
+            name: measured(test(folder, policy, evaluations / name.replace(" ", "_"), False, [*tasks, *options]))
             for name, options in checks.items()
         }
+    if row.halved:
+        content["halved"] = measured(test(folder, policy, evaluations / "halved", False, [*tasks, "--halve-test-lr"]))
     target = results_folder / experiment / method
     target.mkdir(parents=True, exist_ok=True)
     if row.keep_policy and seed == row.seeds[0]:
@@ -112,15 +114,15 @@ def keep(folder: Path, policy: Path, target: Path) -> None:
     write_json(target / "config.json", config)
 
 
-def test(folder: Path, policy: Path, logdir: Path, recorded: bool, options: Sequence[str] = ()) -> runs.Evaluation:
-    """Run test.py on 200 tasks.
+def test(folder: Path, policy: Path, logdir: Path, recorded: bool, options: Sequence[str]) -> runs.Evaluation:
+    """Run test.py.
 
     Raises:
         UserError: it failed, after printing why.
     """
     shutil.rmtree(logdir, ignore_errors=True)
-    command = [sys.executable, "test.py", folder / "config.json", policy, "--num-tasks", NUM_TASKS,
-               "--activations", 2 if recorded else 0, "--num-workers", 1, "--logdir", logdir, *options]  # fmt: skip
+    recording = ["--activations", "2" if recorded else "0", "--num-workers", "1", "--logdir", logdir]
+    command = [sys.executable, "test.py", folder / "config.json", policy, *recording, *options]
     status = subprocess.run(list(map(str, command)), cwd=ROOT / "rl").returncode
     if status:
         raise UserError(f"{policy}: test.py ended with exit status {status}; its message stands above")

@@ -30,6 +30,8 @@ class Experiment(NamedTuple):
     checks: bool  # whether representations and interventions are evaluated, too
     keep_policy: bool  # whether the first seed's policies are kept in results/
     overnight: bool  # whether two cores run it, with the others that are so, in some nights; else it is run when named
+    tasks: int = 200  # test tasks of the evaluation
+    halved: bool = False  # whether the last policy is also evaluated with --halve-test-lr
     note: str = ""  # how the runs kept in results/ were made, if not as the table says
 
 

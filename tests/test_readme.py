@@ -23,7 +23,7 @@ ALONE = ["2DNavigation-v0", "./envs/ctgraph/ctgraph_d2.json"]
 LARGER = [
     "./envs/ctgraph/ctgraph_d3.json", "./envs/ctgraph/ctgraph_d4.json", "HalfCheetahDir-v1", "AntVel-v1",
 ]  # fmt: skip
-LARGER_AND_SLOW = ["ML1Push-v2", "HalfCheetahVel-v1", "AntDir-v1", "AntPos-v0", "ML45-v2"]
+LARGER_AND_SLOW = ["ML1Push-v2", "ML1Reach-v2", "HalfCheetahVel-v1", "AntDir-v1", "AntPos-v0", "ML45-v2"]
 # docs/experiments.md gives them the options of AntVel-v1.
 LIKE_ANT_VEL = {"AntDir-v1", "AntPos-v0"}
 # What is run elsewhere, or is no program of this project.

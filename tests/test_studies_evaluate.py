@@ -56,7 +56,7 @@ def test_an_evaluation_that_fails_is_reported_with_its_status(tmp_path, monkeypa
     (tmp_path / "rl/test.py").write_text("import sys\nsys.exit(3)\n")
     monkeypatch.setattr(evaluate, "ROOT", tmp_path)
     with pytest.raises(UserError, match=r"policy-1\.pt: test\.py ended with exit status 3;"):
-        evaluate.test(tmp_path / "run", tmp_path / "policy-1.pt", tmp_path / "evaluations", recorded=False)
+        evaluate.test(tmp_path / "run", tmp_path / "policy-1.pt", tmp_path / "evaluations", recorded=False, options=())
 
 
 def test_what_a_run_was_made_with_is_kept_if_it_is_known(tmp_path):

@@ -303,6 +303,21 @@ def test_a_group_without_two_different_tasks_makes_groups_larger(tiny, capsys):
     assert capsys.readouterr().out == "swapped:     tasks in groups of 4; in one of 3 none differ\n"
 
 
+def test_options_of_the_evaluation_replace_the_runs(tiny):
+    config = tiny.run("navigation") / "config.json"
+    policy = only_run(tiny.folder / "navigation" / "saves") / "policy-1.pt"
+
+    def plan(*options):
+        return test_request.checked(rl.test.parse([str(config), str(policy), *options]), Ranks({})).plan
+
+    first, second = plan().learning_rates
+    assert second == first and plan("--no-halve-test-lr") == plan()
+    assert plan("--halve-test-lr").learning_rates == (first, first / 2)
+    assert plan("--test-batch-size", "7", "--num-test-steps", "3") == plan()._replace(
+        num_episodes=7, learning_rates=(first,) * 3
+    )
+
+
 @pytest.mark.parametrize(
     "name, options, complaint",
     [
@@ -323,6 +338,7 @@ def test_a_group_without_two_different_tasks_makes_groups_larger(tiny, capsys):
         ("navigation", ["--modulation", "none"], "--modulation: invalid choice: 'none'"),
         ("navigation", ["--num-test-steps", "0"], "--num-test-steps: expected at least 1, got 0"),
         ("navigation", ["--num-test-steps", "999"], "--num-test-steps: expected at most "),
+        ("navigation", ["--test-batch-size", "0"], "--test-batch-size: expected at least 1, got 0"),
         ("navigation", ["--num-tasks", "0"], "--num-tasks: expected at least 1, got 0"),
         ("navigation", ["--num-workers", "-1"], "--num-workers: expected at least 0, got -1"),
         ("navigation", ["--seed", "-1"], "--seed: expected at least 0, got -1"),

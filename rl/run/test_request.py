@@ -28,8 +28,8 @@ from rl.sampling.rollout import AdaptationPlan, Tasks
 METAWORLD = {"adaptation episodes": 10, "evaluation episodes": 3, "horizon": 500}
 # Options that replace the run's own: name on this command line -> name in `Config`.
 OVERRIDING = {
-    "num_tasks": "num_test_tasks", "num_test_steps": "num_test_steps", "seed": "seed", "num_workers": "num_workers",
-    "expname": "expname",
+    "num_tasks": "num_test_tasks", "num_test_steps": "num_test_steps", "test_batch_size": "test_batch_size",
+    "halve_test_lr": "halve_test_lr", "seed": "seed", "num_workers": "num_workers", "expname": "expname",
 }  # fmt: skip
 
 
