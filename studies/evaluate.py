@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import table
+from partial import archive
 
 from rl import envs
 from rl.config import Parser
@@ -80,6 +81,7 @@ def evaluate(experiment: str, method: str, seed: int, runs_folder: Path, results
     if row.keep_policy and seed == row.seeds[0]:
         keep(folder, policy, target)
     write_keys(target / f"{seed}.json", content)
+    archive(results_folder, Path(experiment, method, str(seed))).unlink(missing_ok=True)
 
 
 def trained(place: Path, iterations: int) -> tuple[Path, Path]:

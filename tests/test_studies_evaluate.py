@@ -2,15 +2,19 @@
 
 import importlib
 import json
+import os
+import shlex
 import sys
+from pathlib import Path
 
 import pytest
 
+from rl import main
 from rl.errors import UserError
 from tests.support.helpers import ROOT
 
 sys.path.insert(0, str(ROOT / "studies"))
-evaluate = importlib.import_module("evaluate")
+evaluate, partial = map(importlib.import_module, ("evaluate", "partial"))
 
 
 def keep_run(place, name, *policies):
@@ -68,3 +72,32 @@ def test_what_a_run_was_made_with_is_kept_if_it_is_known(tmp_path):
     continued = [{"iteration": 7, "git_commit": "0123", "versions": {}, "processor": "another"}]
     path.write_text(json.dumps(began | {"continued": continued}))
     assert evaluate.description(tmp_path, ["--seed", "1"]) == expected | {"continued": continued}
+
+
+def test_a_half_finished_run_goes_on_elsewhere_with_the_same_bytes(tmp_path):
+    """Packed after one iteration and gone on with where it is unpacked, a run ends as one that never stopped."""
+    name = Path("navigation", "cavia", "1")
+    options = shlex.split("--hidden-size 4 --meta-batch-size 2 --fast-batch-size 2 --test-batch-size 2 --num-workers 0")
+
+    def train(runs, batches):
+        places = ["--logdir", str(runs / name / "logs"), "--savedir", str(runs / name / "saves")]
+        main.main([*options, "--num-batches", str(batches), "--resume", "auto", *places])
+
+    for folder, batches in (("whole", 2), ("here", 1)):
+        train(tmp_path / folder, batches)
+        (tmp_path / folder / name / "options").touch()
+    (tmp_path / "whole" / name / "trained").touch()
+    results, there = tmp_path / "results", tmp_path / "there"
+    (packed,) = partial.pack(tmp_path / "here", results)
+    assert packed == results / "navigation/cavia/1.partial.tar.xz" and not partial.pack(tmp_path / "whole", results)
+    partial.unpack(there, results, name)
+    assert not list(there.rglob("policy-*"))
+    train(there, 2)
+    first, second = (sorted((tmp_path / folder).rglob("policy-1.pt")) for folder in ("whole", "there"))
+    assert len(first) == len(second) == 1 and first[0].read_bytes() == second[0].read_bytes()
+    partial.unpack(there, results, name)  # what has begun stays
+    assert second[0].exists()
+    # Noise is not packed any smaller: too large for a commit.
+    (tmp_path / "here" / name / "noise").write_bytes(os.urandom(partial.LARGEST))
+    with pytest.raises(UserError, match=r"here/navigation/cavia/1 \(1\.\d MB\): expected at most 1 MB"):
+        partial.pack(tmp_path / "here", results)
