@@ -11,6 +11,7 @@ walk; episodes are drawn only for what the update sees.
 import dataclasses
 import json
 import shlex
+import shutil
 import subprocess
 import sys
 import threading
@@ -21,8 +22,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from estimates import grid
-from evaluate import rounded, trained, write_keys
+from evaluate import description, rounded, trained, write_keys
 from jaxtyping import Float
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from torch import Tensor
 
 from rl import streams
@@ -32,6 +35,7 @@ from rl.envs.ctgraph.environment import DECISION, WAIT, CTGraph
 from rl.errors import UserError
 from rl.evaluation import runs
 from rl.evaluation.comparisons import Difference, adjusted, level
+from rl.plots import style
 from rl.run.checkpoint import load_policy
 from rl.run.config_file import copy_of_env_file
 from rl.run.interrupts import exit_status
@@ -41,21 +45,26 @@ from rl.sampling.rollout import Actor, StreamName, rollout, update_on
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS, RESULTS, PAGE = ROOT / "runs/mechanism_d3", ROOT / "results/mechanism_d3", ROOT / "docs/mechanism.md"
+PICTURE = ROOT / "docs/pictures/mechanism"
 OPTIONS = """--env-name CTgraphEnvGoalChange-v0 --env-config-path envs/ctgraph/ctgraph_d3.json --num-context-params 10
   --hidden-size 300 --nonlinearity relu --fast-batch-size 25 --fast-lr 0.5 --meta-batch-size 40 --test-batch-size 40
-  --num-test-steps 4 --test-freq 100 --num-batches 401"""
+  --num-test-steps 4 --test-freq 100"""
 ITERATIONS = 401
 PLAIN, HARD = "--match-params --nm-size 16", "--neuromodulation --nm-size 16"
 CREDIT = "--pre-update-return 1 --exploration-credit 1"
 
 
 class Arm(NamedTuple):
-    """A kind of run: the letter that the page calls it by, its title, its options, and how many seeds it has."""
+    """A kind of run: the letter that the page calls it by, its title, its options, and how many seeds it has; and
+    which arm's runs it takes further, to so many iterations.
+    """
 
     letter: str
     title: str
     options: str
     seeds: int
+    continues: str = ""
+    iterations: int = ITERATIONS
 
 
 ARMS = {
@@ -71,6 +80,10 @@ ARMS = {
     "plain_kl002": Arm("E2", "plain, max-kl 0.002", f"{PLAIN} --max-kl 0.002", 5),
     "hard_kl002": Arm("E2'", "hard gates, max-kl 0.002", f"{HARD} --max-kl 0.002", 5),
     "plain_300": Arm("G", "plain, 300 units", "", 5),
+    # Still rising at 401.
+    "plain_kl0005_1001": Arm("E", "the same, 1001 iterations", f"{PLAIN} --max-kl 0.0005", 3, "plain_kl0005", 1001),
+    "hard_kl0005_1001": Arm("E'", "the same, 1001 iterations", f"{HARD} --max-kl 0.0005", 3, "hard_kl0005", 1001),
+    "hard_kl002_1001": Arm("E2'", "the same, 1001 iterations", f"{HARD} --max-kl 0.002", 3, "hard_kl002", 1001),
 }
 # (title, arms that are added, arms that are subtracted): the differences that Holm's correction covers.
 CONTRASTS = [
@@ -87,6 +100,20 @@ MEASURES = {
     "coverage": "chance that 25 episodes find the leaf",
     "handed": "success after an update on one visit to the leaf",
 }
+# The arms of the figure: a row each for plain policies and hard gates, coloured by what is changed.
+KINDS = [
+    "as published",
+    "max-kl 0.002",
+    "max-kl 0.0005",
+    "a fifth explores",
+    "credit for exploration",
+    "gates blind to φ",
+]
+DRAWN = {
+    "plain": ["plain", "plain_kl002", "plain_kl0005", "plain_explore", "plain_credit"],
+    "hard gates": ["hard", "hard_kl002", "hard_kl0005", "hard_explore", "hard_credit", "hard_blind"],
+}
+HEADINGS = ["success on its own episodes", "coverage", "success after a visit handed over"]
 DRAWS = 40  # of the episodes that an update sees, for each leaf
 
 
@@ -94,6 +121,11 @@ def all_runs() -> Iterator[tuple[str, int]]:
     """(arm, seed) of every run, the first seeds of all arms first."""
     for seed in range(1, 1 + max(arm.seeds for arm in ARMS.values())):
         yield from ((name, seed) for name, arm in ARMS.items() if seed <= arm.seeds)
+
+
+def options_of(arm: Arm) -> str:
+    """main.py's options of an arm, without the seed."""
+    return " ".join(f"{OPTIONS} --num-batches {arm.iterations} {arm.options}".split())
 
 
 def train(lanes: int) -> None:
@@ -106,9 +138,12 @@ def train(lanes: int) -> None:
                 if not left:
                     return
                 name, seed = left.pop(0)
-            folder = RUNS / name / str(seed)
+            folder, arm = RUNS / name / str(seed), ARMS[name]
+            begun = RUNS / arm.continues / str(seed)
+            if arm.continues and begun.exists() and not folder.exists():
+                shutil.copytree(begun, folder, ignore=shutil.ignore_patterns("trained"))
             folder.mkdir(parents=True, exist_ok=True)
-            options = [*shlex.split(OPTIONS), *shlex.split(ARMS[name].options), "--seed", str(seed)]
+            options = [*shlex.split(options_of(arm)), "--seed", str(seed)]
             ours = ["--num-workers", "0", "--learner-threads", "1", "--save-freq", "10", "--quiet", "--resume", "auto"]
             places = ["--logdir", str(folder / "logs"), "--savedir", str(folder / "saves")]
             command = ["nice", "-n", "19", sys.executable, "main.py", *options, *ours, *places]
@@ -205,12 +240,12 @@ def measure() -> None:
         place, target = RUNS / name / str(seed), RESULTS / name / f"{seed}.json"
         if target.exists() or not (place / "trained").exists():
             continue
-        folder, last = trained(place, ITERATIONS)
+        folder, last = trained(place, ARMS[name].iterations)
         run = runs.read_run(folder)
         config = dataclasses.replace(run.config, env_config_path=copy_of_env_file(folder, run.config))
         graph = Graph(Setup(config))
         iterations = sorted(int(path.stem.partition("-")[2]) for path in last.parent.glob("policy-*.pt"))
-        kept = [number for number in iterations if number < 300 or number == ITERATIONS - 1]
+        kept = [number for number in iterations if number < 300 or number == iterations[-1]]
         curves = [
             graph.measure(
                 load_policy(last.with_name(f"policy-{number}.pt"), graph.policy),
@@ -222,11 +257,10 @@ def measure() -> None:
         content = {
             "arm": name,
             "seed": seed,
-            "options": f"{' '.join(OPTIONS.split())} {ARMS[name].options}".strip(),
-            "commit": json.loads((folder / "config.json").read_text())["git_commit"],
+            **description(folder, options_of(ARMS[name]).split()),
             "iterations": kept,
             **{measured: rounded([curve[measured].mean() for curve in curves]) for measured in MEASURES},
-            "leaves": {measured: rounded(curves[-1][measured]) for measured in MEASURES},
+            "leaves": {measured: [np.round(curve[measured], 3).tolist() for curve in curves] for measured in MEASURES},
             "after_update": rounded(run.progress["running_returns/after_update"][::10]),
         }
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -234,12 +268,12 @@ def measure() -> None:
         print(f"{name} {seed}: {', '.join(f'{key} {curves[-1][key].mean():.3f}' for key in MEASURES)}", flush=True)
 
 
-def lost(curve: Sequence[float], iterations: Sequence[int]) -> int | None:
-    """The iteration from which on a curve stays below half of its highest value; None where it ends above that."""
-    below = np.asarray(curve) < max(curve) / 2
-    if not below[-1]:
+def lost(leaf: Sequence[float], iterations: Sequence[int]) -> int | None:
+    """The iteration from which on a leaf's curve, once a half or more, stays below a half; None where it does not."""
+    high = np.asarray(leaf) >= 0.5
+    if high[-1] or not high.any():
         return None
-    return iterations[int(np.flatnonzero(~below)[-1]) + 1]
+    return iterations[int(np.flatnonzero(high)[-1]) + 1]
 
 
 def report() -> None:
@@ -253,16 +287,49 @@ def report() -> None:
     for name, arm in ARMS.items():
         results = list(found.get(name, {}).values())
         cells = [level([result[measured][-1] for result in results]) for measured in MEASURES]
-        ends = [lost(result["coverage"], result["iterations"]) for result in results]
-        kept = sum(end is None for end in ends)
-        when = ", ".join(map(str, sorted(end for end in ends if end is not None)))
-        rows.append(
-            [arm.letter, arm.title, f"{len(results)} of {arm.seeds}", *cells, f"{kept} never; {when}".rstrip("; ")]
-        )
-    lines = grid(["", "arm", "seeds", *MEASURES.values(), "coverage lost at iteration"], rows)
+        fates = [_fates(results, measured) for measured in ("coverage", "handed")]
+        rows.append([arm.letter, arm.title, f"{len(results)} of {arm.seeds}", *cells, *fates])
+    lines = grid(["", "arm", "seeds", *MEASURES.values(), "leaves not covered", "leaves not adapted to"], rows)
     lines += _contrasts(found)
+    lines += [
+        "![The three measures over the iterations, plain policies above, hard gates below](pictures/mechanism.png)"
+    ]
+    style.save(curves(found), PICTURE)
     before, mark, _ = PAGE.read_text(encoding="utf-8").partition("<!-- results -->\n")
     PAGE.write_text(before + mark + "\n" + "\n".join(lines).rstrip() + "\n", encoding="utf-8")
+
+
+def _fates(results: Sequence[dict[str, Any]], measured: str) -> str:
+    """What becomes of a run's leaves, the mean over runs, as text: never reached, lost again (when, the median)."""
+    leaves = [(leaf, run["iterations"]) for run in results for leaf in np.transpose(run["leaves"][measured])]
+    if not leaves:
+        return ""
+    never = sum(max(leaf) < 0.5 for leaf, _ in leaves) / len(results)
+    ends = [end for leaf, iterations in leaves if (end := lost(leaf, iterations)) is not None]
+    return f"{never:.1f}; {len(ends) / len(results):.1f}" + (f" ({np.median(ends):.0f})" if ends else "")
+
+
+@style.printed
+def curves(found: dict[str, dict[int, dict[str, Any]]]) -> Figure:
+    """The measures over the iterations, a column each: a thick line is the mean of an arm's seeds."""
+    figure, axes = style.panels(len(DRAWN), len(MEASURES), height=2.0, width=2.4, sharex=True, sharey=True)
+    for panels, (title, arms) in zip(axes, DRAWN.items(), strict=True):
+        for panel, measured in zip(panels, MEASURES, strict=True):
+            for number, name in enumerate(arms):
+                runs = [run for run in found.get(name, {}).values() if len(run["iterations"]) > 2]
+                for run in runs:
+                    panel.plot(run["iterations"], run[measured], color=style.COLOURS[number], linewidth=0.4, alpha=0.5)
+                if runs:
+                    mean = np.mean([run[measured] for run in runs], axis=0)
+                    label = KINDS[number]
+                    panel.plot(runs[0]["iterations"], mean, color=style.COLOURS[number], linewidth=1.8, label=label)
+        panels[0].set_ylabel(title)
+    for panel, heading in zip(axes[0], HEADINGS, strict=True):
+        panel.set_title(heading)
+    for panel in axes[-1]:
+        panel.set_xlabel("iteration")
+    style.legend_below(figure, Line2D([], [], color=style.GREY, linewidth=0.4, label="one seed; thick: their mean"))
+    return figure
 
 
 def _contrasts(found: dict[str, dict[int, dict[str, Any]]]) -> list[str]:

@@ -25,7 +25,7 @@ def graph():
 
 def test_every_arm_is_a_command_line():
     for arm in mechanism.ARMS.values():
-        parse_options([*mechanism.OPTIONS.split(), *arm.options.split()])
+        parse_options(mechanism.options_of(arm).split())
     names = {name for _, added, taken in mechanism.CONTRASTS for name in (*added, *taken)}
     assert names <= mechanism.ARMS.keys()
 
@@ -49,6 +49,9 @@ def test_a_visit_that_is_handed_over_makes_its_leaf_likelier(graph):
     assert (found["handed"] > before).all()
 
 
-def test_coverage_is_lost_where_it_stays_below_half_of_its_highest():
+def test_a_leaf_is_lost_where_it_stays_below_a_half_having_been_above():
     assert mechanism.lost([0.2, 0.9, 0.4, 0.8, 0.3, 0.1], [0, 10, 20, 30, 40, 400]) == 40
     assert mechanism.lost([0.2, 0.9, 0.4, 0.8], [0, 10, 20, 400]) is None
+    assert mechanism.lost([0.2, 0.3, 0.4], [0, 10, 400]) is None
+    run = {"iterations": [0, 10, 400], "leaves": {"coverage": [[0.9, 0.1], [0.1, 0.1], [0.2, 0.1]]}}
+    assert mechanism._fates([run], "coverage") == "1.0; 1.0 (10)"
