@@ -42,9 +42,9 @@ def test_every_run_has_options_that_main_takes(experiment, method):
     assert config.neuromodulation == method.startswith("nm_")
     assert (config.outer_step, config.maml) == ("ppo" if method.endswith("_ppo") else "trpo", method == "maml")
     if method.startswith("nm_"):
-        gate, _, bias = method.removeprefix("nm_").removesuffix("_ppo").partition("_")
+        gate, _, bias = re.sub("_(ppo|credit)$", "", method.removeprefix("nm_")).partition("_")
         assert (config.nm_gate, config.nm_gate_bias) == (gate, float(bias or 0))
-    assert config.match_params == (method == "cavia_matched")
+    assert config.match_params == ("matched" in method)
     assert TABLE.experiments[experiment].baseline in TABLE.experiments[experiment].methods
 
 
