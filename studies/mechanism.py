@@ -15,7 +15,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -117,10 +117,11 @@ HEADINGS = ["success on its own episodes", "coverage", "success after a visit ha
 DRAWS = 40  # of the episodes that an update sees, for each leaf
 
 
-def all_runs() -> Iterator[tuple[str, int]]:
-    """(arm, seed) of every run, the first seeds of all arms first."""
-    for seed in range(1, 1 + max(arm.seeds for arm in ARMS.values())):
-        yield from ((name, seed) for name, arm in ARMS.items() if seed <= arm.seeds)
+def all_runs() -> list[tuple[str, int]]:
+    """(arm, seed) of every run, in the order in which they are wanted: first five seeds of the arms that are tested."""
+    tested = {name for _, added, taken in CONTRASTS for name in (*added, *taken)}
+    every = [(name, seed) for name, arm in ARMS.items() for seed in range(1, arm.seeds + 1)]
+    return sorted(every, key=lambda run: (run[1] > 5, run[0] not in tested, run[1]))
 
 
 def options_of(arm: Arm) -> str:
