@@ -10,12 +10,13 @@ walk; episodes are drawn only for what the update sees.
 
 import dataclasses
 import json
+import re
 import shlex
 import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,7 +31,7 @@ from torch import Tensor
 
 from rl import streams
 from rl.algorithm.inner_loop import Adapted, unadapted
-from rl.config import Parser
+from rl.config import Config, Parser
 from rl.envs.ctgraph.environment import DECISION, WAIT, CTGraph
 from rl.errors import UserError
 from rl.evaluation import runs
@@ -114,6 +115,7 @@ DRAWN = {
     "hard gates": ["hard", "hard_kl002", "hard_kl0005", "hard_explore", "hard_credit", "hard_blind"],
 }
 HEADINGS = ["success on its own episodes", "coverage", "success after a visit handed over"]
+EARLY = 100  # iterations, in which coverage is won or lost
 DRAWS = 40  # of the episodes that an update sees, for each leaf
 
 
@@ -263,10 +265,19 @@ def measure() -> None:
             **{measured: rounded([curve[measured].mean() for curve in curves]) for measured in MEASURES},
             "leaves": {measured: [np.round(curve[measured], 3).tolist() for curve in curves] for measured in MEASURES},
             "after_update": rounded(run.progress["running_returns/after_update"][::10]),
+            "steps": outer_steps(run.progress),
         }
         target.parent.mkdir(parents=True, exist_ok=True)
         write_keys(target, content)
         print(f"{name} {seed}: {', '.join(f'{key} {curves[-1][key].mean():.3f}' for key in MEASURES)}", flush=True)
+
+
+def outer_steps(progress: Mapping[str, Any]) -> dict[str, float]:
+    """Means over the first `EARLY` iterations: the KL of an outer step, the part that the line search takes of the step
+    whose KL would be max-kl were the policy smooth, and that part's square; all 0 where it took none.
+    """
+    kl, part = (np.asarray(progress[f"trpo/{name}"][:EARLY]) for name in ("kl", "step_size"))
+    return {name: rounded(values.mean()) for name, values in (("kl", kl), ("part", part), ("square", part**2))}
 
 
 def lost(leaf: Sequence[float], iterations: Sequence[int]) -> int | None:
@@ -291,7 +302,7 @@ def report() -> None:
         fates = [_fates(results, measured) for measured in ("coverage", "handed")]
         rows.append([arm.letter, arm.title, f"{len(results)} of {arm.seeds}", *cells, *fates])
     lines = grid(["", "arm", "seeds", *MEASURES.values(), "leaves not covered", "leaves not adapted to"], rows)
-    lines += _contrasts(found)
+    lines += _contrasts(found) + _steps(found)
     lines += [
         "![The three measures over the iterations, plain policies above, hard gates below](pictures/mechanism.png)"
     ]
@@ -308,6 +319,21 @@ def _fates(results: Sequence[dict[str, Any]], measured: str) -> str:
     never = sum(max(leaf) < 0.5 for leaf, _ in leaves) / len(results)
     ends = [end for leaf, iterations in leaves if (end := lost(leaf, iterations)) is not None]
     return f"{never:.1f}; {len(ends) / len(results):.1f}" + (f" ({np.median(ends):.0f})" if ends else "")
+
+
+def _steps(found: dict[str, dict[int, dict[str, Any]]]) -> list[str]:
+    """The table of outer steps."""
+    rows = []
+    for name, arm in ARMS.items():
+        steps = [run["steps"] for run in found.get(name, {}).values()]
+        if not steps or arm.continues:
+            continue
+        bound = float(re.search(r"--max-kl (\S+)|$", arm.options)[1] or Config.max_kl)
+        cells = [level([step["kl"] for step in steps], 4), level([step["part"] for step in steps])]
+        cells.append(level([bound * step["square"] for step in steps], 4))
+        rows.append([arm.letter, arm.title, f"{bound:g}", *cells])
+    head = ["", "arm", "max-kl", "KL of an outer step", "part of the step taken", "max-kl × part²"]
+    return grid(head, rows)
 
 
 @style.printed
