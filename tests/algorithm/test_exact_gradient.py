@@ -77,7 +77,9 @@ class Enumerated:
         params = unflatten(self.policy, theta)
         start = unadapted(self.policy, params, self.num_tasks)
         first = self.log_probs(start, torch.arange(self.num_tasks)).sum(-1)[self.task[:, None], self.before]
-        adapted, _ = adapt(self.policy, params, [self.batch_before(self.mean_of_steps)], self.update, create_graph=True)
+        (*_, adapted), _ = adapt(
+            self.policy, params, [self.batch_before(self.mean_of_steps)], self.update, create_graph=True
+        )
         return first.sum(-1).exp() / self.num_tasks, self.log_probs(adapted, self.task).sum(-1).exp()
 
     def values(self, later):
