@@ -33,8 +33,9 @@ demo: $(VENV)/installed
 
 # Tests in which every call of the package is checked against its annotations; the others run programs and long episodes.
 PARTS := $(addprefix tests/,algorithm evaluation policies sampling test_extensions.py)
-# Two processes, each with whole files of tests, in their order.
-PYTEST = "$(BIN)/python" -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
+# Two processes, each with whole files of tests, in their order. NumPy is loaded before tests/conftest.py can keep it to
+# one thread; two whose threads wait for each other's cores take several times as long.
+PYTEST = OPENBLAS_NUM_THREADS=1 "$(BIN)/python" -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/tests-installed lint
 	$(PYTEST) $(PARTS)

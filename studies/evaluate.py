@@ -1,4 +1,5 @@
-"""Evaluate one trained run and write what is kept of it: results/<experiment>/<method>/<seed>.json.
+"""Evaluate one trained run and write what is kept of it: results/<experiment>/<method>/<seed>.json, and beside it, of
+some seeds, the folder <seed>/ with the policy.
 
 python studies/evaluate.py EXPERIMENT METHOD SEED --runs runs --results results
 """
@@ -35,7 +36,7 @@ CHECKS = {"context of another task": ["--context", "swapped"]}
 
 
 def evaluate(experiment: str, method: str, seed: int, runs_folder: Path, results_folder: Path) -> None:
-    """Evaluate the last policy of a run, write its JSON, and keep the policy of an experiment's first seed.
+    """Evaluate the last policy of a run, write its JSON, and keep the policy of the experiment's first seeds.
 
     Raises:
         UserError: the table has no such experiment or method, the run has not finished, or test.py failed.
@@ -78,8 +79,8 @@ def evaluate(experiment: str, method: str, seed: int, runs_folder: Path, results
         content["halved"] = measured(test(folder, policy, evaluations / "halved", False, [*tasks, "--halve-test-lr"]))
     target = results_folder / experiment / method
     target.mkdir(parents=True, exist_ok=True)
-    if row.keep_policy and seed == row.seeds[0]:
-        keep(folder, policy, target)
+    if seed in row.seeds[: row.keep_policy]:
+        keep(folder, policy, target / str(seed))
     write_keys(target / f"{seed}.json", content)
     archive(results_folder, Path(experiment, method, str(seed))).unlink(missing_ok=True)
 
@@ -107,6 +108,7 @@ def write_keys(path: Path, content: dict[str, Any]) -> None:
 
 def keep(folder: Path, policy: Path, target: Path) -> None:
     """Copy a policy, the environment's file and config.json, without the folders of the machine that it was made on."""
+    target.mkdir(exist_ok=True)
     shutil.copyfile(policy, target / "policy.pt")
     for file in folder.glob("*.json"):
         shutil.copyfile(file, target / file.name)

@@ -143,13 +143,14 @@ def front(rows: Sequence[Experiment], methods: Methods, folder: Path = RESULTS) 
 def policies(results: Path = RESULTS) -> list[str]:
     """The table of docs/experiments.md: the policies that are kept, beside all seeds of their method."""
     rows = []
-    for path in sorted(results.glob("*/*/policy.pt")):
-        found = {int(one.stem): after(read_json(one), 1) for one in path.parent.glob("[0-9]*.json")}
-        seed, values = read_json(path.parent / "config.json")["seed"], list(found.values())
+    for folder in sorted({path.parents[1] for path in results.glob("*/*/*/policy.pt")}):
+        found = {int(one.stem): after(read_json(one), 1) for one in folder.glob("[0-9]*.json")}
+        kept = [f"{seed}: {number(found[seed])}" for seed in sorted(found) if (folder / str(seed)).is_dir()]
+        values = list(found.values())
         middle, low, high = map(number, (float(np.median(values)), min(values), max(values)))
-        name = str(path.parent.relative_to(results))
-        rows.append([f"`{name}`", str(seed), number(found[seed]), f"{middle} ({low} to {high} of {len(values)})"])
-    return grid(["folder", "seed", "its return", "median of all seeds"], rows)
+        name = str(folder.relative_to(results))
+        rows.append([f"`{name}`", ", ".join(kept), f"{middle} ({low} to {high} of {len(values)})"])
+    return grid(["folder", "kept seed: its return", "median of all seeds"], rows)
 
 
 def write(results: Path = RESULTS) -> None:

@@ -28,7 +28,7 @@ class Experiment(NamedTuple):
     proposed: str  # the method that the paper proposes here, whatever is best
     paper: str  # what the paper says, a sentence
     checks: bool  # whether representations and interventions are evaluated, too
-    keep_policy: bool  # whether the first seed's policies are kept in results/
+    keep_policy: int  # of how many seeds, the first ones, policies are kept in results/ (under 20 MB in all)
     overnight: bool  # whether two cores run it, with the others that are so, in some nights; else it is run when named
     tasks: int = 200  # test tasks of the evaluation
     halved: bool = False  # whether the last policy is also evaluated with --halve-test-lr

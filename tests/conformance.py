@@ -149,7 +149,7 @@ def figures(policy, params, before, after, options, outer, vector, device):
     theta, vector = flatten(params).to(device), vector.to(device)
     chunk = Chunk(policy, theta, (before, after), options, products=2, dtype=torch.float64, device=device)
     term = chunk.terms[0]
-    adapted, inner_losses = inner_loop.adapt(policy, unflatten(policy, theta), term.before, term.update)
+    (*_, adapted), inner_losses = inner_loop.adapt(policy, unflatten(policy, theta), term.before, term.update)
     everything = there(after.observations).flatten(1, 2)
     with torch.no_grad():
         distribution = policy(adapted.params, adapted.context, everything)

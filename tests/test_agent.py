@@ -13,7 +13,7 @@ from rl.evaluation.runs import read_evaluation
 from tests.support.helpers import ROOT
 from tests.support.tiny_runs import SMALL
 
-KEPT = ROOT / "results/navigation/nm_hard"
+KEPT = ROOT / "results/navigation/nm_hard/1"
 
 
 def test_the_notebooks_cells_run_from_another_folder(tmp_path, monkeypatch, capsys):
@@ -51,7 +51,7 @@ def test_an_agent_adapts_as_an_evaluation_does(tiny):
 
 
 def test_an_adapted_agent_acts_in_a_gymnasium_environment():
-    agent = rl.load(ROOT / "results/ctgraph_d3/nm_hard")
+    agent = rl.load(ROOT / "results/ctgraph_d3/nm_hard/1")
     adapted = agent.adapt({"leaf": 2}, updates=1)
     env, rng = agent.env(adapted.task), np.random.default_rng(0)
     observation, _ = env.reset(seed=1)

@@ -6,23 +6,27 @@ import importlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
 import numpy as np
 import pytest
 
+import rl
 from rl.config import Config, parse_options
 from rl.errors import UserError
 from rl.evaluation import comparisons
+from rl.files import read_json, write_json
 from rl.plots import style
 from tests.support import documents
 from tests.support.helpers import ROOT
 
 HERE = ROOT / "studies"
 sys.path.insert(0, str(HERE))
-estimates, exploration, first_step, pictures, report, sections, table = map(
-    importlib.import_module, ("estimates", "exploration", "first_step", "pictures", "report", "sections", "table")
+estimates, evaluate, exploration, first_step, pictures, report, sections, table = map(
+    importlib.import_module,
+    ("estimates", "evaluate", "exploration", "first_step", "pictures", "report", "sections", "table"),
 )
 
 TABLE = table.read()
@@ -115,7 +119,22 @@ def test_the_policies_that_are_kept_are_listed():
                  "\n".join(report.policies()).strip("\n"))  # fmt: skip
     # README evaluates the median seed.
     (line,) = (line for line in listed.splitlines() if "`ctgraph_d2/nm_hard`" in line)
-    assert "| 4 | 0.88 | 0.88 (" in line and "ctgraph_d2/nm_hard/policy.pt" in documents.PAGES["README.md"]
+    assert "| 4: 0.88 | 0.88 (" in line and "ctgraph_d2/nm_hard/4/policy.pt" in documents.PAGES["README.md"]
+
+
+def test_a_policy_is_kept_with_all_that_loading_it_needs(tmp_path):
+    run, kept = tmp_path / "run", tmp_path / "7"
+    shutil.copytree(ROOT / "results/ctgraph_d2/nm_hard/4", run)
+    config = read_json(run / "config.json")
+    write_json(run / "config.json", config | {"logdir": "/home/me", "savedir": "/home/me"})
+    evaluate.keep(run, run / "policy.pt", kept)
+    assert {path.name for path in kept.iterdir()} == {"config.json", "policy.pt", "ctgraph_d2.json"}
+    assert read_json(kept / "config.json") == config
+    assert rl.load(kept).sample_tasks()[0].keys() == {"leaf"}
+
+
+def test_results_stay_small():
+    assert sum(path.stat().st_size for path in (ROOT / "results").rglob("*") if path.is_file()) < 20e6
 
 
 def test_what_is_kept_is_of_the_table():
@@ -470,6 +489,7 @@ def test_the_workflow_trains_evaluates_and_takes_up_what_was_stopped(tmp_path):
     assert done.returncode == 0, done.stderr
     kept = sorted((clone / "results/navigation").glob("*/1.json"))
     assert [path.parts[-2] for path in kept] == ["cavia", "nm_hard", "nm_soft_2"]
+    assert all((path.with_suffix("") / "policy.pt").is_file() for path in kept)
     assert "| 2D navigation | plain CAVIA |" in (clone / "docs/results.md").read_text(encoding="utf-8")
     before = [path.read_bytes() for path in kept]
     assert workflow("navigation").returncode == 0 and [path.read_bytes() for path in kept] == before

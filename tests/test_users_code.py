@@ -124,7 +124,7 @@ def test_a_module_that_cannot_be_imported(tmp_path, monkeypatch, capsys, content
 
 
 @pytest.mark.parametrize("name, told", [
-    ("NanReset", "FloatingPointError: observation of the reset is not finite (task 0, episode 0, iteration 0)"),
+    ("NanReset", "observation of the reset is not finite: task 0, episode 0 (tasks from 0, iteration 0)"),
     ("Enormous", "reward: expected numbers within ±1.0e+300, got 1e+308 (task 0, episode 0, step 0"),
     ("Mute", "Speechless: no text, which ended in a ValueError (task 0, episode 0, step 0, iteration 0)"),
 ])  # fmt: skip

@@ -104,26 +104,28 @@ def inner_step(
 
 def adapt(
     policy: MLPPolicy, params: dict[str, Tensor], batches: Sequence[Batch], update: Update, create_graph: bool = False
-) -> tuple[Adapted, Float[Tensor, " K"]]:
-    """One inner update on each batch in turn, from θ and φ = 0: (where they lead, the losses of the first)."""
-    adapted, losses = unadapted(policy, params, batches[0].weights.shape[0]), []
+) -> tuple[list[Adapted], Float[Tensor, " K"]]:
+    """One inner update on each batch in turn, from θ and φ = 0: (where each starts and the last one leads, the losses
+    of the first).
+    """
+    points, losses = [unadapted(policy, params, batches[0].weights.shape[0])], []
     for batch in batches:
-        adapted, before = inner_step(
-            policy, adapted, batch, update.learning_rate, update.objective, create_graph and not update.first_order
+        stepped, before = inner_step(
+            policy, points[-1], batch, update.learning_rate, update.objective, create_graph and not update.first_order
         )
+        points.append(stepped)
         losses.append(before)
-    return adapted, losses[0]
+    return points, losses[0]
 
 
 def with_sampled(policy: MLPPolicy, params: dict[str, Tensor], batches: Sequence[Batch], update: Update) -> list[Batch]:
     """The batches of each update with log π_sampled, where θ sampled the first of them."""
-    adapted, result = unadapted(policy, params, batches[0].weights.shape[0]), []
-    for batch in batches:
-        with torch.no_grad():
-            sampled = batch.log_prob(policy(*adapted, batch.observations))
-        result.append(batch._replace(sampled=sampled))
-        adapted, _ = inner_step(policy, adapted, batch, update.learning_rate, update.objective)
-    return result
+    (*starts, _), _ = adapt(policy, params, batches, update)
+    with torch.no_grad():
+        return [
+            batch._replace(sampled=batch.log_prob(policy(*start, batch.observations)))
+            for start, batch in zip(starts, batches, strict=True)
+        ]
 
 
 def _context_gradient(

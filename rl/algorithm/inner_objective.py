@@ -61,7 +61,7 @@ def ratio(distribution: Distribution, batch: Steps) -> Float[Tensor, " K"]:
     L = −Σ w A π(a|s) / π_sampled(a|s), with π_sampled a constant
 
     Where the policy itself sampled, the gradient is that of `score`; the second derivative also credits how θ changes
-    what is sampled.
+    what is sampled, each step for itself.
     """
     log_prob = batch.log_prob(distribution)
     sampled = log_prob.detach() if batch.sampled is None else batch.sampled

@@ -175,14 +175,14 @@ class Adapted(Term):
             return ContextJacobian(policy, theta, before, observations, self.update, self.products)
 
         def forward(params: dict[str, Tensor]) -> tuple[Distribution, Tensor]:
-            adapted, losses = inner_loop.adapt(policy, params, before, self.update, create_graph=True)
+            (*_, adapted), losses = inner_loop.adapt(policy, params, before, self.update, create_graph=True)
             return policy(*adapted, observations), losses
 
         return GraphJacobian(policy, theta, forward)
 
     def distribution(self, theta: Vector) -> Distribution:
         """As `Term.distribution`."""
-        adapted, _ = inner_loop.adapt(self.policy, unflatten(self.policy, theta), self.before, self.update)
+        (*_, adapted), _ = inner_loop.adapt(self.policy, unflatten(self.policy, theta), self.before, self.update)
         with torch.no_grad():
             return self.policy(*adapted, self.batch.observations)
 

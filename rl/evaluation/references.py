@@ -10,9 +10,8 @@ import pandas as pd
 
 from rl.config import Config
 from rl.errors import UserError
+from rl.evaluation.metric_names import METRICS, metric_named
 from rl.files import read_json
-
-CURVES = ("before_update", "after_update")
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Reference:
         environment, method, source: what, and who says so.
         nm_gate: hard or soft; None for plain methods.
         options: those of main.py that it is known to have had.
-        curves: a row an iteration, a column a metric.
+        curves: a row an iteration, a column a metric of `rl.evaluation.metric_names`.
     """
 
     path: Path
@@ -50,12 +49,14 @@ def read_reference(path: Path) -> Reference:
     if not isinstance(options, dict) or not all(isinstance(content[name], str) for name in words):
         raise UserError(f"{path}: expected options by name, and words as {', '.join(words)}")
     try:
-        values = {name: np.array(content[name], float) for name in (*CURVES, "iteration") if name in content}
+        values = {
+            name: np.array(value, float) for name, value in content.items() if name == "iteration" or metric_named(name)
+        }
     except (ValueError, TypeError, OverflowError) as error:
-        raise UserError(f"{path}: expected numbers in {', '.join(CURVES)} and iteration: {error}") from None
+        raise UserError(f"{path}: expected numbers in {', '.join(METRICS)} and iteration: {error}") from None
     iterations = values.pop("iteration")
     if not values or iterations.ndim != 1 or any(value.shape != iterations.shape for value in values.values()):
-        raise UserError(f"{path}: expected {' or '.join(CURVES)} with as many entries as iteration")
+        raise UserError(f"{path}: expected {' or '.join(METRICS)} with as many entries as iteration")
     if (
         not all(np.isfinite(value).all() for value in (iterations, *values.values()))
         or not (np.diff(iterations) > 0).all()

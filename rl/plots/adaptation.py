@@ -14,8 +14,9 @@ from matplotlib.lines import Line2D
 
 from rl.evaluation import comparisons, intervals, runs, statistics
 from rl.evaluation.comparisons import Difference
+from rl.evaluation.metric_names import RETURN, SUCCESS
 from rl.plots import style
-from rl.plots.curves import RETURN, SUCCESS, in_words
+from rl.plots.curves import in_words
 
 Means = Float[np.ndarray, "K updates"]  # over the episodes of each task
 Measured = Mapping[int, Means]  # seed -> of its evaluation

@@ -20,31 +20,15 @@ from rl.evaluation import comparisons as comparing
 from rl.evaluation import runs, statistics
 from rl.evaluation.comparisons import LEVEL, Difference
 from rl.evaluation.intervals import Interval, Numbers
+from rl.evaluation.metric_names import METRICS, SUCCESS, Metric, metric_named
 from rl.evaluation.references import Reference, read_reference
 from rl.evaluation.statistics import FEWEST
 from rl.plots import style
 
-RETURN, SUCCESS = "return of an episode (reward)", "success rate (any step)"
-# Name on the command line -> tag in progress.csv, label, axis. <k> is a number of updates.
-METRICS = {
-    "after_update": ("running_returns/after_update", "after the update", RETURN),
-    "before_update": ("running_returns/before_update", "before the update", RETURN),
-    "test/<k>": ("evaluation_rew/avg_rew {}", "test tasks, {} update(s)", RETURN),
-    "success/<k>": ("evaluation_success/any {}", "test tasks, {} update(s)", SUCCESS),
-}
 COLUMNS = ["environment", "group", "seeds", "metric", "iteration", "steps", "value", "low_95", "high_95"]
 ENDS = ["low_95", "high_95"]
 SAMPLED = ["time/env_steps_per_second", "time/sampling"]  # their product are an iteration's environment steps
 AXES = {"iterations": "meta-training iteration", "steps": "environment steps of meta-training"}
-
-
-class Metric(NamedTuple):
-    """A metric: its name on the command line, its tag in progress.csv, its label, the axis that it belongs to."""
-
-    name: str
-    tag: str
-    label: str
-    axis: str
 
 
 class Curve(NamedTuple):
@@ -71,14 +55,10 @@ def metric(name: str) -> Metric:
     Raises:
         UserError: there is none.
     """
-    kind, _, updates = name.partition("/")
-    counted = updates.isascii() and updates.isdecimal() and len(updates) < 10
-    found = METRICS.get(f"{kind}/<k>" if counted else name if "/" not in name else "")
+    found = metric_named(name)
     if found is None:
         raise UserError(f"--metric: expected {', '.join(METRICS)}, got {name[:80]!r}")
-    count = int(updates or 0)
-    tag, label, axis = found
-    return Metric(name, tag.format(count), label.format(count).replace("(s)", "" if count == 1 else "s"), axis)
+    return found
 
 
 def smoothed(values: Numbers, window: int) -> Float[np.ndarray, " N"]:
@@ -141,7 +121,7 @@ def curves(
     Args:
         folders: training runs.
         output: path of the files without suffix.
-        metrics: names as `metric` takes them.
+        metrics: names as in `rl.evaluation.metric_names`.
         group_by: names of options by which runs are separated besides those that decide the result.
         statistic: "mean" or "iqm" (of 5 seeds or more).
         smooth: iterations that a point is the mean of.

@@ -11,10 +11,10 @@ import pandas as pd
 from rl.errors import UserError
 from rl.evaluation import comparisons, statistics
 from rl.evaluation.comparisons import Difference, number
+from rl.evaluation.metric_names import SUCCESS
 from rl.files import read_text
 from rl.plots import style
 from rl.plots.adaptation import Measured, Measurements, mean_and_interval, measurements
-from rl.plots.curves import SUCCESS
 
 SUFFIXES = {"markdown": ".md", "latex": ".tex", "csv": ".csv"}
 SIGNATURE = "Levels:"  # what tells a table of plot.py from other files

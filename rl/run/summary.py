@@ -9,6 +9,7 @@ import pandas as pd
 
 from rl.errors import UserError
 from rl.evaluation import intervals, runs
+from rl.evaluation.metric_names import metric_named
 from rl.evaluation.references import read_reference
 
 # Read at a run's end. Where the folder is not there (a copy of rl/ alone), nothing is compared.
@@ -98,11 +99,13 @@ def comparison_with_references(run: runs.Run) -> Iterator[str]:
         alike = (run.environment, run.config.method) == (reference.environment, reference.method)
         if not alike or reference.nm_gate not in (None, gate) or not reference.options.items() <= run.options.items():
             continue
-        for name, theirs in reference.curves.items():
-            ours = run.progress[f"running_returns/{name}"].dropna()
+        for known, theirs in ((metric_named(str(name)), theirs) for name, theirs in reference.curves.items()):
+            if known is None or known.tag not in run.progress:
+                continue
+            ours = run.progress[known.tag].dropna()
             shared = ours.index[ours.index > 0].intersection(theirs.index)[-WINDOW:]
             if len(shared):
                 yield (
-                    f"{str(name).replace('_', ' ')}, up to iteration {shared[-1]}: {ours[shared].mean():.4g}; "
+                    f"{known.label}, up to iteration {shared[-1]}: {ours[shared].mean():.4g}; "
                     f"reference {theirs[shared].mean():.4g} ({path.name})"
                 )

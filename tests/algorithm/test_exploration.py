@@ -1,6 +1,4 @@
-"""What credits exploration, several inner updates and PPO's loss: against the reference, finite differences, and the
-exact meta-gradient of problems so small that every outcome can be enumerated.
-"""
+"""What credits exploration, several inner updates and PPO's loss: against the reference and finite differences."""
 
 import itertools
 
@@ -9,14 +7,11 @@ import pytest
 import torch
 
 from rl.algorithm import ppo, reference, trpo
-from rl.algorithm.batch import Batch
 from rl.algorithm.chunks import Chunk
-from rl.algorithm.inner_loop import Update
-from rl.algorithm.inner_objective import ratio, score
-from rl.algorithm.jacobian import flatten, unflatten
+from rl.algorithm.inner_objective import ratio
+from rl.algorithm.jacobian import flatten
 from rl.algorithm.metalearner import MetaLearner
 from rl.algorithm.options import Options
-from rl.algorithm.terms import Adapted, Budget, Unadapted
 from tests.support.chunks import DOUBLE, GraphChunk, assert_gradient_of_evaluate
 from tests.support.helpers import COMBINATIONS, FAST, literal_forward, made_up_episodes, random_params, small_policy
 
@@ -151,118 +146,3 @@ def test_ppo_stays_where_numbers_are_not_finite():
     moved, metrics = learner.step(params, before, after)
     assert moved is params and learner.state == {}
     assert np.isnan(metrics["ppo/gradient_norm"]) and metrics["ppo/step_size"] == 0
-
-
-class Bandit:
-    """Two arms, of which a task pays one; two episodes of one step before the update, one after it. Everything that can
-    happen, happens here with its probability.
-
-    The policy sees nothing: its two logits depend on φ and θ alone. Advantages are the rewards, minus nothing.
-    """
-
-    EPISODES = 2
-
-    def __init__(self):
-        self.policy = small_policy("categorical", "soft", "cavia")
-        self.theta = flatten(random_params(self.policy, seed=3))
-        size = self.policy.architecture
-        self.arms = size.action_size
-        self.observation = torch.linspace(-1, 1, size.observation_size, dtype=DOUBLE)
-        self.update = Update(0.7)
-
-    def batch(self, actions, task):
-        count = len(actions)
-        return Batch(
-            self.observation.expand(1, count, -1),
-            None,
-            torch.tensor([actions]),
-            torch.tensor([[float(action == task) for action in actions]], dtype=DOUBLE),
-            torch.full((1, count), 1 / count, dtype=DOUBLE),
-        )
-
-    def probabilities(self, theta, actions=None, task=None):
-        """Of the arms before the update, or after the update on episodes that chose `actions`."""
-        batches = [] if actions is None else [self.batch(actions, task)]
-        params = unflatten(self.policy, theta)
-        context = torch.zeros(1, self.policy.architecture.num_context_params, dtype=DOUBLE, requires_grad=True)
-        for batch in batches:
-            loss = self.update.objective(self.policy(params, context, batch.observations), batch).sum()
-            (slope,) = torch.autograd.grad(loss, context, create_graph=True)
-            context = context - self.update.learning_rate * slope
-        return self.policy(params, context, self.observation.expand(1, 1, -1)).log_probs.exp()[0, 0]
-
-    def outcomes(self):
-        """(task, what the episodes before the update chose)"""
-        every = itertools.product(range(self.arms), repeat=self.EPISODES)
-        return itertools.product(range(self.arms), every)
-
-    def expected_return(self, theta):
-        """E over tasks and pre-update episodes of the return after the update: the meta-objective itself."""
-        theta = theta.clone().requires_grad_()
-        total, prior = 0.0, self.probabilities(theta)
-        for task, actions in self.outcomes():
-            total = total + prior[list(actions)].prod() * self.probabilities(theta, actions, task)[task]
-        return total / self.arms, theta
-
-    def estimate(self, **options):
-        """The mean, over all that can be sampled, of the gradient that the outer step follows (of the return)."""
-        options = Options(fast_lr=0.7, **options)
-        prior, mean = self.probabilities(self.theta).detach(), torch.zeros_like(self.theta)
-        for task, actions in self.outcomes():
-            before = self.batch(actions, task)
-            later = self.probabilities(self.theta, actions, task).detach()
-            for action in range(self.arms):
-                after = self.batch((action,), task)
-                kept = (options, 0, Budget())
-                gradient = Adapted(self.policy, self.theta, [before], after, *kept).gradient
-                if options.exploration_credit:
-                    credit = after.advantages[0]  # the task's return after the update, as it is
-                    gradient = gradient + Unadapted(self.policy, self.theta, before, credit, *kept).gradient
-                mean -= prior[list(actions)].prod() * later[action] * gradient / self.arms
-        return mean
-
-
-def test_exploration_credit_is_what_the_published_gradient_lacks():
-    """E-MAML's term sums over the pre-update steps where the objective here takes their mean: its weight makes up for
-    that.
-    """
-    bandit = Bandit()
-    value, theta = bandit.expected_return(bandit.theta)
-    (exact,) = torch.autograd.grad(value, theta)
-    with_credit = bandit.estimate(exploration_credit=float(Bandit.EPISODES))
-    torch.testing.assert_close(with_credit, exact, rtol=1e-8, atol=1e-10)
-    published = bandit.estimate()
-    assert float((published - exact).norm() / exact.norm()) > 0.01
-    h, direction = 1e-6, torch.linspace(-1, 1, len(exact), dtype=DOUBLE)
-    above, below = (bandit.expected_return(bandit.theta + s * direction)[0].detach() for s in (h, -h))
-    assert float(exact @ direction) == pytest.approx(float((above - below) / (2 * h)), rel=1e-6)
-
-
-def test_the_second_derivative_of_ratio_is_on_average_that_of_the_return():
-    """ProMP, section 5: E ∇² of the likelihood ratio's objective is ∇² E R; that of the score is not."""
-    bandit, task = Bandit(), 0
-
-    def hessian(function):
-        return torch.autograd.functional.hessian(function, torch.zeros(2, dtype=DOUBLE))
-
-    direction = torch.stack([flatten(random_params(bandit.policy, seed=seed)) for seed in (5, 6)])
-
-    def at(x):
-        return bandit.theta + x @ direction
-
-    expected = hessian(lambda x: bandit.probabilities(at(x))[task])
-    prior = bandit.probabilities(bandit.theta).detach()
-    found = {}
-    for objective in (score, ratio):
-        found[objective] = torch.zeros(2, 2, dtype=DOUBLE)
-        for actions in itertools.product(range(bandit.arms), repeat=Bandit.EPISODES):
-            batch = bandit.batch(actions, task)
-
-            def loss(x, batch=batch, objective=objective):
-                params = unflatten(bandit.policy, at(x))
-                context = bandit.policy.initial_context(1, bandit.theta)
-                return objective(bandit.policy(params, context, batch.observations), batch).sum()
-
-            found[objective] -= prior[list(actions)].prod() * hessian(loss)
-    torch.testing.assert_close(found[ratio], expected, rtol=1e-8, atol=1e-11)
-    assert float((found[score] - expected).norm() / expected.norm()) > 0.01

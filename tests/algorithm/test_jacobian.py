@@ -30,7 +30,7 @@ def by_hand(policy, vector, before, after, first_order=False):
 
 def by_graph(policy, vector, before, after, first_order=False):
     def forward(params):
-        adapted, losses = adapt(policy, params, before, Update(0.3, first_order), create_graph=True)
+        (*_, adapted), losses = adapt(policy, params, before, Update(0.3, first_order), create_graph=True)
         return policy(*adapted, after.observations), losses
 
     return GraphJacobian(policy, vector, forward)

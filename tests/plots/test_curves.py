@@ -241,6 +241,14 @@ def test_only_references_of_every_iteration_are_smoothed(tmp_path):
     np.testing.assert_allclose(curves.smoothed_reference(sparse, 2).curves["after_update"], [0, 2, 4])
 
 
+def test_a_reference_of_evaluations_stands_beside_a_run_s(tmp_path):
+    content = {"environment": "environment", "method": "m", "source": "s", "iteration": [0, 10], "test/2": [7, 9]}
+    (tmp_path / "reference").write_text(json.dumps(content), encoding="utf-8")
+    drawn = read_curves([made_up_run(tmp_path / "run", 1, [1.0, 2.0])], "after_update", "test/2")
+    (line,) = curves.standing(read_reference(tmp_path / "reference"), "test/2", drawn)
+    assert "test/2 at iteration 0: " in line and line.endswith(" 10, reference 7")
+
+
 def test_the_end_of_a_run_is_its_last_tenth():
     assert curves.last_tenth(pd.DataFrame({7: np.arange(20.0), 8: np.ones(20)})).to_dict() == {7: 18.5, 8: 1.0}
     assert curves.last_tenth(pd.DataFrame({7: [3.0, 4.0]})).to_dict() == {7: 4.0}

@@ -46,8 +46,8 @@ def test_a_run_of_the_same_options_is_compared(tmp_path):
     reference = json.loads((summary.REFERENCES / "2d_navigation_nm_hard.json").read_text(encoding="utf-8"))
     before, after = (np.mean(reference[f"{name}_update"][15:20]) for name in ("before", "after"))
     assert said(summary.comparison_with_references, tmp_path / "run") == [
-        f"before update, up to iteration 19: -40; reference {before:.4g} (2d_navigation_nm_hard.json)",
-        f"after update, up to iteration 19: -20; reference {after:.4g} (2d_navigation_nm_hard.json)",
+        f"before the update, up to iteration 19: -40; reference {before:.4g} (2d_navigation_nm_hard.json)",
+        f"after the update, up to iteration 19: -20; reference {after:.4g} (2d_navigation_nm_hard.json)",
     ]
 
 
@@ -56,9 +56,9 @@ def test_every_file_is_of_a_command_that_there_is(tmp_path):
     graph = training_command("./envs/ctgraph/ctgraph_d2.json")
     plain = ["--num-context-params", "5", "--fast-lr", "0.2"]
     cheetah = ["--env-name", "HalfCheetahDir-v1", "--num-context-params", "50", "--fast-lr", "10"]
-    named = [said(summary.comparison_with_references, tmp_path / str(number), line, 60)[-1]
+    named = [said(summary.comparison_with_references, tmp_path / str(number), line, 60)
              for number, line in enumerate((NAVIGATION, graph, plain, cheetah))]  # fmt: skip
-    files = {line.rpartition("(")[2].rstrip(")") for line in named}
+    files = {line.rpartition("(")[2].rstrip(")") for lines in named for line in lines}
     assert files == {path.name for path in summary.REFERENCES.glob("*.json")}
 
 
@@ -78,12 +78,15 @@ def test_what_changes_no_result_or_is_chance_does_not_matter(change, tmp_path):
 
 
 def test_iteration_0_alone_is_not_compared(tmp_path):
-    plain = ["--num-context-params", "5", "--fast-lr", "0.2"]
+    plain = ["--num-context-params", "5", "--fast-lr", "0.2", "--num-test-steps", "1"]
     assert said(summary.comparison_with_references, tmp_path / "short", NAVIGATION, 1) == []
-    assert said(summary.comparison_with_references, tmp_path / "sparse", plain, 25) == []
-    # The reference has iterations 0, 25, 100, …
-    (line,) = said(summary.comparison_with_references, tmp_path / "longer", plain, 26)
-    assert line == "after update, up to iteration 25: -20; reference -19 (2d_navigation_cavia.json)"
+    # One reference has iterations 0, 25, 100, …; one the evaluations of every tenth, where the run logs 0 and 10.
+    files = [f"({name}.json)" for name in ("2d_navigation_cavia", "2d_navigation_cavia_test")]
+    evaluations = [f"test tasks, 0 updates, up to iteration 10: -1; reference -40.3 {files[1]}",
+                   f"test tasks, 1 update, up to iteration 10: -2; reference -21.54 {files[1]}"]  # fmt: skip
+    assert said(summary.comparison_with_references, tmp_path / "sparse", plain, 25) == evaluations
+    line = f"after the update, up to iteration 25: -20; reference -19 {files[0]}"
+    assert said(summary.comparison_with_references, tmp_path / "longer", plain, 26) == [line, *evaluations]
 
 
 # --- policies that do not move ---
@@ -164,7 +167,7 @@ def test_the_last_evaluation(tmp_path):
 def test_the_summary_of_a_good_run_praises_nothing(tmp_path):
     words = summary.summary(logged(tmp_path / "run", iterations=60, **gains([5] * 15, 60)))
     assert [line.split(",")[0] for line in words] == [
-        "last evaluation (iteration 10)", "before update", "after update"
+        "last evaluation (iteration 10)", "before the update", "after the update"
     ]  # fmt: skip
 
 
