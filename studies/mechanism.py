@@ -16,7 +16,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -131,9 +131,10 @@ def options_of(arm: Arm) -> str:
     return " ".join(f"{OPTIONS} --num-batches {arm.iterations} {arm.options}".split())
 
 
-def train(lanes: int) -> None:
+def train(lanes: int, arms: Collection[str]) -> None:
     """Run what is not done yet, so many runs at once with one thread each and at low priority."""
-    left, lock = [run for run in all_runs() if not (RUNS / run[0] / str(run[1]) / "trained").exists()], threading.Lock()
+    wanted = [(name, seed) for name, seed in all_runs() if name in arms]
+    left, lock = [run for run in wanted if not (RUNS / run[0] / str(run[1]) / "trained").exists()], threading.Lock()
 
     def lane() -> None:
         while True:
@@ -382,12 +383,13 @@ def main(command_line: Sequence[str] | None = None) -> int:
     parser = Parser(prog="mechanism.py", description="What the gates buy on the CT-graph.")
     parser.add_argument("what", choices=["train", "measure", "report"])
     parser.add_argument("--lanes", type=int, default=2, help="runs at once")
+    parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS), help="which to train (default all)")
 
     def run(_: Any) -> None:
         options = parser.parse_args(command_line)
         torch.set_num_threads(1)
         if options.what == "train":
-            train(options.lanes)
+            train(options.lanes, options.arms)
         else:
             {"measure": measure, "report": report}[options.what]()
 
