@@ -25,11 +25,11 @@ from rl.run.interrupts import exit_status
 
 ROOT = Path(__file__).resolve().parents[1]
 # What is also evaluated in experiments with `checks`: test.py's interventions, of modulated policies and of all.
-SWAPPED = "gates of another task"  # the check that says whether a policy adapts through its gates
+FROZEN = "gates as before adaptation"  # the check that says whether a policy adapts through its gates
 CHECKS_OF_GATES = {
-    "gates as before adaptation": ["--modulation", "frozen"],
+    FROZEN: ["--modulation", "frozen"],
     "all gates 1": ["--modulation", "ones"],
-    SWAPPED: ["--modulation", "swapped"],
+    "gates of another task": ["--modulation", "swapped"],
     "context at the gates alone": ["--context", "gates"],
 }
 CHECKS = {"context of another task": ["--context", "swapped"]}
@@ -66,6 +66,7 @@ def evaluate(experiment: str, method: str, seed: int, runs_folder: Path, results
                 ("kl", f"{run.config.outer_step}/kl"),
             )
         },
+        "test_episodes": evaluated.returns.shape[2],
         "test": measured(evaluated),
     }
     if row.checks:

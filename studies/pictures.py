@@ -1,12 +1,12 @@
-"""The pictures of docs/results.md. A method has the same colour and marker in all of them."""
+"""The pictures of docs/results.md and its pages. A method has the same colour and marker in all of them."""
 
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
-from exploration import share_found
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from sections import Found, after
+from measures import MEASURES, Found, Methods, after, primary, share_found
 from table import Experiment, Method
 
 from rl.evaluation import statistics
@@ -51,37 +51,68 @@ def split(row: Experiment, found: Found) -> list[list[str]]:
 
 
 @style.printed
-def learning(row: Experiment, found: Found, methods: dict[str, Method]) -> Figure:
-    """Learning curves of an experiment: before and after the update, a line a method with its seeds or its interval."""
+def learning(row: Experiment, found: Found, methods: Methods) -> Figure:
+    """Learning curves of an experiment: before and after the update, a line a method with its seeds or its interval.
+    Where success is reported, a third panel has what every run finds before the update and reaches after it.
+    """
     rows, drawn = split(row, found), looks(methods)
-    figure, axes = style.panels(len(rows), 2)
+    succeeds = all("success" in run["test"] for runs in found.values() for run in runs.values())
+    figure, axes = style.panels(len(rows), 2 + succeeds)
     more = []
     for members, panels in zip(rows, axes, strict=True):
-        for panel, name in zip(panels, ("before_update", "after_update"), strict=True):
+        for panel, name in zip(panels, ("before_update", "after_update"), strict=False):
             for method in members:
                 one = curve(row, methods[method], found[method], name)
                 more += curves.draw_curve(panel, one.summary.index.to_numpy(), one, drawn[method], "-", named=True)
             panel.set(xlabel="iteration", ylabel=f"return {one.metric.label}")
+        if succeeds:
+            exploration(panels[2], {method: found[method] for method in members}, drawn)
     figure.suptitle(row.title)
     figure.supxlabel(NOTE, fontsize=6)
     style.legend_below(figure, *more)
     return figure
 
 
+def exploration(panel: Axes, found: Found, drawn: Mapping[str, style.Look]) -> None:
+    """What every run finds before the update and what it reaches after it: a point a run."""
+    panel.axline((0, 0), slope=1, color=style.GREY, linewidth=0.6)
+    highest = 0.0
+    for method, runs in found.items():
+        points = np.array([(share_found(run), after(run, 1, "success")) for run in runs.values()])
+        panel.plot(*points.T, **drawn[method].drawn, linestyle="", alpha=0.8)
+        highest = max(highest, float(points.max()))
+    limits = (-0.03, highest + 0.05)
+    panel.set(xlabel="share of test tasks found before the update", ylabel="success rate after it", xlim=limits,
+              ylim=limits)  # fmt: skip
+
+
 @style.printed
-def exploration(explored: Sequence[tuple[Experiment, Found]], methods: dict[str, Method]) -> Figure:
-    """What every run finds before the update and what it reaches after it: a panel an experiment, a point a run."""
-    figure, axes = style.panels(1, len(explored), width=2.4)
+def verdicts(shown: Sequence[tuple[Experiment, Found]], methods: Methods) -> Figure:
+    """The primary endpoint of up to four experiments: on the left of each the seeds of both methods, joined in pairs;
+    on the right their differences, with the mean and its interval.
+    """
+    count = -(-len(shown) // 2)
+    figure, axes = style.panels(count, 4, width=1.7, height=2.1, gridspec_kw={"width_ratios": [3, 2, 3, 2]})
     drawn = looks(methods)
-    for panel, (row, found) in zip(axes[0], explored, strict=True):
-        panel.axline((0, 0), slope=1, color=style.GREY, linewidth=0.6)
-        for method, runs in found.items():
-            points = [(share_found(run), after(run, 1, "success")) for run in runs.values()]
-            panel.plot(*zip(*points, strict=True), **drawn[method].drawn, linestyle="", alpha=0.8,
-                       label=methods[method].title)  # fmt: skip
-        places = [line.get_xydata() for line in panel.lines[1:]]
-        limits = (-0.03, max(0.0, *(float(points.max()) for points in places)) + 0.05)
-        panel.set(title=row.title, xlabel="tasks found before the update", xlim=limits, ylim=limits)
-    axes[0, 0].set_ylabel("success rate after it")
+    for (row, found), (levels, apart) in zip(shown, axes.reshape(-1, 2), strict=False):
+        pair = [(row.baseline, found[row.baseline]), (row.proposed, found[row.proposed])]
+        values = [{seed: MEASURES["return_1"](run) for seed, run in runs.items()} for _, runs in pair]
+        for seed in values[0].keys() & values[1].keys():
+            levels.plot([0, 1], [one[seed] for one in values], color=style.GREY, linewidth=0.6, zorder=1)
+        for place, (method, _) in enumerate(pair):
+            levels.plot([place] * len(values[place]), [*values[place].values()], **drawn[method].drawn, linestyle="",
+                        label=methods[method].title)  # fmt: skip
+        levels.set(title=row.title, xlim=(-0.4, 1.4), xticks=[], ylabel="return after 1 update")
+        difference = primary(row, found)
+        value, interval = difference.compared.difference
+        apart.axhline(0, color=style.GREY, linewidth=0.6)
+        apart.plot([0] * len(difference.values), difference.values, "o", color=style.GREY, alpha=0.7)
+        if interval:
+            apart.vlines(0.3, *interval, color=style.BLACK)
+        apart.plot([0.3], [value], "_", color=style.BLACK, markersize=8)
+        apart.set(title="difference", xlim=(-0.4, 0.7), xticks=[])
+    for empty in axes.reshape(-1, 2)[len(shown) :].ravel():
+        empty.set_axis_off()
+    figure.supxlabel("a point a seed; lines join seeds; bar: mean difference with its 95% interval", fontsize=6)
     style.legend_below(figure)
     return figure

@@ -1,143 +1,179 @@
-"""results/ -> docs/results.md, its pictures, and README's table.
+"""results/ -> docs/results.md, its pages in docs/results/, their pictures, and README's table.
 
 python studies/report.py
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
 import pictures
+import sections
 import table
-from estimates import bullets, grid, in_words
-from sections import AFTER, Methods, after, comparisons, difference, load, section
-from table import Experiment
+from estimates import Family, grid, secondary
+from measures import MEASURES, Found, Methods, after, difference, load, primary
+from table import Experiment, Table
+from words import Figures
 
-from rl.evaluation.comparisons import UNCLEAR, Difference, level, number, verdicts
+from rl.evaluation.comparisons import Difference, level, number
 from rl.files import read_json, write_text
 from rl.plots import style
 from rl.run.interrupts import exit_status
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-RESULTS, PAGE, PICTURES, FRONT = ROOT / "results", ROOT / "docs/results.md", ROOT / "docs/pictures", ROOT / "README.md"
+RESULTS, PAGES, FRONT = ROOT / "results", ROOT / "docs", ROOT / "README.md"
 BEGIN, END = "<!-- results: written by studies/report.py -->", "<!-- end of results -->"
-# Gates that learn: the experiments that try several kinds and biases, and what is compared there.
-GATES_TRIED_ON = ("ctgraph_d2", "navigation_bias", "ctgraph_d3", "half_cheetah_dir")
+# In the picture of docs/results.md, in this order, where they are among the primary endpoints.
+SHOWN = ("ctgraph_d2", "ctgraph_d3", "ctgraph_d4", "navigation", "navigation_501")
+# Gates that learn: the experiments that try several biases, and what is compared there.
+GATES_TRIED_ON = ("ctgraph_d2", "navigation_bias", "half_cheetah_dir")
 GATES_COMPARED = (
-    ("nm_ste", "nm_hard"), ("nm_ste", "nm_soft_2"), ("nm_soft_1", "nm_soft"), ("nm_soft_2", "nm_soft"),
-    ("nm_soft_3", "nm_soft"), ("nm_soft_3", "nm_soft_1"), ("nm_ste_1", "nm_ste"), ("nm_ste_2", "nm_ste"),
+    ("nm_soft_1", "nm_soft"), ("nm_soft_2", "nm_soft"), ("nm_soft_3", "nm_soft"), ("nm_ste_1", "nm_ste"),
+    ("nm_ste_2", "nm_ste"),
 )  # fmt: skip
 MATCHED = "cavia_matched"
-# Where methods differ in what they find before the update.
-EXPLORED = ("ctgraph_d2", "ctgraph_d3", "ctgraph_d4")
 
 
-def words(part: str) -> list[str]:
-    """What is written by hand: the lines of a file beside this one."""
-    return (HERE / f"{part}.md").read_text(encoding="utf-8").splitlines()
+def pages(found: Table, folder: Path = RESULTS) -> dict[str, str]:
+    """The pages, by their paths below docs/."""
+    rows, methods = found.experiments, found.methods
+    kept = {name: load(row, folder) for name, row in rows.items()}
+    primaries = endpoints(found, kept)
+    own = [row.name for row in found.compared()]
+    blocks = {
+        "verdicts": verdicts(found, primaries),
+        "others": others(found, kept, primaries),
+        "picture": ["![Return after one update, seed by seed](pictures/results.png)"] * bool(shown(found, kept)),
+        "gates": gates(found, kept),
+        "first_step": first_steps(methods, folder),
+        "rest": [line for name, row in rows.items() if name not in own and kept[name]
+                 for line in appended(row, kept[name], methods)],
+    }  # fmt: skip
+    figures = Figures(rows, kept, primaries, blocks)
+
+    def words(part: str) -> list[str]:
+        path = HERE / f"{part}.md"
+        return [*figures.filled(path.read_text(encoding="utf-8")).splitlines(), ""] if path.is_file() else []
+
+    written = {"results.md": words("results"), "results/appendix.md": words("appendix")}
+    for name in own:
+        if kept[name]:
+            page = sections.page(rows[name], kept[name], methods, primaries.get(name), words(name))
+            written[f"results/{name}.md"] = page
+    return {path: "\n".join(lines).rstrip("\n") + "\n" for path, lines in written.items()}
 
 
-def page(rows: Sequence[Experiment], methods: Methods, folder: Path = RESULTS) -> str:
-    """docs/results.md as text."""
-    kept = {row.name: load(row, folder) for row in rows}
-    lines = [*words("introduction"), "", *summary(rows, methods, folder)]
-    if any(kept.get(name) for name in EXPLORED):
-        lines += [*words("exploration"), ""]
-    lines += gates(rows, methods, folder)
-    for row in rows:
-        lines += section(row, kept[row.name], methods)
-    return "\n".join(lines).rstrip("\n") + "\n"
+def endpoints(found: Table, kept: Mapping[str, Found]) -> dict[str, Family[str]]:
+    """The family of the primary endpoint of each experiment that has one: the paper's experiments are one family, those
+    that are not in the paper stand alone. Of rows that differ only in their length, the longest that was run counts.
+    """
+    rows = [row for row in found.compared() if row.proposed != row.baseline]
+    apart = {row.name: primary(row, kept[row.name]) for row in rows}
+    rows.sort(key=lambda row: (apart[row.name].p is not None, row.iterations))
+    longest = {(row.options, row.nm_size, row.baseline, row.proposed): row.name for row in rows}
+    apart = {name: one for name, one in apart.items() if name in longest.values()}
+    papers = Family({name: one for name, one in apart.items() if found.experiments[name].paper_iterations})
+    return {name: papers if name in papers else Family({name: one}) for name, one in apart.items()}
 
 
-def summary(rows: Sequence[Experiment], methods: Methods, folder: Path = RESULTS) -> list[str]:
-    """The summary of docs/results.md: one line for each method of each experiment."""
+def lengths(row: Experiment) -> str:
+    """A row's iterations, and the paper's."""
+    paper = f" of {row.paper_iterations}" if row.paper_iterations else ", not in the paper"
+    return f"{row.iterations}{paper}"
+
+
+def verdicts(found: Table, primaries: Mapping[str, Family[str]], front: bool = False) -> list[str]:
+    """The table of primary endpoints, with the paper's claims; for the front page, of its experiments and without."""
     cells = []
-    for row in rows:
-        found = load(row, folder)
-        if not found:
-            cells.append([row.title, "not run", "", "", "", ""])
-        differences = comparisons(row, found)
-        for method, runs in found.items():
-            line = [row.title, methods[method].title]
-            for when, updates in AFTER.items():
-                against = "the baseline" if method == row.baseline else str(differences[method, when])
-                line += [level([after(run, updates) for run in runs.values()]), against]
-            cells.append(line)
-    return grid(["experiment", "method", *(name for when in AFTER for name in (f"return {when}", "difference"))], cells)
+    for name, family in primaries.items():
+        row, seeds = found.experiments[name], len(family[name].values)
+        if seeds and (row.paper_iterations or not front):
+            title = row.title if front else f"[{row.title}](results/{name}.md)"
+            claim = [] if front else [row.paper if row.paper_iterations else "none"]
+            cells.append([title, sections.against(row, found.methods), family.text(name), family.shown_p(name),
+                          str(seeds), lengths(row), *claim])  # fmt: skip
+    head = ["experiment", "difference", "in return after 1 update", "p (Holm)", "seeds", "iterations, of the paper's"]
+    return grid([*head, *["the paper's claim"] * (not front)], cells) if cells else []
 
 
-def gates(rows: Sequence[Experiment], methods: Methods, folder: Path = RESULTS) -> list[str]:
-    """Gates that learn, by kind and initial bias, in the experiments that tried them."""
-    tried = [(row, load(row, folder)) for row in rows if row.name in GATES_TRIED_ON]
+def others(found: Table, kept: Mapping[str, Found], primaries: Mapping[str, Family[str]]) -> list[str]:
+    """Lines that name the experiments with a page that are not in the table, and those of which there is nothing."""
+    rows = found.compared()
+    pages = [f"[{row.title}](results/{row.name}.md)" for row in rows if kept[row.name] and row.name not in primaries]
+    names = [f"{row.title} ({row.iterations} iterations)" for row in rows if not kept[row.name]]
+    lines = [f"Also run: {'; '.join(pages)}.", ""] * bool(pages)
+    return [*lines, *[f"Not run: {'; '.join(names)}."] * bool(names)]
+
+
+def appended(row: Experiment, found: Found, methods: Methods) -> list[str]:
+    """An experiment's part of the appendix."""
+    body = [f"#{line}" if line.startswith("#") else line for line in sections.body(row, found, methods)]
+    return [f"## {row.title}", "", sections.asked(row), "", *body]
+
+
+def shown(found: Table, kept: Mapping[str, Found]) -> list[tuple[Experiment, Found]]:
+    """The experiments of the picture that have something to show."""
+    primaries = endpoints(found, kept)
+    names = [name for name in SHOWN if name in primaries and primaries[name][name].values]
+    return [(found.experiments[name], kept[name]) for name in names]
+
+
+def gates(found: Table, kept: Mapping[str, Found]) -> list[str]:
+    """How far open gates that learn should start, in the experiments that tried it, each a family of tests."""
+    titles = {name: method.title for name, method in found.methods.items()}
+    tried = [
+        (found.experiments[name], Family({
+            pair: difference(kept[name], *pair, MEASURES["return_1"])
+            for pair in GATES_COMPARED if all(method in kept[name] for method in pair)
+        })) for name in GATES_TRIED_ON
+    ]  # fmt: skip
+    if not any(tests for _, tests in tried):
+        return []
+    head = ["return after 1 update", *(cell for row, _ in tried for cell in (row.title, "p"))]
     rows = [
-        [f"{methods[one].title}, minus {methods[other].title}",
-         *(str(difference(found.get(one, {}), found.get(other, {}), -1)) for _, found in tried)]
+        [f"{titles[one]}, minus {titles[other]}",
+         *(cell for _, tests in tried for cell in (tests.text((one, other)), tests.shown_p((one, other))))]
         for one, other in GATES_COMPARED
     ]  # fmt: skip
-    if not any(cell for row in rows for cell in row[1:]):
-        return []
-    table_of_pairs = grid(["return after the last update", *(row.title for row, _ in tried)], rows)
-    return [*words("gates"), "", *table_of_pairs, *first_steps(methods, folder)]
+    return [*secondary({row.title: tests for row, tests in tried}), *grid(head, rows)]
 
 
 def first_steps(methods: Methods, folder: Path = RESULTS) -> list[str]:
-    """What the first outer step gains (`studies/first_step.py`)."""
+    """What the first outer step gains (`studies/first_step.py`): a family on its own episodes, one on fresh ones."""
     path = Path(folder, "first_step.json")
     if not path.is_file():
         return []
     found = read_json(path)["methods"]
-    rows, lines = [], []
+    matched, names = found[MATCHED]["seeds"], ("own", "fresh")
+    tests = {
+        name: Family({
+            method: Difference.between(entry["seeds"], matched, itemgetter(name))
+            for method, entry in found.items() if method != MATCHED
+        }) for name in names
+    }  # fmt: skip
+    rows = []
     for method, entry in found.items():
         steps = entry["seeds"].values()
-        cells = [f"{sum(step['accepted'] for step in steps)} of {len(steps)}"]
-        cells += [level([step[name] for step in steps], digits=3) for name in ("own", "fresh")]
-        rows.append([methods[method].title, f"{entry['parameters']:,}", *cells])
-    matched = found[MATCHED]["seeds"]
-    titles = {method: methods[method].title for method in found}
-    for name, episodes in (("own", "its own episodes"), ("fresh", "fresh ones")):
-        apart = {
-            method: Difference.between(entry["seeds"], matched, itemgetter(name))
-            for method, entry in found.items()
-            if method != MATCHED
-        }
-        phrases = in_words(verdicts(apart), apart, titles, ("more", "less", UNCLEAR), digits=3)
-        lines += bullets(f"On {episodes} it gains, compared with {methods[MATCHED].title},", phrases)[:-1]
-    return [
-        *words("first_step"),
-        *lines,
-        "",
-        *grid(["method", "parameters", "steps taken", "gain on its own episodes", "gain on fresh ones"], rows),
-    ]
+        row = [methods[method].title, f"{entry['parameters']:,}",
+               f"{sum(step['accepted'] for step in steps)} of {len(steps)}"]  # fmt: skip
+        for name in names:
+            row += [level([step[name] for step in steps], digits=3), tests[name].text(method, digits=3),
+                    tests[name].shown_p(method)]  # fmt: skip
+        rows.append(row)
+    head = ["method", "parameters", "steps taken"]
+    for episodes in ("its own episodes", "fresh ones"):
+        head += [f"gain on {episodes}", f"minus {methods[MATCHED].title}'s", "p"]
+    families = {"gains on the step's own episodes": tests["own"], "gains on fresh ones": tests["fresh"]}
+    return [*secondary(families), *grid(head, rows)]
 
 
-def front(rows: Sequence[Experiment], methods: Methods, folder: Path = RESULTS) -> list[str]:
-    """The table of README: one line for each experiment that was run, with what the paper proposes for it, minus the
-    baseline; bold where Student's paired test is significant with Holm's correction over the whole table.
-    """
-    kept = {row.name: load(row, folder) for row in rows}
-    differences = {
-        (row.name, when): difference(
-            kept[row.name].get(row.proposed, {}), kept[row.name].get(row.baseline, {}), updates
-        )
-        for row in rows
-        for when, updates in AFTER.items()
-    }
-    significant = verdicts(differences)
-    cells, missing = [], []
-    for row in rows:
-        pairs = [(row.name, when) for when in AFTER]
-        seeds = len(differences[pairs[0]].values)
-        if not seeds:
-            missing.append(row.title)
-            continue
-        shown = [f"**{differences[pair]}**" if significant.get(pair) else str(differences[pair]) for pair in pairs]
-        title = f"{methods[row.proposed].title}, minus {methods[row.baseline].title}"
-        cells.append([row.title, title, *shown, str(seeds), f"{row.iterations} of {row.paper_iterations}"])
-    lines = grid(["experiment", "difference in return", *AFTER, "seeds", "iterations, of the paper's"], cells)
-    return [*lines, f"Not run at the paper's length: {'; '.join(missing)}.", ""] if missing else lines
+def front(found: Table, folder: Path = RESULTS) -> list[str]:
+    """README's table: the primary endpoints."""
+    kept = {row.name: load(row, folder) for row in found.compared()}
+    return verdicts(found, endpoints(found, kept), front=True)
 
 
 def policies(results: Path = RESULTS) -> list[str]:
@@ -154,27 +190,27 @@ def policies(results: Path = RESULTS) -> list[str]:
 
 
 def write(results: Path = RESULTS) -> None:
-    """Write the page, the pictures of what is there, and README's part.
+    """Write the pages, the pictures of what is there, and README's part.
 
     Raises:
         UserError: results that cannot be read, or that are of other options than the table's.
     """
     found = table.read()
-    rows = list(found.experiments.values())
-    for row in rows:
+    for row in found.experiments.values():
         found.check(row, results)
-    kept = [(row, load(row, results)) for row in rows]
-    for row, runs in kept:
+    kept = {name: load(row, results) for name, row in found.experiments.items()}
+    for name, runs in kept.items():
         if runs:
-            style.save(pictures.learning(row, runs, found.methods), PICTURES / f"results_{row.name}")
-    explored = [(row, runs) for row, runs in kept if row.name in EXPLORED]
-    if any(runs for _, runs in explored):
-        style.save(pictures.exploration(explored, found.methods), PICTURES / "results_exploration")
-    write_text(PAGE, page(rows, found.methods, results))
+            figure = pictures.learning(found.experiments[name], runs, found.methods)
+            style.save(figure, PAGES / f"pictures/results_{name}")
+    if some := shown(found, kept):
+        style.save(pictures.verdicts(some, found.methods), PAGES / "pictures/results")
+    for path, text in pages(found, results).items():
+        write_text(PAGES / path, text)
     text = FRONT.read_text(encoding="utf-8")
     if BEGIN in text:
         before, _, rest = text.partition(BEGIN)
-        lines = "\n".join(front(found.of_the_paper(), found.methods, results))
+        lines = "\n".join(front(found, results))
         write_text(FRONT, f"{before}{BEGIN}\n\n{lines}\n{END}{rest.partition(END)[2]}")
 
 

@@ -1,136 +1,216 @@
-"""An experiment's part of docs/results.md: what its runs are, how they compare, and the tables of it."""
+"""An experiment's page: what its runs are, how they compare, and the tables of it."""
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
+from collections.abc import Collection, Sequence
 
 import numpy as np
-from estimates import bullets, grid, in_words
-from evaluate import SWAPPED
-from exploration import exploration
-from table import Experiment, Method
+from estimates import Family, count, grid, p_value, secondary
+from evaluate import FROZEN
+from measures import (
+    MEASURES,
+    Found,
+    Measure,
+    Methods,
+    Run,
+    accepted,
+    after,
+    after_the_best,
+    best_checkpoint,
+    changed,
+    difference,
+    effect,
+    share_found,
+    success,
+)  # fmt: skip
+from provenance import made
+from table import Experiment
 
-from rl.evaluation.comparisons import FEWEST, UNCLEAR, Difference, level, number, verdicts
-from rl.files import read_json
+from rl.evaluation.comparisons import LEVEL, level
 
-# Where methods are compared: after the one update that training is for, and after all that evaluation makes.
-AFTER = {"after 1 update": 1, "after the last update": -1}
-
-Run = dict[str, Any]  # what studies/evaluate.py writes of one
-Found = dict[str, dict[int, Run]]  # method -> seed -> results
-Methods = dict[str, Method]
+ONCE, LAST = MEASURES["return_1"], MEASURES["return_last"]
+PICTURES = "../pictures"  # from docs/results/
 
 
-def load(row: Experiment, folder: Path) -> Found:
-    """The results of an experiment that are there.
+def page(
+    row: Experiment, found: Found, methods: Methods, endpoint: Family[str] | None, words: Sequence[str] = ()
+) -> list[str]:
+    """The lines of an experiment's page.
 
-    Raises:
-        UserError: one cannot be read.
+    Args:
+        row, found, methods: the experiment and the results that are there.
+        endpoint: the family of its primary endpoint, if it has one.
+        words: what is written by hand of this one.
     """
-    found = {}
-    for method in row.methods:
-        runs = {seed: Path(folder, row.name, method, f"{seed}.json") for seed in row.seeds}
-        runs = {seed: read_json(path) for seed, path in runs.items() if path.is_file()}
-        if runs:
-            found[method] = runs
-    return found
+    return [
+        f"# {row.title}",
+        "",
+        f"{asked(row)} All experiments: [results](../results.md). How to read the tables: [glossary](glossary.md).",
+        "",
+        *(verdict(row, methods, endpoint) if endpoint else []),
+        *words,
+        *body(row, found, methods),
+    ]
 
 
-def after(content: Run, updates: int = -1, kind: str = "returns") -> float:
-    """A run's mean over test tasks after a number of updates."""
-    return float(np.mean(content["test"][kind][updates]))
-
-
-def difference(runs: dict[int, Run], baseline: dict[int, Run], updates: int) -> Difference:
-    """A method's return after a number of updates minus the baseline's."""
-    return Difference.between(runs, baseline, lambda run: after(run, updates))
-
-
-def comparisons(row: Experiment, found: Found) -> dict[tuple[str, str], Difference]:
-    """Every method that was run against the baseline: (method, key of `AFTER`) -> difference."""
-    baseline = found.get(row.baseline, {})
-    return {
-        (method, when): difference(runs, baseline, updates)
-        for when, updates in AFTER.items()
-        for method, runs in found.items()
-        if method != row.baseline
-    }
-
-
-def section(row: Experiment, found: Found, methods: Methods) -> list[str]:
-    """The lines of an experiment's part of docs/results.md."""
-    paper = f"the paper: {row.paper_iterations}" if row.paper_iterations else "not in the paper"
-    lines = [f"## {row.title}", "", f"{row.iterations} iterations ({paper}). {row.paper}", ""]
-    if not found:
-        return [*lines, "Not run.", ""]
-    lines += [sentence(row, found, methods), "", *returns(row, found, methods), *compared(row, found, methods)]
-    lines += exploration(row, found, methods)
+def body(row: Experiment, found: Found, methods: Methods) -> list[str]:
+    """The picture and the tables of an experiment."""
+    lines = [f"![{row.title}: learning curves]({PICTURES}/results_{row.name}.png)", ""]
+    lines += [*returns(row, found, methods), *compared(row, found, methods)]
+    if row.best_checkpoint:
+        lines += best(row, found, methods)
+    lines += tasks_found(row, found, methods)
     if row.checks:
         lines += checked(row, found, methods)
-    lines += [f"![{row.title}: learning curves](pictures/results_{row.name}.png)", ""]
     return [*lines, f"{made(found)} {row.note}".strip(), ""]
 
 
-def sentence(row: Experiment, found: Found, methods: Methods) -> str:
-    """The methods that differ significantly from the baseline, and the others, in words."""
-    if row.baseline not in found:
-        return "Nothing is compared yet: the baseline was not run."
-    differences = comparisons(row, found)
-    significant = verdicts(differences)
-    if not significant:
-        if len(row.seeds) < FEWEST:
-            return f"Nothing is compared here: that takes {FEWEST} seeds. Differences between fewer prove nothing."
-        return f"Nothing is compared yet: that takes {FEWEST} seeds."
-    titles = {(method, when): methods[method].title for method, when in differences}
-    lines = [f"Compared with {methods[row.baseline].title}:", ""]
-    for when in AFTER:
-        of_then = {key: verdict for key, verdict in significant.items() if key[1] == when}
-        lines += [f"- {when}, {phrase}" for phrase in in_words(of_then, differences, titles)]
-    return "\n".join(lines)
+def asked(row: Experiment) -> str:
+    """How long an experiment is, and what the paper claims or the experiment asks."""
+    if row.paper_iterations:
+        return f"{row.iterations} iterations (the paper: {row.paper_iterations}). The paper's claim: {row.paper}"
+    return f"{row.iterations} iterations (not in the paper). {row.paper}"
+
+
+def verdict(row: Experiment, methods: Methods, family: Family[str]) -> list[str]:
+    """The primary endpoint in words."""
+    apart, p = family[row.name], family.p.get(row.name)
+    said = f"*Primary endpoint*: return after 1 update, {against(row, methods)}: {apart.text() or 'not run yet'}"
+    if p is None:
+        return [f"{said}. It is not tested: that takes three pairs of seeds.", ""]
+    word = "no significant difference" if p >= LEVEL else "better" if sum(apart.values) > 0 else "worse"
+    over = "a single test" if len(family) == 1 else f"Holm's correction over {count(family.tests, 'experiment')}"
+    return [f"{said}, {p_value(p)} ({over}): {word}.", ""]
+
+
+def against(row: Experiment, methods: Methods) -> str:
+    """The two methods of the primary endpoint."""
+    return f"{methods[row.proposed].title}, minus {methods[row.baseline].title}"
 
 
 def returns(row: Experiment, found: Found, methods: Methods) -> list[str]:
-    """The table of returns, of the success rate if the environment reports it, and of outer steps."""
-    updates = len(next(iter(next(iter(found.values())).values()))["test"]["returns"])
-    succeeds = any("success" in run["test"] for runs in found.values() for run in runs.values())
-    head = ["method", "seeds", *(f"return after {count}" for count in range(updates)), *["success rate"] * succeeds]
-    head += ["outer steps accepted", "of the last tenth"]
-    rows = []
-    for method in row.methods:
-        if method not in found:
-            rows.append([methods[method].title, "not run", *[""] * (len(head) - 2)])
-            continue
-        runs = found[method].values()
-        cells = [methods[method].title, f"{len(runs)} of {len(row.seeds)}"]
-        cells += [level([after(run, count) for run in runs]) for count in range(updates)]
-        if succeeds:
-            cells.append(level([after(run, kind="success") for run in runs]))
-        rows.append([*cells, *(level([accepted(run, share) for run in runs]) for share in (1, 0.1))])
-    return grid(head, rows)
-
-
-def accepted(run: Run, share: float = 1) -> float:
-    """The share of outer steps that the line search accepted (the others leave the policy as it was), in the last
-    `share` of a run's iterations, at least in one.
+    """The table of returns and of outer steps; of success rates, if they say more than returns do; and of both with the
+    rate of the inner update halved after the first, if that was evaluated.
     """
-    steps = run["curves"]["kl"]
-    return float(np.mean([bool(kl) for kl in steps[-max(1, round(share * len(steps))) :]]))
+    every = [run for runs in found.values() for run in runs.values()]
+    updates, rows = len(every[0]["test"]["returns"]), []
+    for method in row.methods:
+        runs = found.get(method, {}).values()
+        cells = [f"{len(runs)} of {len(row.seeds)}" if runs else "not run", *levels(runs, "test", "returns")]
+        cells += [level([accepted(run, share) for run in runs]) for share in (1, 0.1)]
+        rows.append([methods[method].title, *cells, *[""] * (updates + 3 - len(cells))])
+    counts = [f"return after {count}" for count in range(updates)]
+    lines = ["## Returns", "", *grid(["method", "seeds", *counts, "outer steps accepted", "of the last tenth"], rows)]
+    more = [("Halved rate", "halved", "returns"), ("Halved rate, success", "halved", "success")]
+    if any(abs(after(run, 1, "success") - after(run, 1)) > 0.05 for run in every if "success" in run["test"]):
+        more.insert(0, ("Success rates", "test", "success"))
+    for title, part, kind in more:
+        rows = [
+            [methods[method].title, *cells]
+            for method, runs in found.items() if (cells := levels(runs.values(), part, kind))
+        ]  # fmt: skip
+        if rows:
+            lines += [f"## {title}", "", *grid(["method", *(f"after {count}" for count in range(updates))], rows)]
+    return lines
+
+
+def levels(runs: Collection[Run], part: str, kind: str) -> list[str]:
+    """The level after each number of updates of the runs that have this part; empty if none has."""
+    having = [run[part][kind] for run in runs if kind in run.get(part, {})]
+    return [level([float(np.mean(tasks)) for tasks in column]) for column in zip(*having, strict=True)]
+
+
+def family(row: Experiment, found: Found, measure: Measure, but: str = "") -> Family[str]:
+    """Every method's measure minus the baseline's; `but` is left out."""
+    return Family({
+        method: difference(found, method, row.baseline, measure)
+        for method in found if row.baseline in found and method not in (row.baseline, but)
+    })  # fmt: skip
+
+
+def rivals(row: Experiment, found: Found) -> Family[str]:
+    """The proposed method's return after one update minus that of every method but the baseline."""
+    return Family({
+        method: difference(found, row.proposed, method, ONCE)
+        for method in found if row.proposed in found and method not in (row.baseline, row.proposed)
+    })  # fmt: skip
 
 
 def compared(row: Experiment, found: Found, methods: Methods) -> list[str]:
-    """The table of differences from the baseline."""
-    differences = comparisons(row, found)
-    if not any(difference.values for difference in differences.values()):
+    """The differences of returns: from the baseline after one update and after the last, and from the proposed method
+    after one update. The primary endpoint is in none of these families.
+    """
+    apart = {method: difference(found, method, row.baseline, ONCE) for method in found if method != row.baseline}
+    if not any(one.values for one in apart.values()):
         return []
-    head = [f"minus {methods[row.baseline].title}"]
-    for when in AFTER:
-        head += [when, "probability of improvement"]
+    once, last = family(row, found, ONCE, but=row.proposed), family(row, found, LAST)
+    ours = rivals(row, found)
+    same = all(str(last[method]) == str(apart[method]) for method in last)
+    baseline, proposed = methods[row.baseline].title, methods[row.proposed].title
+    head = [f"minus {baseline}", "after 1 update", "p", "seeds in which it is better", "after the last update", "p",
+            f"{proposed}, minus it: after 1 update", "p"]  # fmt: skip
     rows = []
-    for method in found:
-        if method != row.baseline:
-            pairs = [differences[method, when] for when in AFTER]
-            rows.append([methods[method].title, *(cell for pair in pairs for cell in (str(pair), pair.improvement))])
-    return grid(head, rows)
+    for method in apart:
+        seeds = len(apart[method].values)
+        wins = f"{apart[method].compared.better:g} of {seeds}" if seeds > 1 else ""
+        rows.append([
+            methods[method].title, once.text(method) or str(apart[method]),
+            once.shown_p(method) or "primary" * (method == row.proposed and once.tests + last.tests > 0), wins,
+            str(last[method]) if same else last.text(method), "" if same else last.shown_p(method),
+            ours.text(method), ours.shown_p(method),
+        ])  # fmt: skip
+    families = {"the other methods after 1 update": once, "all methods after the last update": last,
+                f"{proposed}, minus each of the other methods, after 1 update": ours}  # fmt: skip
+    tested = {title: one for title, one in families.items() if not (same and one is last)}
+    again = ["After the last update the differences are the same to the digits shown: they are not tested again.", ""]
+    return ["## Differences", "", *secondary(tested), *again * bool(same and last.tests), *grid(head, rows)]
+
+
+def best(row: Experiment, found: Found, methods: Methods) -> list[str]:
+    """The table of best checkpoints beside the last."""
+    columns = (ONCE, best_checkpoint, after_the_best)
+    rows = [
+        [methods[method].title, *(level([of(run) for run in runs.values()]) for of in columns)]
+        for method, runs in found.items()
+    ]
+    return [
+        "## The best checkpoint",
+        "",
+        "The paper's figures are of the best checkpoint of a run, all others on this page of the last. The published "
+        "code saves the policy of every iteration and evaluates every tenth; its evaluation scripts name the best of "
+        "those tenth ones. Below, the best is chosen as nearly as our files allow: of the policies after iterations "
+        "0, 10, 20, …, by the return after 1 update on the training tasks that the next iteration logs.",
+        "",
+        "The best of many noisy values is biased upwards: part of it is the luck of one iteration. The last column has "
+        "no such bias: the mean over the nine policies that follow the best one, which had no part in the choice.",
+        "",
+        *grid(["return after 1 update", "last policy, test tasks", "best tenth policy, training tasks",
+               "the nine policies after it"], rows),
+    ]  # fmt: skip
+
+
+def tasks_found(row: Experiment, found: Found, methods: Methods) -> list[str]:
+    """The table of tasks that were found before the update, if the environment reports success."""
+    if not all("success" in run["test"] for runs in found.values() for run in runs.values()):
+        return []
+    apart = family(row, found, share_found)
+    rows = []
+    for method, runs in found.items():
+        cells = [methods[method].title, level([share_found(run) for run in runs.values()])]
+        cells += [apart.text(method), apart.shown_p(method)]
+        for of_found in (True, False):
+            cells += [level([success(run, of_found, updates) for run in runs.values()]) for updates in (1, -1)]
+        rows.append(cells)
+    head = [
+        "method", "tasks found", "minus the baseline's", "p", "their success rate after 1 update",
+        "after the last update", "the others' after 1 update", "after the last update",
+    ]  # fmt: skip
+    return [
+        "## Tasks found before the update",
+        "",
+        "A task is found if one of the episodes before the update, from which the update is made, succeeds.",
+        "",
+        *secondary({"tasks found, each method minus the baseline": apart}),
+        *grid(head, rows),
+    ]
 
 
 def checked(row: Experiment, found: Found, methods: Methods) -> list[str]:
@@ -145,33 +225,29 @@ def checked(row: Experiment, found: Found, methods: Methods) -> list[str]:
 def representations(row: Experiment, found: Found, methods: Methods) -> list[str]:
     """How alike tasks are represented, and what gates do."""
     layers = list(next(iter(next(iter(found.values())).values()))["similarity"])
-
-    def alike(layer: str, name: str) -> Callable[[Run], float | None]:
-        return lambda run: run["similarity"][layer].get(name)
-
-    rows, last = [], {}
+    last = family(row, found, MEASURES["cka"])
+    rows = []
     for method, runs in found.items():
         for layer in layers:
             entries = [run["similarity"][layer] for run in runs.values()]
-            apart = Difference.between(runs, found.get(row.baseline, {}), alike(layer, "cka"))
-            if method != row.baseline:
-                last[method] = apart
             flips = [entry["flips_between_tasks"][-1] for entry in entries if entry.get("flips_between_tasks")]
             rows.append([
                 methods[method].title, layer.removeprefix("layer"), level([entry["cka"] for entry in entries]),
-                "" if method == row.baseline else str(apart), level([entry["null"] for entry in entries]),
-                level([entry.get("constant_gates") for entry in entries]), level(flips),
+                *([last.text(method), last.shown_p(method)] if layer == layers[-1] else ["", ""]),
+                level([entry["null"] for entry in entries]), level([entry.get("constant_gates") for entry in entries]),
+                level(flips),
             ])  # fmt: skip
     head = [
-        "method", "layer", "CKA", "minus the baseline's", "CKA of unrelated tasks", "units whose gate keeps its sign",
-        "gates whose sign differs between two tasks",
+        "method", "layer", "CKA", "minus the baseline's", "p", "CKA of unrelated tasks",
+        "units whose gate keeps its sign", "gates whose sign differs between two tasks",
     ]  # fmt: skip
-    titles = {method: methods[method].title for method in last}
-    phrases = in_words(verdicts(last), last, titles, ("more alike", "less alike", UNCLEAR))
     return [
+        "## Representations",
+        "",
         "Linear CKA between tasks after the last update (1: all tasks are represented alike), and what it would be of "
         "tasks whose representations have nothing to do with each other (the mean of permutations).",
-        *bullets(f"In the last layer, compared with {methods[row.baseline].title}:", phrases),
+        "",
+        *secondary({"CKA of the last layer, each method minus the baseline": last}),
         *grid(head, rows),
     ]
 
@@ -179,55 +255,23 @@ def representations(row: Experiment, found: Found, methods: Methods) -> list[str
 def interventions(found: Found, methods: Methods) -> list[str]:
     """What an adapted policy loses under interventions, paired by seed."""
     names = list(dict.fromkeys(name for runs in found.values() for run in runs.values() for name in run["checks"]))
-
-    def changed(runs: dict[int, Run], name: str) -> Difference:
-        checked = [run for run in runs.values() if name in run["checks"]]
-        return Difference(tuple(float(np.mean(run["checks"][name]["returns"][-1])) - after(run) for run in checked))
-
-    rows, swapped = [], {}
+    effects = {(method, name): effect(runs, changed(name)) for method, runs in found.items() for name in names}
+    frozen = Family({key: one for key, one in effects.items() if key[1] == FROZEN and one.values})
+    rows = []
     for method, runs in found.items():
-        if any(SWAPPED in run["checks"] for run in runs.values()):
-            swapped[method] = changed(runs, SWAPPED)
-        changes = [str(changed(runs, name)) for name in names]
-        rows.append([methods[method].title, level([after(run) for run in runs.values()]), *changes])
-    titles = {method: methods[method].title for method in swapped}
-    phrases = in_words(verdicts(swapped), swapped, titles, ("gains", "loses", UNCLEAR))
+        cells = [methods[method].title, level([after(run) for run in runs.values()])]
+        for name in names:
+            cells.append(frozen.text((method, name)) or effects[method, name].text())
+            cells += [frozen.shown_p((method, name))] * (name == FROZEN)
+        rows.append(cells)
+    head = [cell for name in names for cell in [name, *["p"] * (name == FROZEN)]]
     return [
+        "## Interventions",
+        "",
         "By how much an intervention changes the adapted policy's return after the last update, on the same tasks with "
-        "the same random numbers.",
-        *bullets(f"With the {SWAPPED}:", phrases),
-        *grid(["method", "as it is", *names], rows),
+        "the same random numbers. Gates that stay as before adaptation ask whether a policy adapts through its gates; "
+        "gates of another task mislead it, whatever it adapts through.",
+        "",
+        *secondary({f"{FROZEN}, each method with gates, against itself as it is": frozen}),
+        *grid(["method", "as it is", *head], rows),
     ]
-
-
-def made(found: Found) -> str:
-    """What runs were made with."""
-    runs = [run for kept in found.values() for run in kept.values()]
-    # What a run was continued with counts as what it began with.
-    later = [entry for run in runs for entry in run.get("continued", [])]
-    hashes = [*(run["commit"] for run in runs), *(entry.get("git_commit") for entry in later)]
-    commits = ", ".join(dict.fromkeys(map(short, hashes)))
-    hours = {}
-    for run in runs:
-        places = " and then ".join(dict.fromkeys(map(place, [run, *run.get("continued", [])])))
-        seconds = run["iterations"] * (run["seconds"]["sampling"] + run["seconds"]["learning"])
-        hours.setdefault(places, []).append(seconds / 3600)
-    shown = "; ".join(
-        f"{' to '.join(dict.fromkeys(map(number, (min(some), max(some)))))} on {places}"
-        for places, some in hours.items()
-    )
-    return (
-        f"Made with the code of {commits}. Hours of training a run, without evaluations, with others beside it: "
-        f"{shown}."
-    )
-
-
-def place(description: Run) -> str:
-    """The processor, and the GPU if there is one, that a run was made or continued on."""
-    processor, gpu = description.get("processor") or "an unknown processor", description.get("gpu")
-    return f"{processor} with {gpu}" if gpu else processor
-
-
-def short(commit: str | None) -> str:
-    """A commit as people name it, with the + of changes that were not committed."""
-    return commit[:7] + "+" * commit.endswith("+") if commit else "an unknown commit"

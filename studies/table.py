@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from rl.errors import UserError
+from rl.evaluation.comparisons import FEWEST
 
 TABLE = Path(__file__).parent / "experiments.toml"
 ALL = "all"
@@ -26,13 +27,14 @@ class Experiment(NamedTuple):
     methods: list[str]
     baseline: str  # the method that others are compared with
     proposed: str  # the method that the paper proposes here, whatever is best
-    paper: str  # what the paper says, a sentence
+    paper: str  # the paper's claim or, of a row that is not the paper's, what it asks: a sentence
     checks: bool  # whether representations and interventions are evaluated, too
     keep_policy: int  # of how many seeds, the first ones, policies are kept in results/ (under 20 MB in all)
     overnight: bool  # whether two cores run it, with the others that are so, in some nights; else it is run when named
     tasks: int = 200  # test tasks of the evaluation
     halved: bool = False  # whether the last policy is also evaluated with --halve-test-lr
     note: str = ""  # how the runs kept in results/ were made, if not as the table says
+    best_checkpoint: bool = False  # whether the paper's figures are of the best checkpoint: then both are shown
 
 
 class Method(NamedTuple):
@@ -61,9 +63,11 @@ class Table(NamedTuple):
         rows = self.experiments.values()
         return [row for row in rows if row.name in names or ALL in names or (row.overnight and not names)]
 
-    def of_the_paper(self) -> list[Experiment]:
-        """The rows that compare methods as the paper does."""
-        return [row for row in self.experiments.values() if row.paper_iterations and len(row.seeds) > 1]
+    def compared(self) -> list[Experiment]:
+        """The rows with a page of their own: those that have enough seeds for a comparison. The others are in the
+        appendix.
+        """
+        return [row for row in self.experiments.values() if len(row.seeds) >= FEWEST]
 
     def options(self, experiment: str, method: str) -> list[str]:
         """main.py's options of a row and a column, without the seed, as words."""

@@ -11,7 +11,6 @@ from rl.evaluation import statistics
 
 FEWEST = 3  # seeds that are worth an interval: of two, Student's is 13 standard errors wide
 LEVEL = 0.05
-UNCLEAR = "no significant difference"
 
 
 def number(value: float, digits: int = 2) -> str:
@@ -69,13 +68,6 @@ class Difference(NamedTuple):
             return 0.0 if self.values[0] else 1.0
         return float(stats.ttest_1samp(self.values, 0.0).pvalue)
 
-    @property
-    def improvement(self) -> str:
-        """The share of seeds in which the first is higher, with Wilson's interval, as text; empty of too few."""
-        if len(self.values) < FEWEST:
-            return ""
-        return "{:.2f} [{:.2f}, {:.2f}]".format(*map(float, self.compared.improvement))
-
     def text(self, digits: int = 2) -> str:
         """Its mean with Student's interval; empty of no seeds."""
         return text(self.values, self.compared.difference, digits) if self.values else ""
@@ -101,15 +93,3 @@ def adjusted(differences: Mapping[Any, Difference]) -> dict[Any, float]:
     """
     known = {name: difference.p for name, difference in differences.items() if difference.p is not None}
     return dict(zip(known, holm(list(known.values())).tolist(), strict=True))
-
-
-def verdicts(differences: Mapping[Any, Difference]) -> dict[Any, int]:
-    """Which differences are significant by Student's test, with Holm's correction over all of them.
-
-    Returns:
-        name -> 1 (significantly higher), −1 (lower) or 0 (neither); those without a p-value are left out
-    """
-    return {
-        name: int(np.sign(np.mean(differences[name].values))) if p < LEVEL else 0
-        for name, p in adjusted(differences).items()
-    }

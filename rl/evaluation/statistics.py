@@ -1,10 +1,11 @@
 """Intervals by bootstrap, and the paired comparison of two groups of seeds.
 
-Seeds are not normally distributed, so intervals are percentiles of resampled statistics (arXiv 2108.13264). Fewer than
-5 seeds are too few for that. Paired differences are compared by Student's t: claims rest on them, and it keeps its
-nominal coverage with few seeds, too.
+Seeds are not normally distributed, so intervals are percentiles of resampled statistics (arXiv 2108.13264): of all
+resamples where they are few, else of some that are drawn. Fewer than 5 seeds are too few for that. Paired differences
+are compared by Student's t: claims rest on them, and it keeps its nominal coverage with few seeds, too.
 """
 
+import itertools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -16,6 +17,7 @@ from rl.evaluation import intervals
 from rl.evaluation.intervals import Numbers
 
 RESAMPLES = 2000
+ENUMERATED = 5  # draws of which all resamples are taken: 5⁵ = 3,125
 FEWEST = 5  # draws that resampling needs: of 3 seeds it would cover three quarters of the time, not 95%
 _BLOCK = 100  # resamples made at once, which bounds the memory
 
@@ -37,11 +39,17 @@ STATISTICS: dict[str, Statistic] = {"mean": mean, "iqm": interquartile_mean}
 
 
 def bootstrap(draws: Float[np.ndarray, "n *rest"], statistic: Statistic = mean) -> Ends:
-    """The 95% interval of a statistic of independent draws, by percentiles of `RESAMPLES` resampled ones."""
-    rng = np.random.default_rng(0)
-    blocks = [rng.integers(len(draws), size=(_BLOCK, len(draws))) for _ in range(RESAMPLES // _BLOCK)]
+    """The 95% interval of a statistic of independent draws, by percentiles over resamples: all that there are of up to
+    `ENUMERATED` draws, `RESAMPLES` random ones of more.
+    """
+    enumerated = len(draws) <= ENUMERATED
+    if enumerated:
+        resamples = np.array(list(itertools.product(range(len(draws)), repeat=len(draws))))
+    else:
+        resamples = np.random.default_rng(0).integers(len(draws), size=(RESAMPLES, len(draws)))
+    blocks = np.array_split(resamples, -(-len(resamples) // _BLOCK))
     estimates = np.concatenate([statistic(draws[block], axis=1) for block in blocks])
-    low, high = np.percentile(estimates, [2.5, 97.5], axis=0)
+    low, high = np.percentile(estimates, [2.5, 97.5], axis=0, method="inverted_cdf" if enumerated else "linear")
     return np.asarray(low), np.asarray(high)
 
 

@@ -1,0 +1,141 @@
+"""Hand-written text in which the numbers are the results': {name of a figure} is replaced."""
+
+import re
+import textwrap
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from estimates import Family, p_value
+from measures import MEASURES, Found, Run, difference, effect
+from sections import family, rivals
+from table import Experiment
+
+from rl.evaluation.comparisons import LEVEL, level, number
+
+WIDTH = 120
+
+
+class NotRun(LookupError):
+    """The runs that a figure is of are not there."""
+
+
+def _tested(family: Family[str], name: str) -> str:
+    if name not in family.p:
+        raise NotRun
+    return f"{family[name]} ({p_value(family.p[name])})"
+
+
+class Figures:
+    """What hand-written text may quote: `{method of this class, its arguments}`, with blanks between.
+
+    Experiments and methods are named as in experiments.toml, measures as in `measures.MEASURES`.
+
+    Args:
+        rows, kept, primaries: each experiment, its results, and the family of its primary endpoint.
+        blocks: name -> lines that stand for themselves, such as tables.
+    """
+
+    def __init__(
+        self,
+        rows: Mapping[str, Experiment],
+        kept: Mapping[str, Found],
+        primaries: Mapping[str, Family[str]],
+        blocks: Mapping[str, Sequence[str]],
+    ):
+        self.rows, self.kept, self.primaries, self.blocks = rows, kept, primaries, blocks
+
+    def filled(self, text: str) -> str:
+        """The text with its figures. A paragraph, or an item of a list, is left out where its runs are missing."""
+        parts = re.split(r"(\n\n|\n(?=- ))", text.strip("\n"))
+        lines = []
+        for before, part in zip(["", *parts[1::2]], parts[::2], strict=True):
+            try:
+                lines.append(before + self._part(part))
+            except NotRun:
+                continue
+        return "".join(lines).strip("\n") + "\n"
+
+    def _part(self, part: str) -> str:
+        if match := re.fullmatch(r"\{(\w+)\}", part):
+            if not self.blocks[match[1]]:
+                raise NotRun
+            return "\n".join(self.blocks[match[1]]).strip("\n")
+        if part.startswith("#"):
+            return part
+        found = re.sub(r"\{(\w+) ([^{}]*)\}", lambda match: getattr(self, match[1])(*match[2].split()), part)
+        indent = "  " * part.startswith("- ")
+        return textwrap.fill(" ".join(found.split()), WIDTH, subsequent_indent=indent, break_long_words=False,
+                             break_on_hyphens=False)  # fmt: skip
+
+    def _values(self, experiment: str, method: str, measure: str) -> list[float]:
+        runs = self.kept[experiment].get(method, {}).values()
+        values = [value for run in runs if (value := MEASURES[measure](run)) is not None]
+        if not values:
+            raise NotRun
+        return values
+
+    def level(self, experiment: str, method: str, measure: str) -> str:
+        """A method's measure over seeds, with its interval."""
+        return level(self._values(experiment, method, measure))
+
+    def highest(self, experiment: str, method: str, measure: str, digits: str = "2") -> str:
+        """A method's highest seed."""
+        return number(max(self._values(experiment, method, measure)), int(digits))
+
+    def lowest(self, experiment: str, method: str, measure: str, digits: str = "2") -> str:
+        """A method's lowest seed."""
+        return number(min(self._values(experiment, method, measure)), int(digits))
+
+    def count(self, experiment: str, method: str, measure: str, value: str) -> str:
+        """In how many seeds a measure has a value."""
+        values = self._values(experiment, method, measure)
+        return f"{sum(one == float(value) for one in values)} of {len(values)}"
+
+    def difference(self, experiment: str, one: str, other: str, measure: str) -> str:
+        """A method's measure minus another's, with its interval."""
+        found = difference(self.kept[experiment], one, other, MEASURES[measure])
+        if not found.values:
+            raise NotRun
+        return found.text()
+
+    def secondary(self, experiment: str, method: str, measure: str) -> str:
+        """A method's measure minus the baseline's, with its p-value in the family of all methods."""
+        return _tested(family(self.rows[experiment], self.kept[experiment], MEASURES[measure]), method)
+
+    def rival(self, experiment: str, method: str) -> str:
+        """The proposed method's return after one update minus another's, with its p-value in the family of them all."""
+        return _tested(rivals(self.rows[experiment], self.kept[experiment]), method)
+
+    def effect(self, experiment: str, method: str, measure: str) -> str:
+        """A measure that is a difference already, with its interval."""
+        found = effect(self.kept[experiment].get(method, {}), MEASURES[measure])
+        if not found.values:
+            raise NotRun
+        return found.text()
+
+    def seed(self, experiment: str, method: str, seed: str, measure: str) -> str:
+        """A measure of one run."""
+        value = MEASURES[measure](self._run(experiment, method, seed))
+        return number(value) if value is not None else "none"
+
+    def curve(self, experiment: str, method: str, seed: str, first: str, last: str) -> str:
+        """The mean return after the update in training, from an iteration to another, both included, of one run."""
+        curve = self._run(experiment, method, seed)["curves"]["after_update"]
+        return number(float(np.mean(curve[int(first) : int(last) + 1])))
+
+    def _run(self, experiment: str, method: str, seed: str) -> Run:
+        try:
+            return self.kept[experiment][method][int(seed)]
+        except KeyError:
+            raise NotRun from None
+
+    def primary(self, verdict: str) -> str:
+        """The experiments whose primary endpoint is better, worse or unclear, each with its figures."""
+        wanted = {"better": 1, "worse": -1, "unclear": 0}[verdict]
+        shown = []
+        for name, tests in self.primaries.items():
+            if name in tests.p and wanted == np.sign(np.mean(tests[name].values)) * (tests.p[name] < LEVEL):
+                shown.append(f"{self.rows[name].title} ({tests[name]}, {p_value(tests.p[name])})")
+        if not shown:
+            raise NotRun
+        return " and ".join([", ".join(shown[:-1]), shown[-1]]) if len(shown) > 1 else shown[0]
