@@ -25,6 +25,7 @@ from rl.run.interrupts import exit_status
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
 RESULTS, PAGES, FRONT = ROOT / "results", ROOT / "docs", ROOT / "README.md"
+COMMANDS = PAGES / "experiments.md"
 BEGIN, END = "<!-- results: written by studies/report.py -->", "<!-- end of results -->"
 # In the picture of docs/results.md, in this order, where they are among the primary endpoints.
 SHOWN = ("ctgraph_d2", "ctgraph_d3", "ctgraph_d4", "navigation", "navigation_501")
@@ -190,7 +191,7 @@ def policies(results: Path = RESULTS) -> list[str]:
 
 
 def write(results: Path = RESULTS) -> None:
-    """Write the pages, the pictures of what is there, and README's part.
+    """Write the pages, the pictures of what is there, and README's part and that of docs/experiments.md.
 
     Raises:
         UserError: results that cannot be read, or that are of other options than the table's.
@@ -207,11 +208,12 @@ def write(results: Path = RESULTS) -> None:
         style.save(pictures.verdicts(some, found.methods), PAGES / "pictures/results")
     for path, text in pages(found, results).items():
         write_text(PAGES / path, text)
-    text = FRONT.read_text(encoding="utf-8")
-    if BEGIN in text:
-        before, _, rest = text.partition(BEGIN)
-        lines = "\n".join(front(found, results))
-        write_text(FRONT, f"{before}{BEGIN}\n\n{lines}\n{END}{rest.partition(END)[2]}")
+    for path, lines in ((FRONT, front(found, results)), (COMMANDS, policies(results))):
+        text = path.read_text(encoding="utf-8")
+        if BEGIN in text:
+            before, _, rest = text.partition(BEGIN)
+            table_lines = "\n".join(lines).strip("\n")
+            write_text(path, f"{before}{BEGIN}\n\n{table_lines}\n\n{END}{rest.partition(END)[2]}")
 
 
 def main(results: Path = RESULTS) -> int:

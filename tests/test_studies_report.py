@@ -60,7 +60,7 @@ def test_results_that_are_cut_or_of_other_options_are_not_reported(tmp_path, mon
     path = tmp_path / "navigation/nm_hard/3.json"
     path.parent.mkdir(parents=True)
     path.write_text(content, encoding="utf-8")
-    for name in ("PAGES", "FRONT"):
+    for name in ("PAGES", "FRONT", "COMMANDS"):
         monkeypatch.setattr(report, name, tmp_path / "written")
     assert report.main(tmp_path) == 2 and not (tmp_path / "written").exists()
     (line,) = capsys.readouterr().err.splitlines()

@@ -31,7 +31,7 @@ from rl.evaluation.statistics import FEWEST, Ends
 from rl.files import is_of_run, replacing
 
 LINES: tuple[Any, ...] = ("-", "--", ":", "-.")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "*", ">", "h")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", "*", ">", "h", "p", "d", "1")
 STATISTICS = {"mean": "mean", "iqm": "interquartile mean"}  # of `rl.evaluation.statistics`, in words
 SEQUENTIAL, DIVERGING = "cividis", "PuOr"
 PANEL = (3.4, 2.4)  # inches; two panels fill the width of a page
