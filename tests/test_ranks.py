@@ -229,8 +229,7 @@ def ends(ranks, struck, status, line):
             assert found == status and (line is None or re.match(line, complaints[-1])), (found, complaints)
             assert len(complaints) == (line is not None), complaints
         else:
-            (complaint,) = complaints
-            assert found == 1 and LOST.match(complaint), (found, complaint)
+            assert found == 1 and len(complaints) == 1 and LOST.match(complaints[0]), (found, complaints)
 
 
 @pytest.mark.parametrize(
