@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from evaluate import FROZEN
 from jaxtyping import Bool, Float
 from table import Experiment, Method
 
@@ -106,7 +107,7 @@ MEASURES: dict[str, Measure] = {
     "accepted": accepted,
     "accepted_at_the_end": lambda run: accepted(run, 0.1),
     "cka": lambda run: list(run["similarity"].values())[-1]["cka"] if "similarity" in run else None,
-    "frozen": changed("gates as before adaptation"),
+    "frozen": changed(FROZEN),
     "ones": changed("all gates 1"),
 }
 

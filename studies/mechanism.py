@@ -10,7 +10,6 @@ walk; episodes are drawn only for what the update sees.
 
 import dataclasses
 import json
-import re
 import shlex
 import shutil
 import subprocess
@@ -31,7 +30,7 @@ from torch import Tensor
 
 from rl import streams
 from rl.algorithm.inner_loop import Adapted, unadapted
-from rl.config import Config, Parser
+from rl.config import Parser, parse_options
 from rl.envs.ctgraph.environment import DECISION, WAIT, CTGraph
 from rl.errors import UserError
 from rl.evaluation import runs
@@ -329,7 +328,7 @@ def _steps(found: dict[str, dict[int, dict[str, Any]]]) -> list[str]:
         steps = [run["steps"] for run in found.get(name, {}).values()]
         if not steps or arm.continues:
             continue
-        bound = float(re.search(r"--max-kl (\S+)|$", arm.options)[1] or Config.max_kl)
+        bound = parse_options(options_of(arm).split()).max_kl
         cells = [level([step["kl"] for step in steps], 4), level([step["part"] for step in steps])]
         cells.append(level([bound * step["square"] for step in steps], 4))
         rows.append([arm.letter, arm.title, f"{bound:g}", *cells])
@@ -344,7 +343,7 @@ def curves(found: dict[str, dict[int, dict[str, Any]]]) -> Figure:
     for panels, (title, arms) in zip(axes, DRAWN.items(), strict=True):
         for panel, measured in zip(panels, MEASURES, strict=True):
             for number, name in enumerate(arms):
-                runs = [run for run in found.get(name, {}).values() if len(run["iterations"]) > 2]
+                runs = list(found.get(name, {}).values())
                 for run in runs:
                     panel.plot(run["iterations"], run[measured], color=style.COLOURS[number], linewidth=0.4, alpha=0.5)
                 if runs:
