@@ -4,7 +4,6 @@ some seeds, the folder <seed>/ with the policy.
 python studies/evaluate.py EXPERIMENT METHOD SEED --runs runs --results results
 """
 
-import json
 import shutil
 import subprocess
 import sys
@@ -12,15 +11,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import exact
 import numpy as np
 import table
+from kept import rounded, write_keys
 from partial import archive
 
 from rl import envs
 from rl.config import Parser
 from rl.errors import UserError
 from rl.evaluation import gates, runs, similarity
-from rl.files import read_json, write_json, write_text
+from rl.files import read_json, write_json
 from rl.run.interrupts import exit_status
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,8 +50,6 @@ def evaluate(experiment: str, method: str, seed: int, runs_folder: Path, results
     place = runs_folder.resolve() / experiment / method / str(seed)
     folder, policy = trained(place, row.iterations)
     run = runs.read_run(folder)
-    evaluations, tasks = place / "evaluations", ["--num-tasks", str(row.tasks)]
-    evaluated = test(folder, policy, evaluations / "normal", row.checks, tasks)
     content = {
         "experiment": experiment,
         "method": method,
@@ -66,24 +65,38 @@ def evaluate(experiment: str, method: str, seed: int, runs_folder: Path, results
                 ("kl", f"{run.config.outer_step}/kl"),
             )
         },
-        "test_episodes": evaluated.returns.shape[2],
-        "test": measured(evaluated),
     }
-    if row.checks:
-        content["similarity"] = alike(evaluated)
-        checks = CHECKS | (CHECKS_OF_GATES if run.config.neuromodulation else {})
-        content["checks"] = {
-            name: measured(test(folder, policy, evaluations / name.replace(" ", "_"), False, [*tasks, *options]))
-            for name, options in checks.items()
-        }
-    if row.halved:
-        content["halved"] = measured(test(folder, policy, evaluations / "halved", False, [*tasks, "--halve-test-lr"]))
+    if row.exact:
+        content["exact"] = exact.curves(run, policy)
+    else:
+        content |= on_test_tasks(row, run, policy, place / "evaluations")
     target = results_folder / experiment / method
     target.mkdir(parents=True, exist_ok=True)
     if seed in row.seeds[: row.keep_policy]:
         keep(folder, policy, target / str(seed))
     write_keys(target / f"{seed}.json", content)
     archive(results_folder, Path(experiment, method, str(seed))).unlink(missing_ok=True)
+
+
+def on_test_tasks(row: table.Experiment, run: runs.Run, policy: Path, evaluations: Path) -> dict[str, Any]:
+    """What test.py finds of a policy, with the checks that the row has; written in a folder `evaluations`.
+
+    Raises:
+        UserError: test.py failed.
+    """
+    folder, tasks = run.path, ["--num-tasks", str(row.tasks)]
+    evaluated = test(folder, policy, evaluations / "normal", row.checks, tasks)
+    found: dict[str, Any] = {"test_episodes": evaluated.returns.shape[2], "test": measured(evaluated)}
+    if row.checks:
+        checks = CHECKS | (CHECKS_OF_GATES if run.config.neuromodulation else {})
+        found["similarity"] = alike(evaluated)
+        found["checks"] = {
+            name: measured(test(folder, policy, evaluations / name.replace(" ", "_"), False, [*tasks, *options]))
+            for name, options in checks.items()
+        }
+    if row.halved:
+        found["halved"] = measured(test(folder, policy, evaluations / "halved", False, [*tasks, "--halve-test-lr"]))
+    return found
 
 
 def trained(place: Path, iterations: int) -> tuple[Path, Path]:
@@ -99,12 +112,6 @@ def trained(place: Path, iterations: int) -> tuple[Path, Path]:
         names = ", ".join(folder.name for folder, _ in found) or "none"
         raise UserError(f"{place}: expected one run that has its policy-{iterations - 1}.pt, found {names}")
     return found[0]
-
-
-def write_keys(path: Path, content: dict[str, Any]) -> None:
-    """Write a dict as JSON, a line a key: readable, and a tenth of the lines that an indented list of numbers has."""
-    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in content.items())
-    write_text(path, f"{{\n{lines}\n}}\n")
 
 
 def keep(folder: Path, policy: Path, target: Path) -> None:
@@ -171,14 +178,6 @@ def alike(evaluation: runs.Evaluation) -> dict[str, dict[str, Any]]:
                 constant_gates=rounded(summary["constant"]), flips_between_tasks=rounded(summary["flips_between_tasks"])
             )
     return found
-
-
-def rounded(values: Any) -> Any:
-    """Numbers with five significant digits, for JSON; None of None and of NaN."""
-    values = np.asarray(values, np.float64)
-    if values.ndim:
-        return [rounded(value) for value in values]
-    return None if np.isnan(values) else float(f"{values:.5g}")
 
 
 def main(command_line: Sequence[str] | None = None) -> int:

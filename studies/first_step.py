@@ -10,7 +10,8 @@ from typing import Any
 
 import table
 import torch
-from evaluate import ROOT, rounded, write_keys
+from evaluate import ROOT
+from kept import rounded, write_keys
 
 from rl import streams
 from rl.algorithm.jacobian import flatten

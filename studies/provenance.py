@@ -23,7 +23,7 @@ def made(found: Found) -> str:
         f"{' to '.join(dict.fromkeys(map(number, (min(some), max(some)))))} on {places}"
         for places, some in hours.items()
     )
-    tasks = {len(run["test"]["returns"][0]) for run in runs}
+    tasks = {len(run["test"]["returns"][0]) for run in runs if "test" in run}
     episodes = {run["test_episodes"] for run in runs if "test_episodes" in run}
     evaluated = f"Evaluated on {in_order(tasks)} test tasks with {in_order(episodes)} episodes each. " * bool(episodes)
     return (

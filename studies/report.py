@@ -1,4 +1,4 @@
-"""results/ -> docs/results.md, its pages in docs/results/, their pictures, and README's table.
+"""results/ -> docs/results.md, its pages in docs/results/, docs/mechanism.md, their pictures, and README's table.
 
 python studies/report.py
 """
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from operator import itemgetter
 from pathlib import Path
 
+import mechanism
 import numpy as np
 import pictures
 import sections
@@ -50,8 +51,9 @@ def pages(found: Table, folder: Path = RESULTS) -> dict[str, str]:
         "picture": ["![Return after one update, seed by seed](pictures/results.png)"] * bool(shown(found, kept)),
         "gates": gates(found, kept),
         "first_step": first_steps(methods, folder),
-        "rest": [line for name, row in rows.items() if name not in own and kept[name]
+        "rest": [line for name, row in rows.items() if name not in own and kept[name] and not row.exact
                  for line in appended(row, kept[name], methods)],
+        **mechanism.blocks(found, kept),
     }  # fmt: skip
     figures = Figures(rows, kept, primaries, blocks)
 
@@ -59,7 +61,11 @@ def pages(found: Table, folder: Path = RESULTS) -> dict[str, str]:
         path = HERE / f"{part}.md"
         return [*figures.filled(path.read_text(encoding="utf-8")).splitlines(), ""] if path.is_file() else []
 
-    written = {"results.md": words("results"), "results/appendix.md": words("appendix")}
+    written = {
+        "results.md": words("results"),
+        "mechanism.md": words("mechanism"),
+        "results/appendix.md": words("appendix"),
+    }
     for name in own:
         if kept[name]:
             page = sections.page(rows[name], kept[name], methods, primaries.get(name), words(name))
@@ -200,10 +206,11 @@ def write(results: Path = RESULTS) -> None:
     for row in found.experiments.values():
         found.check(row, results)
     kept = {name: load(row, results) for name, row in found.experiments.items()}
-    for name, runs in kept.items():
-        if runs:
-            figure = pictures.learning(found.experiments[name], runs, found.methods)
-            style.save(figure, PAGES / f"pictures/results_{name}")
+    for name, row in found.experiments.items():
+        if kept[name] and not row.exact:
+            style.save(pictures.learning(row, kept[name], found.methods), PAGES / f"pictures/results_{name}")
+    if mechanism.measured(kept):
+        style.save(mechanism.picture(kept), PAGES / "pictures/mechanism")
     if some := shown(found, kept):
         style.save(pictures.verdicts(some, found.methods), PAGES / "pictures/results")
     for path, text in pages(found, results).items():

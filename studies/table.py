@@ -35,6 +35,8 @@ class Experiment(NamedTuple):
     halved: bool = False  # whether the last policy is also evaluated with --halve-test-lr
     note: str = ""  # how the runs kept in results/ were made, if not as the table says
     best_checkpoint: bool = False  # whether the paper's figures are of the best checkpoint: then both are shown
+    save_freq: int = 1_000_000  # as main.py's
+    exact: bool = False  # whether the chances of its policies are computed (exact.py), not evaluated on test tasks
 
 
 class Method(NamedTuple):
@@ -64,10 +66,10 @@ class Table(NamedTuple):
         return [row for row in rows if row.name in names or ALL in names or (row.overnight and not names)]
 
     def compared(self) -> list[Experiment]:
-        """The rows with a page of their own: those that have enough seeds for a comparison. The others are in the
-        appendix.
+        """The evaluated rows with a page of their own: those that have enough seeds for a comparison. The others are in
+        the appendix.
         """
-        return [row for row in self.experiments.values() if len(row.seeds) >= FEWEST]
+        return [row for row in self.experiments.values() if len(row.seeds) >= FEWEST and not row.exact]
 
     def options(self, experiment: str, method: str) -> list[str]:
         """main.py's options of a row and a column, without the seed, as words."""

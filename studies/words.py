@@ -60,7 +60,7 @@ class Figures:
             if not self.blocks[match[1]]:
                 raise NotRun
             return "\n".join(self.blocks[match[1]]).strip("\n")
-        if part.startswith("#"):
+        if part.startswith(("#", "|", "!")):  # a heading, a table, a picture
             return part
         found = re.sub(r"\{(\w+) ([^{}]*)\}", lambda match: getattr(self, match[1])(*match[2].split()), part)
         indent = "  " * part.startswith("- ")

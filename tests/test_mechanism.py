@@ -1,4 +1,4 @@
-"""The exact measures of studies/mechanism.py, on a policy whose chances are known."""
+"""The exact measures of studies/exact.py, on a policy whose chances are known, and the arms of studies/mechanism.py."""
 
 import dataclasses
 import importlib
@@ -13,21 +13,26 @@ from rl.run.setup import Setup
 from tests.support.helpers import ROOT
 
 sys.path.insert(0, str(ROOT / "studies"))
-mechanism = importlib.import_module("mechanism")
+exact, mechanism, table = map(importlib.import_module, ("exact", "mechanism", "table"))
+TABLE = table.read()
 FILE = str(ROOT / "rl/envs/ctgraph/ctgraph_d3.json")
 
 
 @pytest.fixture(scope="module")
 def graph():
-    config = parse_options(mechanism.OPTIONS.split())
-    return mechanism.Graph(Setup(dataclasses.replace(config, env_config_path=FILE, hidden_size=8)))
+    config = parse_options(TABLE.options(mechanism.FIVE, "cavia"))
+    return exact.Graph(Setup(dataclasses.replace(config, env_config_path=FILE, hidden_size=8)))
 
 
-def test_every_arm_is_a_command_line():
-    for arm in mechanism.ARMS.values():
-        parse_options(mechanism.options_of(arm).split())
-    names = {name for _, added, taken in mechanism.CONTRASTS for name in (*added, *taken)}
-    assert names <= mechanism.ARMS.keys()
+def test_every_run_that_is_measured_exactly_is_an_arm_of_the_page():
+    arms = [(arm.experiment, arm.method) for arm in (*mechanism.ARMS, *mechanism.LONGER)]
+    rows = [row for row in TABLE.experiments.values() if row.exact]
+    assert sorted(arms) == sorted((row.name, method) for row in rows for method in row.methods)
+    letters = {arm.letter for arm in mechanism.ARMS}
+    named = [*mechanism.DRAWN.values(), *(part for _, *parts in mechanism.CONTRASTS for part in parts)]
+    assert {letter for part in named for letter in part} <= letters
+    # Arms that are compared differ in what they are named for alone.
+    assert {row.save_freq for row in rows} == {10} and len({row.options for row in rows}) == 1
 
 
 def test_the_chances_of_an_even_policy_are_counted_by_hand(graph):
@@ -50,8 +55,8 @@ def test_a_visit_that_is_handed_over_makes_its_leaf_likelier(graph):
 
 
 def test_a_leaf_is_lost_where_it_stays_below_a_half_having_been_above():
-    assert mechanism.lost([0.2, 0.9, 0.4, 0.8, 0.3, 0.1], [0, 10, 20, 30, 40, 400]) == 40
-    assert mechanism.lost([0.2, 0.9, 0.4, 0.8], [0, 10, 20, 400]) is None
-    assert mechanism.lost([0.2, 0.3, 0.4], [0, 10, 400]) is None
-    run = {"iterations": [0, 10, 400], "leaves": {"coverage": [[0.9, 0.1], [0.1, 0.1], [0.2, 0.1]]}}
+    assert exact.lost([0.2, 0.9, 0.4, 0.8, 0.3, 0.1], [0, 10, 20, 30, 40, 400]) == 40
+    assert exact.lost([0.2, 0.9, 0.4, 0.8], [0, 10, 20, 400]) is None
+    assert exact.lost([0.2, 0.3, 0.4], [0, 10, 400]) is None
+    run = {"checkpoints": [0, 10, 400], "leaves": {"coverage": [[0.9, 0.1], [0.1, 0.1], [0.2, 0.1]]}}
     assert mechanism._fates([run], "coverage") == "1.0; 1.0 (10)"

@@ -5,6 +5,7 @@ import importlib
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -34,23 +35,26 @@ def test_every_run_has_options_that_main_takes(experiment, method):
     assert config.neuromodulation == method.startswith("nm_")
     assert (config.outer_step, config.maml) == ("ppo" if method.endswith("_ppo") else "trpo", method == "maml")
     if method.startswith("nm_"):
-        gate, _, bias = re.sub("_(ppo|credit)$", "", method.removeprefix("nm_")).partition("_")
+        gate, _, bias = re.sub(r"_(ppo|credit|explore|blind|kl\d+)$", "", method.removeprefix("nm_")).partition("_")
         assert (config.nm_gate, config.nm_gate_bias) == (gate, float(bias or 0))
     assert config.match_params == ("matched" in method)
+    small = re.search(r"_kl0(\d+)$", method)
+    assert config.max_kl == (float(f"0.0{small[1]}") if small else Config.max_kl)
+    named = {"explore": config.explore > 0, "credit": config.exploration_credit > 0, "blind": config.nm_without_context}
+    assert named == {name: method.endswith(f"_{name}") for name in named}
     assert TABLE.experiments[experiment].baseline in TABLE.experiments[experiment].methods
 
 
 def test_options_are_those_of_the_documented_commands():
     # Of each experiment of the paper docs/experiments.md gives one command; nothing but these options may differ.
     commands = [parse_options(line) for line in documents.commands("main.py", "docs/experiments.md")]
-    free = {"seed", "expname", "num_batches", "num_workers", "neuromodulation", "nm_gate", "nm_size", "save_freq"}
+    free = {"seed", "expname", "num_batches", "num_workers", "neuromodulation", "nm_gate", "nm_size", "test_freq"}
     for row in TABLE.experiments.values():
         ours = {
             name: value
-            for name, value in dataclasses.asdict(parse_options(TABLE.options(row.name, row.methods[0]))).items()
+            for name, value in dataclasses.asdict(parse_options(shlex.split(row.options))).items()
             if name not in free
         }
-        ours["match_params"] = False
         ours["env_config_path"] = ours["env_config_path"] and f"./{ours['env_config_path']}"
         assert any(ours.items() <= dataclasses.asdict(command).items() for command in commands), row.name
 
@@ -118,7 +122,7 @@ def test_results_stay_small():
 def test_what_is_kept_is_of_the_table():
     found = sorted((ROOT / "results").glob("*/*/*.json"))
     for path in found:
-        if not path.stem.isdecimal() or path.parts[-3] == "mechanism_d3":  # of studies/mechanism.py
+        if not path.stem.isdecimal():
             continue
         content = json.loads(path.read_text(encoding="utf-8"))
         experiment, method = path.parts[-3:-1]
@@ -126,7 +130,10 @@ def test_what_is_kept_is_of_the_table():
         assert (content["experiment"], content["method"], content["seed"]) == (experiment, method, int(path.stem))
         assert content["options"] == " ".join(TABLE.options(experiment, method))
         assert len(content["curves"]["after_update"]) == content["iterations"] == row.iterations
-        assert np.shape(content["test"]["returns"])[1] == row.tasks
+        if row.exact:
+            assert content["exact"]["checkpoints"][-1] == row.iterations - 1
+        else:
+            assert np.shape(content["test"]["returns"])[1] == row.tasks
 
 
 def test_the_first_step_is_measured_on_its_own_episodes_and_on_fresh_ones():
