@@ -1,10 +1,12 @@
 """The pictures of docs/results.md and its pages. A method has the same colour and marker in all of them."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from measures import MEASURES, Found, Methods, after, primary, share_found
 from table import Experiment, Method
@@ -14,15 +16,40 @@ from rl.plots import curves, style
 
 WINDOW = 10  # iterations that a point of a learning curve is the mean of
 CROWD = 6  # methods that one panel can show; more are split by kinds of gates
+KINDS = ("cavia", "cavia_matched", "nm_hard", "nm_soft", "nm_ste", "maml")
+SHADES = (1.0, 0.75, 0.55, 0.35)
+START = 0.1  # of a learning curve, which may lie outside the panel: it would hide by how much methods differ
 NOTE = (
     f"means of {WINDOW} iterations; line: interquartile mean over seeds (of fewer than 5: mean); each panel has a "
-    "scale of its own"
+    f"scale of its own, in which the first {START:.0%} of a curve may not fit"
 )
 
 
-def looks(methods: Mapping[str, Method]) -> dict[str, style.Look]:
-    """How each method is drawn: by its place in the table of methods."""
-    return {name: style.look(number) for number, name in enumerate(methods)}
+class Look(NamedTuple):
+    """How a method is drawn."""
+
+    look: style.Look
+    line: Any
+
+
+def looks(methods: Mapping[str, Method]) -> dict[str, Look]:
+    """How each method is drawn: its kind has a colour and a marker, and every variant of a kind (which its name adds to
+    the kind's) a darker shade of the colour, a line and a marker.
+    """
+    variants, found = [""], {}
+    for name in methods:
+        kind = max((kind for kind in KINDS if f"{name}_".startswith(f"{kind}_")), key=len)
+        variant = name.removeprefix(kind)
+        if variant not in variants:
+            variants.append(variant)
+        place, number = KINDS.index(kind), variants.index(variant)
+        others = style.MARKERS[len(KINDS) :]
+        marker = others[(number - 1) % len(others)] if variant else style.MARKERS[place]
+        step = 1 + (number - 1) % 3 if variant else 0
+        red, green, blue = (SHADES[step] * part for part in to_rgb(style.COLOURS[place]))
+        look = style.Look(place + 3 * number, to_hex((red, green, blue)), marker)
+        found[name] = Look(look, style.LINES[step])
+    return found
 
 
 def curve(row: Experiment, method: Method, runs: dict[int, dict], name: str) -> curves.Curve:
@@ -61,10 +88,13 @@ def learning(row: Experiment, found: Found, methods: Methods) -> Figure:
     more = []
     for members, panels in zip(rows, axes, strict=True):
         for panel, name in zip(panels, ("before_update", "after_update"), strict=False):
+            settled = []
             for method in members:
                 one = curve(row, methods[method], found[method], name)
-                more += curves.draw_curve(panel, one.summary.index.to_numpy(), one, drawn[method], "-", named=True)
-            panel.set(xlabel="iteration", ylabel=f"return {one.metric.label}")
+                more += curves.draw_curve(panel, one.summary.index.to_numpy(), one, *drawn[method], named=True)
+                shown = one.summary if one.seeds.shape[1] >= statistics.FEWEST else one.seeds
+                settled.append(shown.iloc[round(START * len(shown)) :])
+            panel.set(xlabel="iteration", ylabel=f"return {one.metric.label}", ylim=style.span(settled))
         if succeeds:
             exploration(panels[2], {method: found[method] for method in members}, drawn)
     figure.suptitle(row.title)
@@ -73,13 +103,13 @@ def learning(row: Experiment, found: Found, methods: Methods) -> Figure:
     return figure
 
 
-def exploration(panel: Axes, found: Found, drawn: Mapping[str, style.Look]) -> None:
+def exploration(panel: Axes, found: Found, drawn: Mapping[str, Look]) -> None:
     """What every run finds before the update and what it reaches after it: a point a run."""
     panel.axline((0, 0), slope=1, color=style.GREY, linewidth=0.6)
     highest = 0.0
     for method, runs in found.items():
         points = np.array([(share_found(run), after(run, 1, "success")) for run in runs.values()])
-        panel.plot(*points.T, **drawn[method].drawn, linestyle="", alpha=0.8)
+        panel.plot(*points.T, **drawn[method].look.drawn, linestyle="", alpha=0.8)
         highest = max(highest, float(points.max()))
     limits = (-0.03, highest + 0.05)
     panel.set(xlabel="share of test tasks found before the update", ylabel="success rate after it", xlim=limits,
@@ -100,8 +130,8 @@ def verdicts(shown: Sequence[tuple[Experiment, Found]], methods: Methods) -> Fig
         for seed in values[0].keys() & values[1].keys():
             levels.plot([0, 1], [one[seed] for one in values], color=style.GREY, linewidth=0.6, zorder=1)
         for place, (method, _) in enumerate(pair):
-            levels.plot([place] * len(values[place]), [*values[place].values()], **drawn[method].drawn, linestyle="",
-                        label=methods[method].title)  # fmt: skip
+            drawing = drawn[method].look.drawn | {"linestyle": "", "label": methods[method].title}
+            levels.plot([place] * len(values[place]), [*values[place].values()], **drawing)
         levels.set(title=row.title, xlim=(-0.4, 1.4), xticks=[], ylabel="return after 1 update")
         difference = primary(row, found)
         value, interval = difference.compared.difference
