@@ -17,6 +17,7 @@ Found = dict[str, dict[int, Run]]  # method -> seed -> results
 Methods = dict[str, Method]
 Measure = Callable[[Run], float | None]
 
+WINDOW = 10  # iterations that a point of a learning curve is the mean of
 CHECKPOINTS = 10  # the published code evaluates every tenth iteration, and its scripts name policies of such ones
 
 
@@ -94,6 +95,14 @@ def after_the_best(run: Run) -> float:
     """The mean return of the nine policies that come after the best tenth one: they had no part in the choice."""
     windows = checkpoints(run)
     return float(windows[windows[:, 0].argmax(), 1:].mean())
+
+
+def reached(run: Run, milestone: float) -> int | None:
+    """The first iteration up to which the return after the update, the mean of `WINDOW` iterations, is so high."""
+    curve = np.array(run["curves"]["after_update"], np.float64)
+    means = np.convolve(curve, np.full(WINDOW, 1 / WINDOW), "valid") if len(curve) >= WINDOW else curve[:0]
+    high = np.flatnonzero(means >= milestone)
+    return int(high[0]) + WINDOW - 1 if len(high) else None
 
 
 # By the names that hand-written text has for them (studies/words.py).

@@ -8,13 +8,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
-from measures import MEASURES, Found, Methods, after, primary, share_found
+from measures import MEASURES, WINDOW, Found, Methods, after, primary, share_found
 from table import Experiment, Method
 
 from rl.evaluation import statistics
 from rl.plots import curves, style
 
-WINDOW = 10  # iterations that a point of a learning curve is the mean of
 CROWD = 6  # methods that one panel can show; more are split by kinds of gates
 KINDS = ("cavia", "cavia_matched", "nm_hard", "nm_soft", "nm_ste", "maml")
 SHADES = (1.0, 0.75, 0.55, 0.35)

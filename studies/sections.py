@@ -7,6 +7,7 @@ from estimates import Family, count, grid, p_value, secondary
 from evaluate import FROZEN
 from measures import (
     MEASURES,
+    WINDOW,
     Found,
     Measure,
     Methods,
@@ -18,6 +19,7 @@ from measures import (
     changed,
     difference,
     effect,
+    reached,
     share_found,
     success,
 )  # fmt: skip
@@ -55,6 +57,8 @@ def body(row: Experiment, found: Found, methods: Methods) -> list[str]:
     """The picture and the tables of an experiment."""
     lines = [f"![{row.title}: learning curves]({PICTURES}/results_{row.name}.png)", ""]
     lines += [*returns(row, found, methods), *compared(row, found, methods)]
+    if row.milestone:
+        lines += soon(row, found, methods)
     if row.best_checkpoint:
         lines += best(row, found, methods)
     lines += tasks_found(row, found, methods)
@@ -162,6 +166,22 @@ def compared(row: Experiment, found: Found, methods: Methods) -> list[str]:
     tested = {title: one for title, one in families.items() if not (same and one is last)}
     again = ["After the last update the differences are the same to the digits shown: they are not tested again.", ""]
     return ["## Differences", "", *secondary(tested), *again * bool(same and last.tests), *grid(head, rows)]
+
+
+def soon(row: Experiment, found: Found, methods: Methods) -> list[str]:
+    """The table of how soon each run reaches the experiment's milestone."""
+    rows = []
+    for method, runs in found.items():
+        counts = [reached(run, row.milestone) for run in runs.values()]
+        rows.append([methods[method].title, "; ".join("not" if one is None else str(one) for one in counts)])
+    return [
+        f"## How soon {row.milestone:g} is reached",
+        "",
+        f"The iteration, seed by seed, at which the return after the update (in training, the mean of {WINDOW} "
+        "iterations) is as high for the first time.",
+        "",
+        *grid(["method", "iteration"], rows),
+    ]
 
 
 def best(row: Experiment, found: Found, methods: Methods) -> list[str]:

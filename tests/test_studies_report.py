@@ -136,6 +136,16 @@ def made_up(shift, seeds, updates=2):
     return {seed: {"test": {"returns": values}, "curves": CURVES, **MADE} for seed, values in returns.items()}
 
 
+def test_a_milestone_is_reached_when_the_mean_of_ten_iterations_is_as_high():
+    curve = {"curves": {"after_update": [0.0] * 9 + [100.0] * 20}}
+    # Half of the ten from 5 to 14 are 100.
+    assert measures.reached(curve, 50) == 13 and measures.reached(curve, 100) == 18
+    assert measures.reached(curve, 101) is None and measures.reached({"curves": {"after_update": [9.0] * 5}}, 1) is None
+    row = TABLE.experiments["half_cheetah_dir"]._replace(milestone=50)
+    lines = sections.soon(row, {"cavia": {1: curve, 2: {"curves": {"after_update": [1.0] * 20}}}}, TABLE.methods)
+    assert "| plain CAVIA | 13; not |" in lines
+
+
 def test_one_test_an_experiment_and_families_of_the_others():
     # t = 0.6√3/0.1 = 10.39: p = 0.0091 of one test, 0.018 of two, 0.055 of six.
     clear, unsure = comparisons.Difference((0.5, 0.6, 0.7)), comparisons.Difference((1.0, -1.0, 0.1))
