@@ -59,6 +59,14 @@ CONTRASTS = (
     ("credit, plain (H − A)", "H", "A"),
     ("credit, hard gates (I − B)", "I", "B"),
 )
+# Those that ask what does as well as hard gates, and whether gates must read φ: a family of their own.
+SECONDARY = (
+    ("small step, plain, against hard gates (E − B)", "E", "B"),
+    ("exploration, plain, against hard gates (C − B)", "C", "B"),
+    ("credit, plain, against hard gates (H − B)", "H", "B"),
+    ("gates that do not read φ, against those that do (F − B)", "F", "B"),
+    ("gates that do not read φ, against none (F − A)", "F", "A"),
+)
 # The arms of the picture: a row each for plain policies and hard gates, coloured by what is changed.
 KINDS = (
     "as published", "max-kl 0.002", "max-kl 0.0005", "a fifth explores", "credit for exploration", "gates blind to φ"
@@ -66,6 +74,7 @@ KINDS = (
 DRAWN = {"plain": ["A", "E2", "E", "C", "H"], "hard gates": ["B", "E2'", "E'", "D", "I", "F"]}
 HEADINGS = ("success on its own episodes", "coverage", "success after a visit handed over")
 
+Contrast = tuple[str, Sequence[str], Sequence[str]]
 Runs = dict[int, Run]  # seed -> results
 
 
@@ -82,11 +91,12 @@ def measured(kept: Mapping[str, Found]) -> bool:
 def blocks(found: Table, kept: Mapping[str, Found]) -> dict[str, list[str]]:
     """The tables, by the names that the page has for them; empty where there is nothing to show."""
     if not measured(kept):
-        return {"measures": [], "contrasts": [], "steps": [], "made": []}
+        return {"measures": [], "contrasts": [], "rivals": [], "steps": [], "made": []}
     every = {f"{name}/{method}": some for name in (TEN, FIVE, LONG) for method, some in kept[name].items()}
     return {
         "measures": measures(found, kept),
-        "contrasts": contrasts(kept),
+        "contrasts": contrasts(kept, CONTRASTS),
+        "rivals": contrasts(kept, SECONDARY),
         "steps": steps(found, kept),
         "made": [made(every)],
     }
@@ -114,13 +124,13 @@ def _fates(results: Sequence[Mapping[str, Any]], measured: str) -> str:
     return f"{never:.1f}; {len(ends) / len(results):.1f}" + (f" ({np.median(ends):.0f})" if ends else "")
 
 
-def tested(kept: Mapping[str, Found]) -> Family[str]:
-    """The differences of the primary measure, paired by seed."""
+def tested(kept: Mapping[str, Found], wanted: Sequence[Contrast]) -> Family[str]:
+    """Some differences of the primary measure, paired by seed."""
     values = {
         arm.letter: {seed: run["exact"]["own"][-1] for seed, run in runs(arm, kept).items()} for arm in ARMS
     }  # fmt: skip
     differences = {}
-    for title, added, taken in CONTRASTS:
+    for title, added, taken in wanted:
         seeds = set.intersection(*(set(values[letter]) for letter in (*added, *taken)))
         differences[title] = Difference(tuple(
             sum(values[letter][seed] for letter in added) - sum(values[letter][seed] for letter in taken)
@@ -129,9 +139,9 @@ def tested(kept: Mapping[str, Found]) -> Family[str]:
     return Family(differences)
 
 
-def contrasts(kept: Mapping[str, Found]) -> list[str]:
+def contrasts(kept: Mapping[str, Found], wanted: Sequence[Contrast]) -> list[str]:
     """The table of `tested`."""
-    family = tested(kept)
+    family = tested(kept, wanted)
     rows = [
         [title, str(len(difference.values)), family.text(title), family.shown_p(title) or "not tested"]
         for title, difference in family.items()

@@ -29,7 +29,10 @@ def test_every_run_that_is_measured_exactly_is_an_arm_of_the_page():
     rows = [row for row in TABLE.experiments.values() if row.exact]
     assert sorted(arms) == sorted((row.name, method) for row in rows for method in row.methods)
     letters = {arm.letter for arm in mechanism.ARMS}
-    named = [*mechanism.DRAWN.values(), *(part for _, *parts in mechanism.CONTRASTS for part in parts)]
+    named = [
+        *mechanism.DRAWN.values(),
+        *(part for _, *parts in (*mechanism.CONTRASTS, *mechanism.SECONDARY) for part in parts),
+    ]
     assert {letter for part in named for letter in part} <= letters
     # Arms that are compared differ in what they are named for alone.
     assert {row.save_freq for row in rows} == {10} and len({row.options for row in rows}) == 1
