@@ -51,6 +51,7 @@ def pages(found: Table, folder: Path = RESULTS) -> dict[str, str]:
         "picture": ["![Return after one update, seed by seed](pictures/results.png)"] * bool(shown(found, kept)),
         "gates": gates(found, kept),
         "first_step": first_steps(methods, folder),
+        "learning_signal": learning_signals(found, folder),
         "rest": [line for name, row in rows.items() if name not in own and kept[name] and not row.exact
                  for line in appended(row, kept[name], methods)],
         **mechanism.blocks(found, kept),
@@ -175,6 +176,25 @@ def first_steps(methods: Methods, folder: Path = RESULTS) -> list[str]:
         head += [f"gain on {episodes}", f"minus {methods[MATCHED].title}'s", "p"]
     families = {"gains on the step's own episodes": tests["own"], "gains on fresh ones": tests["fresh"]}
     return [*secondary(families), *grid(head, rows)]
+
+
+def learning_signals(found: Table, folder: Path = RESULTS) -> list[str]:
+    """What there is to learn from in Meta-World's episodes (`studies/learning_signal.py`)."""
+    path = Path(folder, "learning_signal.json")
+    if not path.is_file():
+        return []
+    rows = []
+    for name, run in read_json(path).items():
+        experiment, method, _ = name.split("/")
+        title = f"{found.experiments[experiment].title}: {found.methods[method].title}"
+        for iteration, one in run["checkpoints"].items():
+            cells = [" → ".join(number(value) for value in one[part]) for part in ("returns", "success", "explained")]
+            moves = [number(value) for part in ("near", "moved") for value in one[part]]
+            rows.append([title, iteration, *cells, *moves, number(one["signal"])])
+            title = ""
+    head = ["run", "iteration", "return, before → after", "success", "variance explained", "hand near, before", "after",
+            "object moved, before", "after", "share of signal"]  # fmt: skip
+    return grid(head, rows)
 
 
 def front(found: Table, folder: Path = RESULTS) -> list[str]:
