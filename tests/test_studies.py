@@ -48,6 +48,8 @@ def test_every_run_has_options_that_main_takes(experiment, method):
 def test_options_are_those_of_the_documented_commands():
     # Of each experiment of the paper docs/experiments.md gives one command; nothing but these options may differ.
     commands = [parse_options(line) for line in documents.commands("main.py", "docs/experiments.md")]
+    reach = [command for command in commands if command.env_name == "ML1Reach-v2"]
+    commands += [dataclasses.replace(command, env_name="ML1Push-v2") for command in reach]  # "the same command with"
     free = {"seed", "expname", "num_batches", "num_workers", "neuromodulation", "nm_gate", "nm_size", "test_freq"}
     for row in TABLE.experiments.values():
         ours = {
