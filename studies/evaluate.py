@@ -43,10 +43,7 @@ def evaluate(experiment: str, method: str, seed: int, runs_folder: Path, results
         UserError: the table has no such experiment or method, the run has not finished, or test.py failed.
     """
     rows = table.read()
-    for name, known in ((experiment, rows.experiments), (method, rows.methods)):
-        if name not in known:
-            raise UserError(f"{table.TABLE}: has no {name!r}; expected one of {', '.join(known)}")
-    row = rows.experiments[experiment]
+    row = rows.row(experiment, method)
     place = runs_folder.resolve() / experiment / method / str(seed)
     folder, policy = trained(place, row.iterations)
     run = runs.read_run(folder)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import table
 import torch
 from evaluate import ROOT, description, trained
 from jaxtyping import Float
@@ -71,9 +72,9 @@ def moves(episodes: Episodes) -> dict[str, float]:
     hand, thing = (episodes.observations[..., part] for part in (HAND, OBJECT))
     distance = np.where(running, np.linalg.norm(hand - thing, axis=-1), np.inf)
     path = np.where(running, np.linalg.norm(thing - thing[:, :1], axis=-1), 0)
-    success = ((episodes.infos["success"] > 0) & running).any(axis=1)
+    success = (episodes.infos["success"] > 0).any(axis=1)
     return {
-        "returns": float((episodes.rewards * episodes.mask).sum(axis=1).mean()),
+        "returns": float(episodes.returns.mean()),
         "success": float(success.mean()),
         "tasks_solved": float(success.any(axis=1).mean()),
         "near": float((distance.min(axis=1) < NEAR).mean()),
@@ -86,7 +87,7 @@ def explained_variance(episodes: Episodes, gamma: float) -> float:
     observations, rewards, mask = (
         torch.from_numpy(np.asarray(part)).double() for part in (episodes.observations, episodes.rewards, episodes.mask)
     )
-    targets = discounted_returns(rewards * mask, gamma) * mask
+    targets = discounted_returns(rewards, gamma) * mask
     design = baseline.features(observations, mask)
     coefficients, _ = baseline.fit(design, targets)
     left = targets - baseline.values(design, coefficients)
@@ -120,20 +121,25 @@ def main(command_line: Sequence[str] | None = None) -> int:
     def run(_: Any) -> None:
         options = parser.parse_args(command_line)
         torch.set_num_threads(1)
+        rows = table.read()
         content = read_json(TARGET) if TARGET.exists() else {}
         for name in options.names:
-            place = options.runs.resolve() / name
-            given = (place / "options").read_text(encoding="utf-8").split()
-            iterations = int(given[given.index("--num-batches") + 1])
-            folder, last = trained(place, iterations)
+            experiment, _, rest = name.partition("/")
+            method = rest.partition("/")[0]
+            row = rows.row(experiment, method)
+            folder, last = trained(options.runs.resolve() / name, row.iterations)
             made = runs.read_run(folder)
             setup = Setup(dataclasses.replace(made.config, num_workers=0, learner_threads=1))
             found = {}
             for number in options.checkpoints:
                 params = load_policy(last.with_name(f"policy-{number}.pt"), setup.policy)
-                found[str(number)] = measure(setup, params, options.num_tasks, iterations + number)
+                found[str(number)] = measure(setup, params, options.num_tasks, row.iterations + number)
                 print(name, number, found[str(number)], flush=True)
-            content[name] = {**description(folder, given), "num_tasks": options.num_tasks, "checkpoints": found}
+            content[name] = {
+                **description(folder, rows.options(experiment, method)),
+                "num_tasks": options.num_tasks,
+                "checkpoints": found,
+            }
             write_keys(TARGET, content)
 
     return exit_status("learning_signal.py", run)

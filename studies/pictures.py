@@ -91,8 +91,7 @@ def learning(row: Experiment, found: Found, methods: Methods) -> Figure:
             for method in members:
                 one = curve(row, methods[method], found[method], name)
                 more += curves.draw_curve(panel, one.summary.index.to_numpy(), one, *drawn[method], named=True)
-                shown = one.summary if one.seeds.shape[1] >= statistics.FEWEST else one.seeds
-                settled.append(shown.iloc[round(START * len(shown)) :])
+                settled.append(one.extent.iloc[round(START * len(one.extent)) :])
             panel.set(xlabel="iteration", ylabel=f"return {one.metric.label}", ylim=style.span(settled))
         if succeeds:
             exploration(panels[2], {method: found[method] for method in members}, drawn)

@@ -66,6 +66,17 @@ class Table(NamedTuple):
         rows = self.experiments.values()
         return [row for row in rows if row.name in names or ALL in names or (row.overnight and not names)]
 
+    def row(self, experiment: str, method: str) -> Experiment:
+        """An experiment.
+
+        Raises:
+            UserError: there is none of this name, or no such method.
+        """
+        for name, known in ((experiment, self.experiments), (method, self.methods)):
+            if name not in known:
+                raise UserError(f"{TABLE}: has no {name!r}; expected one of {', '.join(known)}")
+        return self.experiments[experiment]
+
     def compared(self) -> list[Experiment]:
         """The evaluated rows with a page of their own: those that have enough seeds for a comparison. The others are in
         the appendix.

@@ -48,6 +48,11 @@ class Curve(NamedTuple):
     summary: pd.DataFrame
     seeds: pd.DataFrame
 
+    @property
+    def extent(self) -> pd.DataFrame:
+        """All that is drawn of it: its value and interval, or of few seeds each."""
+        return self.seeds if self.seeds.shape[1] < FEWEST else self.summary[["value", *ENDS]]
+
 
 def metric(name: str) -> Metric:
     """The metric of a name on the command line.
@@ -310,7 +315,7 @@ def draw(
         places = (one.summary["steps"] if x == "steps" else one.summary.index).to_numpy()
         more += draw_curve(panels[one.environment], places, one, looks[one.group], kinds[one.metric],
                            named=one.metric == wanted[0] and not alone)  # fmt: skip
-        shown[one.environment].append(one.seeds if one.seeds.shape[1] < FEWEST else one.summary[["value", *ENDS]])
+        shown[one.environment].append(one.extent)
     for reference, metric in itertools.product(references, wanted):
         if metric.name in reference.curves:
             values = reference.curves[metric.name]
