@@ -43,6 +43,7 @@ ARMS = (
     Arm("E2", FIVE, "cavia_matched_kl002", "plain, max-kl 0.002"),
     Arm("E2'", FIVE, "nm_hard_kl002", "hard gates, max-kl 0.002"),
     Arm("G", FIVE, "cavia", "plain, 300 units"),
+    Arm("J", FIVE, "nm_hard_kl05", "hard gates, max-kl 0.05"),
 )
 LONGER = (
     Arm("E", LONG, "cavia_matched_kl0005", "the same, 1001 iterations"),
@@ -64,14 +65,16 @@ SECONDARY = (
     ("small step, plain, against hard gates (E − B)", "E", "B"),
     ("exploration, plain, against hard gates (C − B)", "C", "B"),
     ("credit, plain, against hard gates (H − B)", "H", "B"),
+    ("large step, hard gates (J − B)", "J", "B"),
     ("gates that do not read φ, against those that do (F − B)", "F", "B"),
     ("gates that do not read φ, against none (F − A)", "F", "A"),
 )
 # The arms of the picture: a row each for plain policies and hard gates, coloured by what is changed.
 KINDS = (
-    "as published", "max-kl 0.002", "max-kl 0.0005", "a fifth explores", "credit for exploration", "gates blind to φ"
+    "as published", "max-kl 0.002", "max-kl 0.0005", "a fifth explores", "credit for exploration", "gates blind to φ",
+    "max-kl 0.05",
 )  # fmt: skip
-DRAWN = {"plain": ["A", "E2", "E", "C", "H"], "hard gates": ["B", "E2'", "E'", "D", "I", "F"]}
+DRAWN = {"plain": ["A", "E2", "E", "C", "H"], "hard gates": ["B", "E2'", "E'", "D", "I", "F", "J"]}
 HEADINGS = ("success on its own episodes", "coverage", "success after a visit handed over")
 
 Contrast = tuple[str, Sequence[str], Sequence[str]]
@@ -171,7 +174,7 @@ def picture(kept: Mapping[str, Found]) -> Figure:
         for panel, measured in zip(panels, MEASURES, strict=True):
             for number, letter in enumerate(arms):
                 results = [run["exact"] for run in runs(by_letter[letter], kept).values()]
-                colour = style.COLOURS[number]
+                colour = (*style.COLOURS, style.BLACK)[number]
                 for run in results:
                     panel.plot(run["checkpoints"], run[measured], color=colour, linewidth=0.4, alpha=0.5)
                 if results:
