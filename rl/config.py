@@ -36,7 +36,7 @@ def option(
     """A field of `Config` that is an option too.
 
     Args:
-        default: its default; its type is the option's type (None stands for an optional string).
+        default: its default; its type is the option's type.
         help: what it does, for people.
         choices: the values allowed; of a table, its names, those included that are added to it later.
         at_least, at_most, above, below: the range allowed, within what can be computed with at all.
@@ -236,6 +236,11 @@ class Config:
                     )
         if self.match_params and self.neuromodulation:
             raise UserError("--match-params: widens plain policies; expected a command without --neuromodulation")
+        if self.explore and self.explore * self.fast_batch_size < 0.5:
+            raise UserError(
+                f"--explore: {self.explore:g} of {self.fast_batch_size} episodes (--fast-batch-size) is none; expected "
+                "a larger share"
+            )
         if self.explore and self.inner_objective != "score":
             raise UserError(
                 f"--explore: expected --inner-objective score, got {self.inner_objective}: it needs the probability of "

@@ -100,7 +100,7 @@ def test(options: argparse.Namespace) -> int:
     setup, plan = request.setup, request.plan
     if options.video:
         video.check(setup.config, options.video)
-    ranks.agree(agreement.facts(setup.config))
+    ranks.agree(agreement.facts(setup.config, files={"the policy": options.policy, "--tasks": options.tasks}))
     print(f"{len(request.tasks)} tasks, {plan.num_episodes} episodes of each before and after every update", flush=True)
     if not plan.intervention:
         announce_activations(request)

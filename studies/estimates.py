@@ -49,7 +49,7 @@ def count(number: int, noun: str) -> str:
 
 
 def p_value(p: float) -> str:
-    """A p-value in words, with two significant digits."""
+    """A p-value in words, with three digits after the point, from 0.1 on with two."""
     return "p < 0.001" if p < 0.001 else f"p = {p:.{2 if p >= 0.0995 else 3}f}"
 
 

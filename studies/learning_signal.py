@@ -26,6 +26,7 @@ from rl.algorithm.jacobian import flatten
 from rl.algorithm.meta_objective import MetaObjective
 from rl.algorithm.returns import discounted_returns
 from rl.config import Parser
+from rl.errors import UserError
 from rl.evaluation import runs
 from rl.files import read_json
 from rl.run.checkpoint import load_policy
@@ -45,11 +46,19 @@ def measure(setup: Setup, params: dict[str, Tensor], num_tasks: int, iteration: 
         iteration: names the random numbers; one that the run has not had.
 
     Returns:
-        By name, [before, after] the update: "returns"; "success", "tasks_solved", shares of episodes, and of tasks that
-        have an episode, that succeed; "near", "moved", shares of episodes in which the hand comes near the object, and
-        in which the object moves; "explained", `explained_variance`. "signal": `signal` of the outer gradient.
+        By name, [before, after] the update: "returns"; "success", the share of episodes that succeed; "near", "moved",
+        shares of episodes in which the hand comes near the object, and in which the object moves; "explained",
+        `explained_variance`. "signal": `signal` of the outer gradient.
+
+    Raises:
+        UserError: too few tasks, or an objective that no task has alone.
     """
     config, learner = setup.config, setup.learner()
+    if num_tasks < config.meta_batch_size or config.exploration_credit:
+        raise UserError(
+            f"expected --num-tasks of at least the run's --meta-batch-size ({config.meta_batch_size}) and a run "
+            "without --exploration-credit, which compares tasks"
+        )
     with setup.sampler() as sampler:
         tasks = setup.sample_tasks(num_tasks, "train", iteration, streams.TRAIN)
         stream = setup.stream(iteration, streams.TRAIN)
@@ -76,7 +85,6 @@ def moves(episodes: Episodes) -> dict[str, float]:
     return {
         "returns": float(episodes.returns.mean()),
         "success": float(success.mean()),
-        "tasks_solved": float(success.any(axis=1).mean()),
         "near": float((distance.min(axis=1) < NEAR).mean()),
         "moved": float((path.max(axis=1) > MOVED).mean()),
     }

@@ -19,7 +19,7 @@ from rl.run.interrupts import exit_status
 
 ROOT = Path(__file__).resolve().parents[1]
 LARGEST = 1_000_000  # bytes of an archive: it is committed
-LEFT_OUT = ("policy-*", "events.out.*", ".lock", "*.log")
+LEFT_OUT = ("policy-*", "events.out.*", ".*", "*.log")
 
 
 def archive(results: Path, run: Path) -> Path:
@@ -39,7 +39,9 @@ def pack(runs: Path, results: Path) -> list[Path]:
             continue
         name, content = folder.relative_to(runs), io.BytesIO()
         with tarfile.open(fileobj=content, mode="w:xz") as packed:
-            packed.add(folder, str(name), filter=_kept)
+            # The state first: where the run goes on meanwhile, its logs may be ahead, never behind.
+            for path in (folder / "options", *_files(folder / "saves"), *_files(folder / "logs")):
+                packed.add(path, str(path.relative_to(runs)))
         if content.tell() > LARGEST:
             large.append(f"{folder} ({content.tell() / 1e6:.1f} MB)")
             continue
@@ -51,8 +53,9 @@ def pack(runs: Path, results: Path) -> list[Path]:
     return made
 
 
-def _kept(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    return None if any(Path(member.name).match(pattern) for pattern in LEFT_OUT) else member
+def _files(folder: Path) -> list[Path]:
+    found = sorted(path for path in folder.rglob("*") if path.is_file())
+    return [path for path in found if not any(path.match(pattern) for pattern in LEFT_OUT)]
 
 
 def unpack(runs: Path, results: Path, name: Path) -> bool:

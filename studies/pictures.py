@@ -73,7 +73,7 @@ def split(row: Experiment, found: Found) -> list[list[str]]:
             kinds.setdefault(method.rstrip("_0123456789"), []).append(method)
     alone = [members[0] for members in kinds.values() if len(members) == 1]
     rows = [alone] * bool(alone) + [members for members in kinds.values() if len(members) > 1]
-    return [[row.baseline, *members] for members in rows]
+    return [[row.baseline] * (row.baseline in found) + members for members in rows]
 
 
 @style.printed

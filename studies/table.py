@@ -121,10 +121,10 @@ def read(path: Path = TABLE) -> Table:
         raise UserError(f"{path}: expected a TOML file: {error}") from None
     methods = {name: _made(Method, name, entry, path) for name, entry in content.get("methods", {}).items()}
     rows = content.get("experiments", {})
-    for name, entry in rows.items():
+    for number, (name, entry) in enumerate(rows.items()):
         like = entry.pop("like", None)
-        if like not in {None, *rows} - {name}:
-            raise UserError(f"{path}: {name}: like {like!r}: expected the name of another experiment")
+        if like not in {None, *list(rows)[:number]}:
+            raise UserError(f"{path}: {name}: like {like!r}: expected the name of an experiment above it")
         rows[name] = rows.get(like, {}) | entry
     experiments = {name: _made(Experiment, name, entry, path) for name, entry in rows.items()}
     for experiment in experiments.values():

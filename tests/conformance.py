@@ -29,6 +29,7 @@ from rl.algorithm.chunks import Chunk
 from rl.algorithm.jacobian import flatten, unflatten
 from rl.algorithm.metalearner import MetaLearner
 from rl.algorithm.options import Options
+from rl.algorithm.outer_steps import OUTER_STEPS
 from rl.config import Parser
 from rl.errors import UserError
 from rl.policies import Architecture, make_policy
@@ -206,24 +207,28 @@ def replay(path):
     try:
         sizes = description["architecture"] | {"hidden_sizes": tuple(description["architecture"]["hidden_sizes"])}
         policy = make_policy(Architecture(**sizes))
-        given = description["options"]
-        outer = trpo.Options(**{name: given[name] for name in trpo.Options._fields})
-        options = Options(**{name: value for name, value in given.items() if name not in trpo.Options._fields})
-        params = {name: torch.from_numpy(arrays[f"param/{name}"]) for name in policy.shapes}
-        before, after = (
-            Episodes(*(arrays[f"{part}/{name}"] for name in ("observations", "actions", "rewards", "mask")))
-            for part in ("before", "after")
-        )
+        row = OUTER_STEPS[description["outer_step"]]
+        options, outer_step = Options(**description["objective"]), row.make(row.options(**description["outer"]))
+        params, outer_state = (
+            {name.removeprefix(prefix): torch.from_numpy(value)
+             for name, value in arrays.items() if name.startswith(prefix)}
+            for prefix in ("param/", "outer_state/")
+        )  # fmt: skip
+        params = {name: params[name] for name in policy.shapes}
+        updates = sum(name.endswith("/mask") for name in arrays) - 1
+        seen = [
+            Episodes(*(arrays[f"{number}/{name}"] for name in ("observations", "actions", "rewards", "mask")))
+            for number in range(max(updates, 1) + 1)
+        ]
     except (KeyError, TypeError) as error:
         raise UserError(f"{path}: expected a flight record: it lacks or misnames {error}") from None
     print(f"{path}: seed, iteration, phase, first task: {description['stream']}")
     for name, value in params.items():
         if not torch.isfinite(value).all():
             print(f"  parameter {name} is not finite")
-    for task in range(before.mask.shape[0]):
+    for task in range(seen[0].mask.shape[0]):
         try:
-            pair = [episodes.tasks(task, task + 1) for episodes in (before, after)]
-            chunk = Chunk(policy, flatten(params), pair, options)
+            chunk = Chunk(policy, flatten(params), [episodes.tasks(task, task + 1) for episodes in seen], options)
             curvature = chunk.kl_hessian_product(chunk.gradient)
         except FloatingPointError as error:
             print(f"  task {task}: {error}")
@@ -232,7 +237,9 @@ def replay(path):
             f"  task {task}: inner loss {float(chunk.inner_losses):g}, surrogate {float(chunk.loss):g}, "
             f"gradient {float(chunk.gradient.norm()):g}, curvature product {float(curvature.norm()):g}"
         )
-    _, metrics = MetaLearner(policy, options, trpo.TRPO(outer)).step(params, before, after)
+    learner = MetaLearner(policy, options, outer_step)
+    learner.state = outer_state
+    _, metrics = learner.step(params, *seen)
     print(f"  the step: {metrics}")
     return 0
 

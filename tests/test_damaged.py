@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from rl import plot, test
+from rl.algorithm.trpo import TRPO, Options
 from rl.errors import UserError
 from rl.evaluation.references import read_reference
 from rl.run.checkpoint import Counters, State, load_policy, load_state, save_state
@@ -150,14 +151,14 @@ def test_parameters_of_another_kind(tmp_path, kind):
     for change in changes[: 1 if kind == "float64" else 2]:
         torch.save(content | change, tmp_path / "state.pt")
         with pytest.raises(UserError, match=r"state\.pt: .*expected"):
-            load_state(tmp_path, POLICY)
+            load_state(tmp_path, POLICY, TRPO(Options()))
 
 
 @pytest.mark.parametrize("facts", ["[" * 100_000, "7", '{"iteration": 1e400}', '{"iteration": "1", "counters": {}}'])
 def test_a_state_whose_facts_are_none(tmp_path, facts):
     torch.save({"facts": facts, "params": random_params(POLICY, dtype=torch.float32)}, tmp_path / "state.pt")
     with pytest.raises(UserError, match=r"state\.pt: expected a run's state"):
-        load_state(tmp_path, POLICY)
+        load_state(tmp_path, POLICY, TRPO(Options()))
 
 
 @pytest.mark.parametrize("change", [

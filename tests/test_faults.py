@@ -308,3 +308,12 @@ def test_steps_that_are_not_finite_change_nothing_and_end_the_run_after_ten(tmp_
     assert_told(status, output, "10 outer steps in a row")
     assert len(list(logs.glob("flight-*.npz"))) == MAX_FLIGHT_RECORDS
     assert progress(logs)["trpo/rejected_nonfinite"][10] == 11
+
+
+def test_a_flight_record_of_any_outer_step_and_number_of_updates_is_replayed(tmp_path, capsys):
+    line = [*NAVIGATION, "--num-batches", "9", "--outer-step", "ppo", "--num-updates", "2"]
+    run(tmp_path, line, spoil_actions_of, 2)
+    logs, _ = run_of(tmp_path)
+    flights = sorted(logs.glob("flight-*.npz"))
+    assert len(flights) == MAX_FLIGHT_RECORDS and conformance.replay(flights[1]) == 0
+    assert "'ppo/gradient_norm': nan" in capsys.readouterr().out

@@ -38,6 +38,7 @@ def test_a_run_ends_with_the_same_bytes_at_once_and_resumed_and_in_blocks_of_wor
         (["--exploration-credit", "nan"], "--exploration-credit"),
         (["--entropy-bonus", "inf"], "--entropy-bonus"),
         (["--explore", "1.5"], "--explore"),
+        (["--explore", "0.01"], "--fast-batch-size"),
         (["--explore", "0.2", "--inner-objective", "ratio"], "--inner-objective"),
         (["--explore", "0.2", "--env-name", "2DNavigation-v0", "--env-config-path", ""], "2DNavigation-v0"),
         (["--clip-eps", "0.2"], "--outer-step ppo"),
@@ -61,15 +62,14 @@ def test_explorers_choose_evenly_among_safe_actions_and_others_see_nothing_of_it
     plan = AdaptationPlan(episodes, (0.5,), 0.95, 1.0)
     drawn = env.sample_tasks(tasks, "train", np.random.default_rng(0))
     stream = StreamName(3, 2, streams.TRAIN, 0)
-    plain, mixed = (
-        meta_rollout(env, policy, params, drawn, each, stream).episodes for each in (plan, plan._replace(explore=0.5))
-    )
+    plans = (plan, plan._replace(explore=0.625))  # 2.5 episodes of 4: three
+    plain, mixed = (meta_rollout(env, policy, params, drawn, each, stream).episodes for each in plans)
     for part in ("observations", "actions", "rewards", "mask"):
-        assert np.array_equal(getattr(plain[0], part)[:, :, 2:], getattr(mixed[0], part)[:, :, 2:])
-    explored = mixed[0].mask[:, :, :2]
+        assert np.array_equal(getattr(plain[0], part)[:, :, 3:], getattr(mixed[0], part)[:, :, 3:])
+    explored = mixed[0].mask[:, :, :3]
     # Home, wait, decision, wait, decision, wait, leaf: no explorer crashes, and both branches are taken.
-    assert (explored.sum(1) == explored.shape[1]).all() and plain[0].mask[:, :, :2].sum() < explored.sum()
-    decisions = mixed[0].actions[:, [2, 4], :2]
+    assert (explored.sum(1) == explored.shape[1]).all() and plain[0].mask[:, :, :3].sum() < explored.sum()
+    decisions = mixed[0].actions[:, [2, 4], :3]
     assert set(np.unique(decisions)) == {1, 2}
     assert not np.array_equal(plain[1].actions, mixed[1].actions)  # the update learns from it
 

@@ -49,7 +49,8 @@ def undisturbed(folder, line):
 def state_of(folder, line):
     """The last state of the only run below a folder: (iteration, θ as bytes)."""
     _, saves = run_of(folder)
-    state = load_state(saves, Setup(parse_options(line)).policy)
+    setup = Setup(parse_options(line))
+    state = load_state(saves, setup.policy, setup.outer_step)
     return state.iteration, {name: value.numpy().tobytes() for name, value in state.params.items()}
 
 
@@ -210,6 +211,9 @@ def test_the_code_and_the_run_to_resume_are_among_the_facts(tmp_path, monkeypatc
     begun, resumed = agreement.facts(config), agreement.facts(config, Folders(*run_of(alone)))
     assert begun["of_my_own of SHA-256"] == agreement.digest(b"import nothing")
     assert set(resumed.items()) - set(begun.items()) == {("--resume", run_of(alone)[0].name)}
+    read = agreement.facts(config, files={"the policy": tmp_path / "of_my_own.py", "--tasks": None})
+    digest = agreement.digest(b"import nothing")
+    assert set(read.items()) - set(begun.items()) == {("the policy", f"a file of SHA-256 {digest}")}
     assert agreement.of_environment("no.such.module:Id") == {"no.such.module of SHA-256": "none"}
     (tmp_path / "rl").mkdir()
     (tmp_path / "rl" / "code.py").write_text("1")

@@ -98,6 +98,6 @@ def test_a_half_finished_run_goes_on_elsewhere_with_the_same_bytes(tmp_path):
     partial.unpack(there, results, name)  # what has begun stays
     assert second[0].exists()
     # Noise is not packed any smaller: too large for a commit.
-    (tmp_path / "here" / name / "noise").write_bytes(os.urandom(partial.LARGEST))
+    (tmp_path / "here" / name / "saves" / "noise").write_bytes(os.urandom(partial.LARGEST))
     with pytest.raises(UserError, match=r"here/navigation/cavia/1 \(1\.\d MB\): expected at most 1 MB"):
         partial.pack(tmp_path / "here", results)

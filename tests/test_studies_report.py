@@ -377,6 +377,9 @@ def test_a_method_has_one_look_in_all_pictures():
     split = pictures.split(row, found)
     assert {method for methods in split for method in methods} == set(row.methods) and len(split) == 3
     assert all(methods[0] == row.baseline for methods in split) and pictures.split(row, {"cavia": {}}) == [["cavia"]]
+    del found[row.baseline]  # moved away, to be run again
+    assert not any(row.baseline in methods for methods in pictures.split(row, found))
+    found[row.baseline] = made_up(1.0, [1, 2, 3])
     figure = pictures.learning(row, found, TABLE.methods)
     assert "one seed" in {text.get_text() for text in figure.legends[0].get_texts()}
     drawn = {}

@@ -348,6 +348,11 @@ def test_options_of_the_evaluation_replace_the_runs(tiny):
             ["--protocol", "metaworld"],
             "--protocol metaworld: expected a run on Meta-World, this one is on 2DNavigation-v0",
         ),
+        (
+            "navigation",
+            ["--protocol", "metaworld", "--test-batch-size", "3"],
+            "--protocol metaworld: has its own numbers of episodes; expected no --test-batch-size",
+        ),
         ("navigation", ["--probe", "/nowhere"], "--probe /nowhere: expected an evaluation with activations"),
     ],
 )

@@ -22,6 +22,7 @@ import numpy as np
 import pandas
 import torch
 
+from rl.algorithm.trpo import TRPO, Options
 from rl.errors import UserError
 from rl.run.checkpoint import STATE, Counters, State, load_state, save_state
 from tests.support.helpers import PATIENCE, ROOT, alive, becomes, random_params, small_policy
@@ -259,7 +260,7 @@ def damage_states(folder, rng, count):
             content[rng.integers(len(content))] ^= 1 << rng.integers(8)
         (folder / STATE).write_bytes(content)
         try:
-            loaded = load_state(folder, policy)
+            loaded = load_state(folder, policy, TRPO(Options()))
         except UserError as error:
             assert str(folder / STATE) in str(error) and "\n" not in str(error)
             noticed += 1

@@ -102,6 +102,8 @@ class ContextJacobian:
             self.matrix = self._context_matrix(theta)
             self.updates = []
         self.nbytes = self.outer.nbytes + sum(made.inner.nbytes() for made in self.updates)
+        if self.matrix is not None:
+            self.nbytes += self.matrix.nbytes
 
     def jvp(self, vector: Vector) -> Tangents:
         """As `Jacobian.jvp`."""
@@ -159,7 +161,8 @@ class _Update:
         update: Update,
     ):
         self.learning_rate, self.sigma = update.learning_rate, FreeSigma(params)
-        self.inner = Linearization(policy, params, context, batch.observations, second_order=True)
+        second_order = not update.first_order
+        self.inner = Linearization(policy, params, context, batch.observations, second_order)
         self.losses, self.leaves, self.gradient = at_outputs(
             self.inner.distribution, lambda distribution: update.objective(distribution, batch)
         )

@@ -120,12 +120,13 @@ def adapt(
 
 def with_sampled(policy: MLPPolicy, params: dict[str, Tensor], batches: Sequence[Batch], update: Update) -> list[Batch]:
     """The batches of each update with log π_sampled, where θ sampled the first of them."""
-    (*starts, _), _ = adapt(policy, params, batches, update)
-    with torch.no_grad():
-        return [
-            batch._replace(sampled=batch.log_prob(policy(*start, batch.observations)))
-            for start, batch in zip(starts, batches, strict=True)
-        ]
+    start, made = unadapted(policy, params, batches[0].weights.shape[0]), []
+    for number, batch in enumerate(batches):
+        if number:
+            start, _ = inner_step(policy, start, batches[number - 1], update.learning_rate, update.objective)
+        with torch.no_grad():
+            made.append(batch._replace(sampled=batch.log_prob(policy(*start, batch.observations))))
+    return made
 
 
 def _context_gradient(

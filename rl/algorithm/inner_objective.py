@@ -2,7 +2,8 @@
 
 To add one, write a function of this protocol and give it a row in `INNER_OBJECTIVES`: `--inner-objective` offers it,
 workers, learner and reference use it, and where the network has derivatives by hand it needs none of its own, for it is
-differentiated at the network's outputs alone.
+differentiated at the network's outputs alone. It has to be a sum over a task's steps: large tasks are computed in
+parts, whose losses and gradients are added.
 """
 
 from typing import Protocol, runtime_checkable
@@ -40,7 +41,7 @@ class Steps(Protocol):
 
 @runtime_checkable
 class InnerObjective(Protocol):
-    """A loss of each task, as a function of the policy's distribution at the batch's observations."""
+    """A loss of each task, a sum over its steps, as a function of the policy's distribution at the observations."""
 
     def __call__(self, distribution: Distribution, batch: Steps) -> Float[Tensor, " K"]:
         """The losses; twice differentiable in the distribution's parameters."""

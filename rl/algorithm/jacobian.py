@@ -47,10 +47,15 @@ class GraphJacobian:
 
     Args:
         forward: θ -> (the distribution, inner losses outside of its graph).
+        products: how many products will follow a first one with Jᵀ; without any, there is no `jvp`.
     """
 
     def __init__(
-        self, policy: MLPPolicy, theta: Vector, forward: Callable[[dict[str, Tensor]], tuple[Distribution, Tensor]]
+        self,
+        policy: MLPPolicy,
+        theta: Vector,
+        forward: Callable[[dict[str, Tensor]], tuple[Distribution, Tensor]],
+        products: int = 1,
     ):
         self.theta = theta.detach().clone().requires_grad_()
         kept = {}
@@ -64,10 +69,11 @@ class GraphJacobian:
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
             distribution, self.inner_losses = forward(unflatten(policy, self.theta))
             self.outputs = tuple(distribution)
-            # A dummy cotangent w makes the reverse-mode product Jᵀw a function of w whose own reverse mode is J v: both
-            # directions then run on kept graphs, and nothing of the primal computation is ever repeated.
-            self.cotangents = [torch.zeros_like(output).requires_grad_() for output in self.outputs]
-            (self.pullback,) = torch.autograd.grad(self.outputs, self.theta, self.cotangents, create_graph=True)
+            if products:
+                # A dummy cotangent w makes the reverse-mode product Jᵀw a function of w whose own reverse mode is J v:
+                # both directions then run on kept graphs, and nothing of the primal computation is ever repeated.
+                self.cotangents = [torch.zeros_like(output).requires_grad_() for output in self.outputs]
+                (self.pullback,) = torch.autograd.grad(self.outputs, self.theta, self.cotangents, create_graph=True)
         self.distribution = distribution.detach()
         self.nbytes = sum(kept.values())
 

@@ -48,8 +48,8 @@ class OuterStep(Protocol):
     products: int
 
     def init(self, theta: Float[Tensor, " P"]) -> dict[str, Tensor]:
-        """The state before the first step, such as an optimiser's moments, which a run saves; empty where there is
-        none.
+        """The state before the first step, such as an optimiser's moments; empty where there is none. A run saves the
+        state, whose names and shapes stay those of this one.
         """
         ...
 

@@ -31,8 +31,8 @@ class PPO:
         self.options = options
 
     def init(self, theta: Vector) -> dict[str, Tensor]:
-        """Empty: Adam makes its own."""
-        return {}
+        """Adam's moments."""
+        return {"step": torch.zeros(()), "exp_avg": torch.zeros_like(theta), "exp_avg_sq": torch.zeros_like(theta)}
 
     def step(
         self, theta: Vector, state: dict[str, Tensor], objective: OuterObjective
@@ -42,8 +42,7 @@ class PPO:
         """
         moved = theta.clone()
         optimizer = torch.optim.Adam([moved], lr=self.options.learning_rate)
-        if state:
-            optimizer.state[moved] = {name: value.clone() for name, value in state.items()}
+        optimizer.state[moved] = {name: value.clone() for name, value in state.items()}
         loss, gradient = objective.loss, objective.gradient
         for number in range(self.options.num_ppo_steps):
             if number:

@@ -75,7 +75,7 @@ class Term(abc.ABC):
     def __init__(self, policy: MLPPolicy, theta: Vector, batch: Batch, options: Options, products: int, budget: Budget):
         self.policy, self.theta, self.batch, self.options, self.products = policy, theta, batch, options, products
         self.weights = batch.observation_weights
-        jacobian = self.jacobian(theta, 1.0)
+        jacobian = self.jacobian(theta, 1.0, products if options.fvp_subsample >= 1 else 0)
         self.old = jacobian.distribution
         self.old_log_prob = batch.log_prob(self.old)
         self.inner_losses = jacobian.inner_losses
@@ -83,8 +83,8 @@ class Term(abc.ABC):
         self.curvature = self._kept(jacobian, budget)
 
     @abc.abstractmethod
-    def jacobian(self, theta: Vector, fraction: float) -> Jacobian:
-        """J at θ, at this fraction of the steps."""
+    def jacobian(self, theta: Vector, fraction: float, products: int = 0) -> Jacobian:
+        """J at θ, at this fraction of the steps, and how many products with it will follow a first one with Jᵀ."""
 
     @abc.abstractmethod
     def distribution(self, theta: Vector) -> Distribution:
@@ -132,11 +132,14 @@ class Term(abc.ABC):
         return self._curvature(jacobian) if budget.take(jacobian.nbytes) else None
 
     def _curvature(self, jacobian: Jacobian | None = None) -> Curvature:
-        """`Curvature` on the given Jacobian, or on a new one on the share of steps that products use."""
+        """`Curvature` on the given Jacobian, or on a new one on the share of steps that products use. The new one is
+        the same whether it is kept or made for one product: memory decides no bytes.
+        """
         weights = self.weights
         if jacobian is None:
             fraction = self.options.fvp_subsample
-            jacobian, weights = self.jacobian(self.theta, fraction), self.batch.subsample(fraction).observation_weights
+            jacobian = self.jacobian(self.theta, fraction, max(self.products, 1))
+            weights = self.batch.subsample(fraction).observation_weights
         old = jacobian.distribution
         _, leaves, gradient = at_outputs(old, lambda distribution: (weights * distribution.kl(old)).sum(-1))
         return Curvature(jacobian, leaves, gradient)
@@ -167,18 +170,18 @@ class Adapted(Term):
             self.before = inner_loop.with_sampled(policy, unflatten(policy, theta), self.before, self.update)
         super().__init__(policy, theta, after, options, products, budget)
 
-    def jacobian(self, theta: Vector, fraction: float) -> Jacobian:
+    def jacobian(self, theta: Vector, fraction: float, products: int = 0) -> Jacobian:
         """As `Term.jacobian`."""
         policy, before = self.policy, [batch.subsample(fraction) for batch in self.before]
         observations = self.batch.subsample(fraction).observations
         if policy.architecture.num_context_params and policy.differentiated_by_hand:
-            return ContextJacobian(policy, theta, before, observations, self.update, self.products)
+            return ContextJacobian(policy, theta, before, observations, self.update, products)
 
         def forward(params: dict[str, Tensor]) -> tuple[Distribution, Tensor]:
             (*_, adapted), losses = inner_loop.adapt(policy, params, before, self.update, create_graph=True)
             return policy(*adapted, observations), losses
 
-        return GraphJacobian(policy, theta, forward)
+        return GraphJacobian(policy, theta, forward, products)
 
     def distribution(self, theta: Vector) -> Distribution:
         """As `Term.distribution`."""
@@ -218,7 +221,7 @@ class Unadapted(Term):
         self.gains = options.pre_update_return * batch.advantages + options.exploration_credit * credit
         super().__init__(policy, theta, batch, options, products, budget)
 
-    def jacobian(self, theta: Vector, fraction: float) -> Jacobian:
+    def jacobian(self, theta: Vector, fraction: float, products: int = 0) -> Jacobian:
         """As `Term.jacobian`."""
         policy, batch = self.policy, self.batch.subsample(fraction)
         if policy.architecture.num_context_params and policy.differentiated_by_hand:
@@ -228,7 +231,7 @@ class Unadapted(Term):
             start = inner_loop.unadapted(policy, params, len(batch.weights))
             return policy(*start, batch.observations), theta.new_zeros(len(batch.weights))
 
-        return GraphJacobian(policy, theta, forward)
+        return GraphJacobian(policy, theta, forward, products)
 
     def distribution(self, theta: Vector) -> Distribution:
         """As `Term.distribution`."""

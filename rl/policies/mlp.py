@@ -72,7 +72,7 @@ class MLPPolicy:
         """Whether all its gates and nonlinearities declare their derivatives, as `Linearization` needs them."""
         return all(part.derivatives is not None for part in (self.nonlinearity, self.gate) if part is not None)
 
-    @property
+    @functools.cached_property
     def shapes(self) -> Shapes:
         """Names and shapes of θ as in published checkpoints and in their order, which flat vectors follow."""
         sizes = self.architecture

@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
 
 from rl.config import NEUTRAL, Config, flag_of
@@ -13,17 +14,22 @@ from rl.run.provenance import processor, versions
 PACKAGE = Path(__file__).resolve().parents[1]
 
 
-def facts(config: Config, folders: Folders | None = None, device: str = "cpu") -> dict[str, str]:
+def facts(
+    config: Config, folders: Folders | None = None, device: str = "cpu", files: Mapping[str, Path | None] | None = None
+) -> dict[str, str]:
     """Options that decide a result, the run to resume, files by their content, code and packages, and where the outer
     step is computed: name -> value. On another processor the same sums round otherwise, and ranks would drift apart.
+
+    Args:
+        files: others that are read, by what they are called; None where there is none.
     """
     found = {
         flag_of(field): str(getattr(config, field.name))
         for field in dataclasses.fields(Config)
         if field.name not in NEUTRAL
     }
-    if config.env_config_path:
-        found["--env-config-path"] = f"a file of SHA-256 {digest(Path(config.env_config_path).read_bytes())}"
+    read = {"--env-config-path": Path(config.env_config_path) if config.env_config_path else None} | dict(files or {})
+    found |= {name: f"a file of SHA-256 {digest(path.read_bytes())}" for name, path in read.items() if path}
     code = [str(path.relative_to(PACKAGE)).encode() + path.read_bytes() for path in sorted(PACKAGE.rglob("*.py"))]
     found |= {"--device": device, "processor": processor(), "code of SHA-256": digest(b"".join(code))} | versions()
     if folders:

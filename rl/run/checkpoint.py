@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rl.algorithm.jacobian import flatten
+from rl.algorithm.outer_step import OuterStep
 from rl.errors import UserError
 from rl.files import load_tensors, replacing, save_arrays, save_tensors
 from rl.policies import MLPPolicy
@@ -76,8 +78,11 @@ def save_state(folder: Path, state: State) -> None:
         save_tensors(temporary, {"facts": json.dumps(facts), "params": params, "outer_state": outer_state})
 
 
-def load_state(folder: Path, policy: MLPPolicy) -> State:
+def load_state(folder: Path, policy: MLPPolicy, outer_step: OuterStep) -> State:
     """The state of a run.
+
+    Args:
+        outer_step: whose state it has, once a step was made.
 
     Raises:
         UserError: there is none, or it is not sound.
@@ -98,6 +103,12 @@ def load_state(folder: Path, policy: MLPPolicy) -> State:
             isinstance(value, Tensor) and dense(value) and value.isfinite().all() for value in outer_state.values()
         ):
             raise ValueError("expected finite tensors as the outer step's state")
+        wanted, given = (
+            {name: tuple(value.shape) for name, value in part.items()}
+            for part in (outer_step.init(flatten(params)), outer_state)
+        )
+        if given and given != wanted:
+            raise ValueError(f"expected {wanted} as the outer step's state, found {given}")
         return State(iteration, params, counters, dict(facts["options"]), outer_state)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise UserError(
@@ -173,7 +184,7 @@ def save_flight_record(
     path: Path,
     policy: MLPPolicy,
     options: Mapping[str, Any],
-    params: dict[str, Tensor],
+    state: State,
     episodes: Sequence[Episodes],
     stream: StreamName,
 ) -> None:
@@ -181,15 +192,14 @@ def save_flight_record(
 
     Args:
         path: an npz file.
-        options: of the meta-objective and of the outer step.
-        params: θ before the step.
-        episodes: before and after the inner update.
+        options: "objective", "outer_step" (its name) and "outer", the outer step's own.
+        state: before the step.
+        episodes: after 0, 1, 2, … inner updates.
     """
-    arrays = {f"param/{name}": value.detach().cpu().numpy() for name, value in params.items()}
-    for when, seen in zip(("before", "after"), episodes, strict=True):
+    arrays = {f"param/{name}": value.detach().cpu().numpy() for name, value in state.params.items()}
+    arrays |= {f"outer_state/{name}": value.detach().cpu().numpy() for name, value in state.outer_state.items()}
+    for number, seen in enumerate(episodes):
         for name in ("observations", "actions", "rewards", "mask"):
-            arrays[f"{when}/{name}"] = getattr(seen, name)
-    description = {
-        "architecture": policy.architecture._asdict(), "options": dict(options), "stream": stream._asdict()
-    }  # fmt: skip
+            arrays[f"{number}/{name}"] = getattr(seen, name)
+    description = {"architecture": policy.architecture._asdict(), **options, "stream": stream._asdict()}
     save_arrays(path, {"description": json.dumps(description), **arrays})

@@ -100,8 +100,9 @@ def as_run_error(error: BaseException | None) -> RunError | None:
     return RunError(str(error)) if isinstance(error, (WorkerError, UserError)) else None
 
 
-def exit_status(program: str, run: Callable[[Interrupts], int], alone: bool = True) -> int:
-    """The exit status of a program: what it returns, or what stands for the error that ended it, printed in one line.
+def exit_status(program: str, run: Callable[[Interrupts], int | None], alone: bool = True) -> int:
+    """The exit status of a program: what it returns, 0 for None, or what stands for the error that ended it, printed in
+    one line.
 
     Bad input is 2, a file (or standard output) that cannot be read or written 1, Ctrl-C 130, SIGTERM 143, SIGHUP 129.
 
@@ -113,7 +114,7 @@ def exit_status(program: str, run: Callable[[Interrupts], int], alone: bool = Tr
         with Interrupts(alone) as interrupts:
             status = run(interrupts)
             sys.stdout.flush()
-            return status
+            return status or 0
     except (RunError, WorkerError) as error:
         line, status = str(error), 1  # with the traceback in a worker
     except UserError as error:

@@ -14,13 +14,13 @@ from rl import start
 from rl.config import NEUTRAL, RESUMABLE, Config, load_config, parse_given, without_effect
 from rl.errors import UserError
 from rl.files import check_file, read_json
-from rl.policies import MLPPolicy
 from rl.ranks import Ranks
 from rl.run import provenance
 from rl.run.checkpoint import STATE, State, load_state
 from rl.run.config_file import EXTENDED, copy_of_env_file, result_options
 from rl.run.folders import POLICIES, Folders, group_of
 from rl.run.metrics import PROGRESS
+from rl.run.setup import Setup
 
 
 def choose(command_line: Sequence[str] | None = None) -> tuple[Config, Folders | None]:
@@ -125,7 +125,7 @@ def check_logs(folder: Path, saved: Config) -> None:
         raise UserError(f"{folder}: holds a run's policies; expected its log folder, which was {logs}")
 
 
-def load(config: Config, folders: Folders, policy: MLPPolicy) -> State:
+def load(setup: Setup, folders: Folders) -> State:
     """The state of a run to resume.
 
     Args:
@@ -134,7 +134,8 @@ def load(config: Config, folders: Folders, policy: MLPPolicy) -> State:
     Raises:
         UserError: the state is missing or damaged, or was made with other options.
     """
-    state = load_state(folders.saves, policy)
+    config = setup.config
+    state = load_state(folders.saves, setup.policy, setup.outer_step)
     now = result_options(config)
     changed = [
         f"{name}: {state.options[name]} when the run's state was saved, now {now[name]}"

@@ -39,7 +39,7 @@ class Setup:
         tasks_per_block: tasks whose sums the outer step adds up first, and which one rank computes.
         env: with one episode; draws tasks and knows the sizes.
         spec: what workers are made from.
-        options, outer_options: of the meta-objective, and of the outer step.
+        options, outer_options: of the meta-objective, and of `outer_step`.
     """
 
     def __init__(self, config: Config, task_seed: int | None = None, ranks: Ranks | None = None):
@@ -66,6 +66,7 @@ class Setup:
         given = {name: value for name, value in vars(config).items() if name in Options._fields and name not in others}
         self.options = Options(gae_lambda=config.tau, **given)
         self.outer_options = row.options(**{name: getattr(config, name) for name in row.options._fields})
+        self.outer_step = row.make(self.outer_options)
 
     def sampler(self) -> Shares:
         """Start the workers of this rank."""
@@ -91,8 +92,7 @@ class Setup:
         else:
             compute["threads"] = config.learner_threads or max(1, machine.cores() // ranks.local_size)
         compute["memory"] = config.learner_memory * machine.GIGABYTE or available / 2
-        outer_step = OUTER_STEPS[config.outer_step].make(self.outer_options)
-        return metalearner.MetaLearner(self.policy, self.options, outer_step, ranks.ordered_sum, **compute)
+        return metalearner.MetaLearner(self.policy, self.options, self.outer_step, ranks.ordered_sum, **compute)
 
     def check(self, new: bool = True) -> None:
         """Find out, before anything is written, whether memory, tasks, ranks, sinks and the first policy will do for
@@ -144,7 +144,9 @@ class Setup:
             )
 
     def _tasks_per_block(self) -> int:
-        """As many as the outer step's work is worth on its device: a function of the configuration alone."""
+        """As many as the outer step's work is worth on its device: a function of the configuration and, with `--device
+        auto`, of whether there is a GPU.
+        """
         config, env = self.config, self.env
         steps = env.horizon * config.fast_batch_size
         rows = min(steps, env.num_observations or steps)

@@ -158,6 +158,8 @@ def overridden(config: Config, options: argparse.Namespace, env_config_path: str
         raise UserError(f"--num-tasks: expected at least 1, got {options.num_tasks}")
     changes = {OVERRIDING[name]: value for name, value in typed.items()}
     if options.protocol == "metaworld":
+        if options.test_batch_size is not None:
+            raise UserError("--protocol metaworld: has its own numbers of episodes; expected no --test-batch-size")
         if "metaworld" not in envs.protocols(config.env_name):
             raise UserError(f"--protocol metaworld: expected a run on Meta-World, this one is on {config.env_name}")
         changes |= {"test_batch_size": METAWORLD["adaptation episodes"], "horizon": METAWORLD["horizon"]}

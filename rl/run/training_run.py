@@ -113,7 +113,7 @@ class TrainingRun:
         config, policy, folders = self.setup.config, self.setup.policy, self.folders
         options = config_file.result_options(config)
         if self.resumed:
-            state = dataclasses.replace(resume.load(config, folders, policy), options=options)
+            state = dataclasses.replace(resume.load(self.setup, folders), options=options)
             self.sinks = metrics.sinks(folders.logs, config, state.iteration)
             config_file.extend(folders, config, state.iteration)
         else:
@@ -166,9 +166,12 @@ class TrainingRun:
 
     def _record_flight(self, iteration: int, rollouts: Rollouts) -> None:
         setup, path = self.setup, self.folders.logs / f"flight-{iteration}.npz"
-        options = setup.options._asdict() | setup.outer_options._asdict()
+        options = {
+            "objective": setup.options._asdict(), "outer_step": setup.config.outer_step,
+            "outer": setup.outer_options._asdict(),
+        }  # fmt: skip
         stream = setup.stream(iteration, streams.TRAIN)
-        checkpoint.save_flight_record(path, setup.policy, options, self.state.params, rollouts.episodes, stream)
+        checkpoint.save_flight_record(path, setup.policy, options, self.state, rollouts.episodes, stream)
         print(f"the outer step met numbers that are not finite; it is recorded in {path}", file=sys.stderr)
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: TracebackType | None) -> None:

@@ -193,7 +193,7 @@ def rollout(
     conforming("observations after the reset", current, record.observations.shape[1:], np.float32)
     _check_finite("observation of the reset", current, place, None)
     running = np.ones(env.num_envs, bool)
-    explorers = np.flatnonzero(np.arange(env.num_envs) % num_episodes < round(explore * num_episodes))
+    explorers = np.flatnonzero(np.arange(env.num_envs) % num_episodes < int(explore * num_episodes + 0.5))
     with torch.inference_mode():
         groups, end = [], 0
         for actor in actors:

@@ -135,6 +135,7 @@ class WorkerPool:
             worker.submit(job)
 
     def _replace(self, slot: int, attempts: int, reason: str) -> None:
+        self._workers[slot] = None
         if attempts >= MAX_ATTEMPTS:
             raise WorkerError(f"the same group of tasks failed in {attempts} workers; the last one {reason}")
         self.restarts += 1

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from rl.algorithm.jacobian import flatten
+from rl.algorithm.ppo import PPO, Options
 from rl.errors import UserError
 from rl.run.checkpoint import STATE, Counters, State, load_policy, load_state, save_policy, save_state
 from tests.support.helpers import COMBINATIONS, random_params, small_policy
@@ -15,6 +17,7 @@ from tests.torture import damage_states
 
 POLICY = small_policy("normal", "hard")
 PARAMS = random_params(POLICY, dtype=torch.float32)
+STEP = PPO(Options())
 
 
 def as_policy(path):
@@ -22,7 +25,7 @@ def as_policy(path):
 
 
 def as_state(path):
-    return load_state(path.parent, POLICY)
+    return load_state(path.parent, POLICY, STEP)
 
 
 LOADS = pytest.mark.parametrize("load", [as_policy, as_state])
@@ -53,7 +56,7 @@ def test_a_published_state_dict_loads_whatever_its_order_and_type(tmp_path):
 def test_a_state_comes_back_from_its_file(tmp_path):
     state = State(7, PARAMS, Counters(1, 2, 3, 4, 5, 6), {"seed": 3})
     save_state(tmp_path, state)
-    loaded = load_state(tmp_path, POLICY)
+    loaded = load_state(tmp_path, POLICY, STEP)
     assert (loaded.iteration, loaded.counters, loaded.options) == (7, state.counters, {"seed": 3})
     assert all(torch.equal(loaded.params[name], value) for name, value in PARAMS.items())
 
@@ -129,10 +132,23 @@ FACTS = {"iteration": 1, "counters": vars(Counters()), "options": {}}
 )  # fmt: skip
 def test_a_state_of_impossible_facts_is_refused(tmp_path, changes):
     torch.save({"facts": json.dumps(FACTS), "params": PARAMS, "outer_state": {}}, tmp_path / STATE)
-    assert load_state(tmp_path, POLICY).iteration == 1
+    assert load_state(tmp_path, POLICY, STEP).iteration == 1
     torch.save({"facts": json.dumps(FACTS | changes), "params": PARAMS, "outer_state": {}}, tmp_path / STATE)
     with pytest.raises(UserError, match=STATE):
-        load_state(tmp_path, POLICY)
+        load_state(tmp_path, POLICY, STEP)
+
+
+@pytest.mark.parametrize(
+    "change", [{"exp_avg": None}, {"exp_avg": torch.zeros(3)}, {"unheard_of": torch.zeros(3)}], ids=str
+)
+def test_a_state_of_another_outer_step_is_refused(tmp_path, change):
+    outer_state = STEP.init(flatten(PARAMS))
+    save_state(tmp_path, State(1, PARAMS, outer_state=outer_state))
+    assert load_state(tmp_path, POLICY, STEP).outer_state.keys() == outer_state.keys()
+    changed = {name: value for name, value in (outer_state | change).items() if value is not None}
+    save_state(tmp_path, State(1, PARAMS, outer_state=changed))
+    with pytest.raises(UserError, match=rf"{STATE}: .*the outer step's state, found"):
+        load_state(tmp_path, POLICY, STEP)
 
 
 @pytest.mark.parametrize("name, number", [("fsync", 1), ("replace", 1), ("fsync", 2)])
@@ -153,7 +169,7 @@ def test_wherever_saving_a_state_stops_there_is_a_whole_one(tmp_path, monkeypatc
     with pytest.raises(Stopped):
         save_state(tmp_path, states[1])
     monkeypatch.undo()
-    loaded = load_state(tmp_path, POLICY)
+    loaded = load_state(tmp_path, POLICY, STEP)
     expected = states[loaded.iteration]
     assert loaded.iteration == ((name, number) == ("fsync", 2)) and loaded.counters == expected.counters
     assert all(torch.equal(loaded.params[name], value) for name, value in expected.params.items())

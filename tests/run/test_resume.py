@@ -17,7 +17,7 @@ from rl.errors import UserError
 from rl.files import write_json
 from rl.ranks import Ranks
 from rl.run import config_file, provenance, resume, test_request
-from rl.run.checkpoint import STATE, Counters, State, load_state, save_state
+from rl.run.checkpoint import STATE, Counters, State, save_state
 from rl.run.folders import Folders
 from rl.run.metrics import PROGRESS
 from rl.run.setup import Setup
@@ -47,7 +47,7 @@ def chosen(folder, logs, *line):
 def loaded(line):
     """The state of the run that a command line resumes."""
     config, folders = resume.choose(line)
-    return resume.load(config, folders, Setup(config).policy)
+    return resume.load(Setup(config), folders)
 
 
 def changed(path, **changes):
@@ -416,7 +416,7 @@ def test_a_fuzzed_config_is_a_clean_error_or_a_run(graph_run, text):
         config, folders = chosen(folder, logs)
         assert folders.logs == logs and str(folder / "saves") in str(folders.saves)
         if config.num_layers < 100:
-            load_state(folders.saves, Setup(config).policy)
+            resume.load(Setup(config), folders)
     with contextlib.suppress(UserError):
         options = evaluation_program.parse([str(path), "policy.pt"])
         config, _ = load_config(options.config)

@@ -99,8 +99,11 @@ def test_a_worker_that_is_killed_is_replaced_and_its_group_computed_again(tmp_pa
 )
 def test_a_group_that_kills_every_worker_is_an_error(tmp_path, how, told):
     tasks = [{}, {"dies": str(tmp_path / "deaths"), "times": 99} | how]
-    with closing(sampler()) as pool, pytest.raises(WorkerError, match=rf"failed in 3 workers; the last one {told}$"):
-        pool.sample(PARAMS, tasks, SAMPLING, ORIGIN)
+    with closing(sampler()) as pool:
+        with pytest.raises(WorkerError, match=rf"failed in 3 workers; the last one {told}$"):
+            pool.sample(PARAMS, tasks, SAMPLING, ORIGIN)
+        # Others can be computed all the same.
+        assert_same_rollouts(pool.sample(PARAMS, tasks[:1], SAMPLING, ORIGIN), without_workers(tasks[:1]))
     assert (tmp_path / "deaths").stat().st_size == MAX_ATTEMPTS == 3
 
 
