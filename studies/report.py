@@ -109,8 +109,8 @@ def verdicts(found: Table, primaries: Mapping[str, Family[str]], front: bool = F
 
 def others(found: Table, kept: Mapping[str, Found], primaries: Mapping[str, Family[str]]) -> list[str]:
     """Lines that name the experiments with a page that are not in the table, and those of which there is nothing."""
-    rows = found.compared()
-    pages = [f"[{row.title}](results/{row.name}.md)" for row in rows if kept[row.name] and row.name not in primaries]
+    rows, tabled = found.compared(), [name for name, family in primaries.items() if family[name].values]
+    pages = [f"[{row.title}](results/{row.name}.md)" for row in rows if kept[row.name] and row.name not in tabled]
     names = [f"{row.title} ({row.iterations} iterations)" for row in rows if not kept[row.name]]
     lines = [f"Also run: {'; '.join(pages)}.", ""] * bool(pages)
     return [*lines, *[f"Not run: {'; '.join(names)}."] * bool(names)]
@@ -173,7 +173,7 @@ def first_steps(methods: Methods, folder: Path = RESULTS) -> list[str]:
         rows.append(row)
     head = ["method", "parameters", "steps taken"]
     for episodes in ("its own episodes", "fresh ones"):
-        head += [f"gain on {episodes}", f"minus {methods[MATCHED].title}'s", "p"]
+        head += [f"gain on {episodes}", f"minus that of {methods[MATCHED].title}", "p"]
     families = {"gains on the step's own episodes": tests["own"], "gains on fresh ones": tests["fresh"]}
     return [*secondary(families), *grid(head, rows)]
 

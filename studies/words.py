@@ -113,6 +113,13 @@ class Figures:
             raise NotRun
         return found.text()
 
+    def alone(self, experiment: str) -> str:
+        """The p-value of an experiment's primary endpoint, without a correction."""
+        p = self.primaries[experiment][experiment].p
+        if p is None:
+            raise NotRun
+        return p_value(p)
+
     def seed(self, experiment: str, method: str, seed: str, measure: str) -> str:
         """A measure of one run."""
         value = MEASURES[measure](self._run(experiment, method, seed))
