@@ -121,6 +121,7 @@ MEASURES: dict[str, Measure] = {
     "own": lambda run: run["exact"]["own"][-1],
     "coverage": lambda run: run["exact"]["coverage"][-1],
     "handed": lambda run: run["exact"]["handed"][-1],
+    "step_part": lambda run: run["exact"]["steps"]["part"],
 }
 
 
