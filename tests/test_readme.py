@@ -175,7 +175,8 @@ def test_the_comparison_of_two_methods(navigation, tmp_path):
     for method, (logs, saves) in folders.items():
         for tree, folder in (("logs", logs), ("saves", saves)):
             places[f"{tree}/2DNavigation-v0/{method}/<run>"] = folder
-    for arguments, method in zip(commands("test.py", "docs/figures.md"), folders, strict=True):
+    compared = [arguments for arguments in commands("test.py", "docs/figures.md") if arguments[0].startswith("logs/")]
+    for arguments, method in zip(compared, folders, strict=True):
         short = ["--num-tasks", "2", "--num-workers", "0", "--logdir", f"{tmp_path}/logs"]
         run("test.py", [*placed(arguments, places), *short])
         (folder,) = (tmp_path / "logs/2DNavigation-v0" / f"{method}_test").iterdir()
@@ -184,8 +185,13 @@ def test_the_comparison_of_two_methods(navigation, tmp_path):
     assert f"written: {tmp_path}/representation.png" in run("plot.py", placed(picture, places))
 
 
-def test_a_policy_that_is_kept_can_be_evaluated(tmp_path):
-    assert "return on 2 tasks" in run("test.py", [*evaluations()[2], *kept_shorter(tmp_path)])
+def test_a_policy_that_is_kept_can_be_evaluated_and_filmed(tmp_path):
+    films = [arguments for arguments in commands("test.py", "docs/figures.md") if "--video" in arguments]
+    assert all((ROOT / "rl" / path).is_file() for arguments in films for path in arguments[:2])
+    (navigation,) = (arguments for arguments in films if "navigation" in arguments[0])  # the other one needs OpenGL
+    for arguments in (evaluations()[2], navigation):
+        told = run("test.py", [*arguments, *kept_shorter(tmp_path)])
+        assert "return on 2 tasks" in told and (".mp4" in told) == ("--video" in arguments)
 
 
 def test_equal_bytes_and_resuming(tmp_path):
