@@ -66,6 +66,7 @@ SECONDARY = (
     ("exploration, plain, against hard gates (C − B)", "C", "B"),
     ("credit, plain, against hard gates (H − B)", "H", "B"),
     ("large step, hard gates (J − B)", "J", "B"),
+    ("large step, hard gates, against plain as published (J − A)", "J", "A"),
     ("gates that do not read φ, against those that do (F − B)", "F", "B"),
     ("gates that do not read φ, against none (F − A)", "F", "A"),
 )

@@ -8,8 +8,11 @@ An archive holds what `main.py --resume` needs: state, progress.csv and configur
 """
 
 import io
+import os
+import shutil
 import sys
 import tarfile
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,7 +44,10 @@ def pack(runs: Path, results: Path) -> list[Path]:
         with tarfile.open(fileobj=content, mode="w:xz") as packed:
             # The state first: where the run goes on meanwhile, its logs may be ahead, never behind.
             for path in (folder / "options", *_files(folder / "saves"), *_files(folder / "logs")):
-                packed.add(path, str(path.relative_to(runs)))
+                data = path.read_bytes()
+                member = tarfile.TarInfo(str(path.relative_to(runs)))
+                member.size = len(data)
+                packed.addfile(member, io.BytesIO(data))
         if content.tell() > LARGEST:
             large.append(f"{folder} ({content.tell() / 1e6:.1f} MB)")
             continue
@@ -63,8 +69,14 @@ def unpack(runs: Path, results: Path, name: Path) -> bool:
     path = archive(results, name)
     if not path.exists() or (runs / name / "saves").exists():
         return False
-    with tarfile.open(path) as packed:
-        packed.extractall(runs, filter="data")
+    runs.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=runs) as scratch, tarfile.open(path) as packed:
+        packed.extractall(scratch, filter="data")
+        (runs / name).mkdir(parents=True, exist_ok=True)
+        for part in ("options", "logs", "saves"):  # the last one says that all is there
+            if (runs / name / part).is_dir():
+                shutil.rmtree(runs / name / part)
+            os.replace(Path(scratch, name, part), runs / name / part)
     return True
 
 

@@ -113,12 +113,20 @@ class Figures:
             raise NotRun
         return found.text()
 
-    def alone(self, experiment: str) -> str:
-        """The p-value of an experiment's primary endpoint, without a correction."""
+    def alone(self, experiment: str, times: str) -> str:
+        """The p-value of an experiment's primary endpoint without a correction, times a number."""
         p = self.primaries[experiment][experiment].p
         if p is None:
             raise NotRun
-        return p_value(p)
+        return p_value(float(times) * p)
+
+    def leaves(self, experiment: str, method: str, measure: str, iteration: str) -> str:
+        """Of how many leaves an exact measure is a half or more at an iteration, the mean over seeds."""
+        runs = [run["exact"] for run in self.kept[experiment].get(method, {}).values()]
+        if not runs:
+            raise NotRun
+        at = [run["leaves"][measure][run["checkpoints"].index(int(iteration))] for run in runs]
+        return number(float(np.mean(np.sum(np.array(at) >= 0.5, axis=1))), 1)
 
     def seed(self, experiment: str, method: str, seed: str, measure: str) -> str:
         """A measure of one run."""

@@ -90,8 +90,10 @@ def test_a_half_finished_run_goes_on_elsewhere_with_the_same_bytes(tmp_path):
     results, there = tmp_path / "results", tmp_path / "there"
     (packed,) = partial.pack(tmp_path / "here", results)
     assert packed == results / "navigation/cavia/1.partial.tar.xz" and not partial.pack(tmp_path / "whole", results)
+    (there / name / "logs").mkdir(parents=True)  # an interrupted one has left this
+    (there / name / "logs" / "torn").touch()
     partial.unpack(there, results, name)
-    assert not list(there.rglob("policy-*"))
+    assert not list(there.rglob("policy-*")) and not list(there.rglob("torn"))
     train(there, 2)
     first, second = (sorted((tmp_path / folder).rglob("policy-1.pt")) for folder in ("whole", "there"))
     assert len(first) == len(second) == 1 and first[0].read_bytes() == second[0].read_bytes()

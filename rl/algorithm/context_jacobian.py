@@ -71,8 +71,8 @@ class ContextJacobian:
     Args:
         before: the episodes of each update.
         observations: those after the last one.
-        products: how many products with J and Jᵀ will follow. A single task's D is computed as a matrix where that is
-            cheaper.
+        products: how many products will follow a first one with Jᵀ. A single task's D is computed as a matrix where
+            that is cheaper.
     """
 
     def __init__(

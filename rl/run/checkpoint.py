@@ -104,10 +104,10 @@ def load_state(folder: Path, policy: MLPPolicy, outer_step: OuterStep) -> State:
         ):
             raise ValueError("expected finite tensors as the outer step's state")
         wanted, given = (
-            {name: tuple(value.shape) for name, value in part.items()}
+            {name: (str(value.dtype), *value.shape) for name, value in part.items()}
             for part in (outer_step.init(flatten(params)), outer_state)
         )
-        if given and given != wanted:
+        if given != wanted and (given or iteration):
             raise ValueError(f"expected {wanted} as the outer step's state, found {given}")
         return State(iteration, params, counters, dict(facts["options"]), outer_state)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:

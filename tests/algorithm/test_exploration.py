@@ -144,5 +144,5 @@ def test_ppo_stays_where_numbers_are_not_finite():
     after.rewards[0, 0, 0] = np.inf
     learner = MetaLearner(policy, Options(**FAST, fast_lr=0.3), ppo.PPO(ppo.Options()))
     moved, metrics = learner.step(params, before, after)
-    assert moved is params and not any(value.any() for value in learner.state.values())
+    assert moved is params and learner.state and not any(value.any() for value in learner.state.values())
     assert np.isnan(metrics["ppo/gradient_norm"]) and metrics["ppo/step_size"] == 0

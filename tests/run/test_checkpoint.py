@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from rl.algorithm import ppo, trpo
 from rl.algorithm.jacobian import flatten
-from rl.algorithm.ppo import PPO, Options
 from rl.errors import UserError
 from rl.run.checkpoint import STATE, Counters, State, load_policy, load_state, save_policy, save_state
 from tests.support.helpers import COMBINATIONS, random_params, small_policy
@@ -17,7 +17,7 @@ from tests.torture import damage_states
 
 POLICY = small_policy("normal", "hard")
 PARAMS = random_params(POLICY, dtype=torch.float32)
-STEP = PPO(Options())
+STEP = trpo.TRPO(trpo.Options())
 
 
 def as_policy(path):
@@ -139,16 +139,25 @@ def test_a_state_of_impossible_facts_is_refused(tmp_path, changes):
 
 
 @pytest.mark.parametrize(
-    "change", [{"exp_avg": None}, {"exp_avg": torch.zeros(3)}, {"unheard_of": torch.zeros(3)}], ids=str
+    "change",
+    [
+        {"exp_avg": None},
+        {"exp_avg": torch.zeros(3)},
+        {"unheard_of": torch.zeros(3)},
+        {"step": torch.zeros((), dtype=torch.int64)},
+        {"step": None, "exp_avg": None, "exp_avg_sq": None},
+    ],
+    ids=str,
 )
 def test_a_state_of_another_outer_step_is_refused(tmp_path, change):
-    outer_state = STEP.init(flatten(PARAMS))
+    adam = ppo.PPO(ppo.Options())
+    outer_state = adam.init(flatten(PARAMS))
     save_state(tmp_path, State(1, PARAMS, outer_state=outer_state))
-    assert load_state(tmp_path, POLICY, STEP).outer_state.keys() == outer_state.keys()
+    assert load_state(tmp_path, POLICY, adam).outer_state.keys() == outer_state.keys()
     changed = {name: value for name, value in (outer_state | change).items() if value is not None}
     save_state(tmp_path, State(1, PARAMS, outer_state=changed))
     with pytest.raises(UserError, match=rf"{STATE}: .*the outer step's state, found"):
-        load_state(tmp_path, POLICY, STEP)
+        load_state(tmp_path, POLICY, adam)
 
 
 @pytest.mark.parametrize("name, number", [("fsync", 1), ("replace", 1), ("fsync", 2)])
