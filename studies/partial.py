@@ -66,17 +66,16 @@ def _files(folder: Path) -> list[Path]:
 
 def unpack(runs: Path, results: Path, name: Path) -> bool:
     """Unpack `<experiment>/<method>/<seed>` where it was packed and has not begun here; say whether that was done."""
-    path = archive(results, name)
-    if not path.exists() or (runs / name / "saves").exists():
+    path, folder = archive(results, name), runs / name
+    if not path.exists() or (folder / "saves").exists():
         return False
-    runs.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=runs) as scratch, tarfile.open(path) as packed:
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch, tarfile.open(path) as packed:
         packed.extractall(scratch, filter="data")
-        (runs / name).mkdir(parents=True, exist_ok=True)
         for part in ("options", "logs", "saves"):  # the last one says that all is there
-            if (runs / name / part).is_dir():
-                shutil.rmtree(runs / name / part)
-            os.replace(Path(scratch, name, part), runs / name / part)
+            if (folder / part).is_dir():
+                shutil.rmtree(folder / part)
+            os.replace(Path(scratch, name, part), folder / part)
     return True
 
 

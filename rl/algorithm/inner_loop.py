@@ -120,13 +120,15 @@ def adapt(
 
 def with_sampled(policy: MLPPolicy, params: dict[str, Tensor], batches: Sequence[Batch], update: Update) -> list[Batch]:
     """The batches of each update with log π_sampled, where θ sampled the first of them."""
-    start, made = unadapted(policy, params, batches[0].weights.shape[0]), []
-    for number, batch in enumerate(batches):
-        if number:
-            start, _ = inner_step(policy, start, batches[number - 1], update.learning_rate, update.objective)
-        with torch.no_grad():
-            made.append(batch._replace(sampled=batch.log_prob(policy(*start, batch.observations))))
-    return made
+    *earlier, last = batches
+    starts = [unadapted(policy, params, len(last.weights))]
+    if earlier:
+        starts, _ = adapt(policy, params, earlier, update)
+    with torch.no_grad():
+        return [
+            batch._replace(sampled=batch.log_prob(policy(*start, batch.observations)))
+            for start, batch in zip(starts, batches, strict=True)
+        ]
 
 
 def _context_gradient(
