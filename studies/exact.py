@@ -143,8 +143,8 @@ def outer_steps(progress: Mapping[str, Any]) -> dict[str, float]:
 
 
 def lost(leaf: Sequence[float], checkpoints: Sequence[int]) -> int | None:
-    """The iteration from which on a leaf's curve, once a half or more, stays below a half; None where it does not."""
+    """The last iteration at which a leaf's curve is a half or more; None where that is the end, or never."""
     high = np.asarray(leaf) >= 0.5
     if high[-1] or not high.any():
         return None
-    return checkpoints[int(np.flatnonzero(high)[-1]) + 1]
+    return checkpoints[int(np.flatnonzero(high)[-1])]

@@ -118,6 +118,8 @@ MEASURES: dict[str, Measure] = {
     "cka": lambda run: list(run["similarity"].values())[-1]["cka"] if "similarity" in run else None,
     "frozen": changed(FROZEN),
     "ones": changed("all gates 1"),
+    "gates_swapped": changed("gates of another task"),
+    "gates_alone": changed("context at the gates alone"),
     "own": lambda run: run["exact"]["own"][-1],
     "coverage": lambda run: run["exact"]["coverage"][-1],
     "handed": lambda run: run["exact"]["handed"][-1],

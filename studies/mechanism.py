@@ -15,7 +15,7 @@ from provenance import made
 from table import Table
 
 from rl.config import parse_options
-from rl.evaluation.comparisons import Difference, level
+from rl.evaluation.comparisons import Difference, level, number
 from rl.plots import style
 
 TEN, FIVE, LONG = "mechanism_d3", "mechanism_d3_five", "mechanism_d3_1001"
@@ -46,9 +46,9 @@ ARMS = (
     Arm("J", FIVE, "nm_hard_kl05", "hard gates, max-kl 0.05"),
 )
 LONGER = (
-    Arm("E", LONG, "cavia_matched_kl0005", "the same, 1001 iterations"),
-    Arm("E'", LONG, "nm_hard_kl0005", "the same, 1001 iterations"),
-    Arm("E2'", LONG, "nm_hard_kl002", "the same, 1001 iterations"),
+    Arm("E", LONG, "cavia_matched_kl0005", "plain, max-kl 0.0005, 1001 iterations"),
+    Arm("E'", LONG, "nm_hard_kl0005", "hard gates, max-kl 0.0005, 1001 iterations"),
+    Arm("E2'", LONG, "nm_hard_kl002", "hard gates, max-kl 0.002, 1001 iterations"),
 )
 # (title, arms that are added, arms that are subtracted): the differences that Holm's correction covers.
 CONTRASTS = (
@@ -111,15 +111,20 @@ def measures(found: Table, kept: Mapping[str, Found]) -> list[str]:
     rows = []
     for arm in (*ARMS, *LONGER):
         results = [run["exact"] for run in runs(arm, kept).values()]
-        cells = [level([result[measured][-1] for result in results]) for measured in MEASURES]
+        cells = [_level([result[measured][-1] for result in results]) for measured in MEASURES]
         fates = [_fates(results, measured) for measured in ("coverage", "handed")]
         seeds = f"{len(results)} of {len(found.experiments[arm.experiment].seeds)}"
         rows.append([arm.letter, arm.title, seeds, *cells, *fates])
     return grid(["", "arm", "seeds", *MEASURES.values(), "leaves not covered", "leaves not adapted to"], rows)
 
 
+def _level(values: Sequence[float]) -> str:
+    """A level over seeds; up to three seeds one by one, of which Student's interval could leave what is possible."""
+    return level(values) if len(values) > 3 else "; ".join(map(number, values))
+
+
 def _fates(results: Sequence[Mapping[str, Any]], measured: str) -> str:
-    """What becomes of a run's leaves, the mean over runs, as text: never reached, lost again (when, the median)."""
+    """What becomes of a run's leaves, the mean over runs, as text: never reached, lost again (last had, the median)."""
     leaves = [(leaf, run["checkpoints"]) for run in results for leaf in np.transpose(run["leaves"][measured])]
     if not leaves:
         return ""
@@ -163,7 +168,8 @@ def steps(found: Table, kept: Mapping[str, Found]) -> list[str]:
             cells = [level([step["kl"] for step in taken], 4), level([step["part"] for step in taken])]
             cells.append(level([bound * step["square"] for step in taken], 4))
             rows.append([arm.letter, arm.title, f"{bound:g}", *cells])
-    return grid(["", "arm", "max-kl", "KL of an outer step", "part of the step taken", "max-kl × part²"], rows)
+    head = ["", "arm", "max-kl", "KL of an outer step", "accepted fraction of the full step", "max-kl × fraction²"]
+    return grid(head, rows)
 
 
 @style.printed
@@ -173,14 +179,14 @@ def picture(kept: Mapping[str, Found]) -> Figure:
     figure, axes = style.panels(len(DRAWN), len(MEASURES), height=2.0, width=2.4, sharex=True, sharey=True)
     for panels, (title, arms) in zip(axes, DRAWN.items(), strict=True):
         for panel, measured in zip(panels, MEASURES, strict=True):
-            for number, letter in enumerate(arms):
+            for place, letter in enumerate(arms):
                 results = [run["exact"] for run in runs(by_letter[letter], kept).values()]
-                colour = (*style.COLOURS, style.BLACK)[number]
+                colour = (*style.COLOURS, style.BLACK)[place]
                 for run in results:
                     panel.plot(run["checkpoints"], run[measured], color=colour, linewidth=0.4, alpha=0.5)
                 if results:
                     mean = np.mean([run[measured] for run in results], axis=0)
-                    panel.plot(results[0]["checkpoints"], mean, color=colour, linewidth=1.8, label=KINDS[number])
+                    panel.plot(results[0]["checkpoints"], mean, color=colour, linewidth=1.8, label=KINDS[place])
         panels[0].set_ylabel(title)
     for panel, heading in zip(axes[0], HEADINGS, strict=True):
         panel.set_title(heading)

@@ -89,7 +89,7 @@ def endpoints(found: Table, kept: Mapping[str, Found]) -> dict[str, Family[str]]
 
 def lengths(row: Experiment) -> str:
     """A row's iterations, and the paper's."""
-    paper = f" of {row.paper_iterations}" if row.paper_iterations else ", not in the paper"
+    paper = f" / {row.paper_iterations}" if row.paper_iterations else " / none"
     return f"{row.iterations}{paper}"
 
 
@@ -103,7 +103,7 @@ def verdicts(found: Table, primaries: Mapping[str, Family[str]], front: bool = F
             claim = [] if front else [row.paper if row.paper_iterations else "none"]
             cells.append([title, sections.against(row, found.methods), family.text(name), family.shown_p(name),
                           str(seeds), lengths(row), *claim])  # fmt: skip
-    head = ["experiment", "difference", "in return after 1 update", "p (Holm)", "seeds", "iterations, of the paper's"]
+    head = ["experiment", "difference", "in return after 1 update", "p (Holm)", "seeds", "iterations (ours / paper)"]
     return grid([*head, *["the paper's claim"] * (not front)], cells) if cells else []
 
 

@@ -57,9 +57,9 @@ def test_a_visit_that_is_handed_over_makes_its_leaf_likelier(graph):
     assert (found["handed"] > before).all()
 
 
-def test_a_leaf_is_lost_where_it_stays_below_a_half_having_been_above():
-    assert exact.lost([0.2, 0.9, 0.4, 0.8, 0.3, 0.1], [0, 10, 20, 30, 40, 400]) == 40
+def test_a_leaf_is_lost_after_it_was_last_a_half_or_more():
+    assert exact.lost([0.2, 0.9, 0.4, 0.8, 0.3, 0.1], [0, 10, 20, 30, 40, 400]) == 30
     assert exact.lost([0.2, 0.9, 0.4, 0.8], [0, 10, 20, 400]) is None
     assert exact.lost([0.2, 0.3, 0.4], [0, 10, 400]) is None
     run = {"checkpoints": [0, 10, 400], "leaves": {"coverage": [[0.9, 0.1], [0.1, 0.1], [0.2, 0.1]]}}
-    assert mechanism._fates([run], "coverage") == "1.0; 1.0 (10)"
+    assert mechanism._fates([run], "coverage") == "1.0; 1.0 (0)"
