@@ -7,6 +7,7 @@ print(adapted.returns.mean(axis=1))  # after 0, 1 and 2 updates
 """
 
 import dataclasses
+import operator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from rl import envs, streams
 from rl.algorithm.inner_loop import Adapted
-from rl.config import load_config
+from rl.config import SPLITS, Config, check_option, load_config
 from rl.errors import UserError
 from rl.evaluation.evaluate import replay
 from rl.evaluation.recordings import recorded
@@ -42,9 +43,9 @@ def load(folder: str | Path, policy: str | Path | None = None) -> "Agent":
         UserError: something is missing, or is not what it should be.
     """
     folder = Path(folder)
-    config, _ = load_config(folder / "config.json")
+    config, description = load_config(folder / "config.json")
     config = dataclasses.replace(config, num_workers=0, device="cpu", env_config_path=copy_of_env_file(folder, config))
-    setup = Setup(config)
+    setup = Setup(config, description["run_seed"])
     path = Path(policy) if policy is not None else _last_policy(folder, config.savedir)
     return Agent(setup, load_policy(path, setup.policy))
 
@@ -78,7 +79,13 @@ class Agent:
         return self.setup.policy
 
     def sample_tasks(self, count: int = 1, split: str = "test", seed: int = 0) -> list[Task]:
-        """Draw tasks of the environment; a task can be written down as well, such as {"goal": [0.3, -0.4]}."""
+        """Draw tasks of the environment; a task can be written down as well, such as {"goal": [0.3, -0.4]}.
+
+        Raises:
+            UserError: no such split.
+        """
+        if split not in SPLITS:
+            raise UserError(f"split: expected {' or '.join(SPLITS)}, got {split!r}")
         return self.setup.env.sample_tasks(count, split, np.random.default_rng(seed))
 
     def env(self, task: Task, render_mode: str | None = None) -> gymnasium.Env:
@@ -96,11 +103,16 @@ class Agent:
             seed: of all that is random.
 
         Raises:
-            UserError: the environment has no such task.
+            UserError: an impossible number, or the environment has no such task.
         """
-        setup, config = self.setup, self.setup.config
+        setup = self.setup
+        episodes = setup.config.test_batch_size if episodes is None else episodes
+        options = {"num_test_steps": ("updates", updates or 1), "test_batch_size": ("episodes", episodes),
+                   "seed": ("seed", seed)}  # fmt: skip
+        for option, (name, value) in options.items():  # 0 updates are none, which test.py has no use for
+            check_option(Config.__dataclass_fields__[option], operator.index(value), name)
         setup.check_task(task)
-        plan = setup.test_plan(updates)._replace(num_episodes=episodes or config.test_batch_size)
+        plan = setup.test_plan(updates)._replace(num_episodes=episodes)
         stream = setup.stream(0, streams.EVALUATE)._replace(seed=seed)
         with setup.sampler() as shares:
             rollouts = shares.sampler.sample(self.params, [task], plan, stream)

@@ -417,15 +417,17 @@ REQUIRED = (
     "env_name", "gamma", "tau", "num_context_params", "neuromodulation", "nm_size", "maml", "hidden_size", "num_layers",
     "nonlinearity", "fast_batch_size", "fast_lr",
 )  # fmt: skip
+SPLITS = ("train", "test")  # of an environment's tasks
 # What a run writes beside its options.
-DESCRIPTION = ("input_size", "output_size", "versions", "git_commit", "processor", "gpu", "continued")
+DESCRIPTION = ("input_size", "output_size", "run_seed", "versions", "git_commit", "processor", "gpu", "continued")
 
 
 def load_config(path: Path) -> tuple[Config, dict[str, Any]]:
     """Read a run's config.json.
 
     Returns:
-        (`Config`, the file's description of the run: those of `DESCRIPTION` that it has)
+        (`Config`, the file's description of the run: those of `DESCRIPTION` that it has; and always "run_seed", the
+        seed of the training run, which in an evaluation's file may be another than the `Config`'s)
 
     Raises:
         UserError: keys missing or unknown, or impossible values.
@@ -443,6 +445,8 @@ def load_config(path: Path) -> tuple[Config, dict[str, Any]]:
         # Versions before this option took --test-batch-size for the number of tasks.
         content |= {"num_test_tasks": content["test_batch_size"], "test_batch_size": content["fast_batch_size"]}
     try:
-        return Config(**content), description
+        config = Config(**content)
+        check_option(Config.__dataclass_fields__["seed"], description.setdefault("run_seed", config.seed), "run_seed")
+        return config, description
     except UserError as error:
         raise UserError(f"{path}: {error}") from None

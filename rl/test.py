@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from rl import streams, video
-from rl.config import Parser
+from rl.config import SPLITS, Parser
 from rl.errors import in_one_line
 from rl.evaluation import recordings, report
 from rl.evaluation.evaluate import Evaluated, Summary
@@ -65,7 +65,7 @@ def parse(command_line: list[str] | None = None) -> argparse.Namespace:
         "--halve-test-lr", action=argparse.BooleanOptionalAction, default=None,
         help="halve the inner learning rate after the first update; default: as the run does",
     )  # fmt: skip
-    parser.add_argument("--split", choices=("train", "test"), default=None, help="which tasks (default test)")
+    parser.add_argument("--split", choices=SPLITS, default=None, help="which tasks (default test)")
     parser.add_argument("--tasks", type=Path, default=None, metavar="FILE", help="tasks written as in tasks.json")
     parser.add_argument("--seed", type=int, default=None, help="default: the run's")
     parser.add_argument("--num-workers", type=int, default=None, help="default: the run's")
@@ -153,7 +153,7 @@ def write(folder: Path, request: Request, rollouts: Rollouts, counted: Sequence[
         counted: the episodes that count, after each number of updates.
     """
     setup, plan = request.setup, request.plan
-    config_file.write(folder, setup.config, setup.policy, device="cpu")
+    config_file.write(folder, setup.config, setup.policy, device="cpu", run_seed=request.run_seed)
     save_policy(folder / "policy.pt", request.params)
     write_text(folder / "tasks.json", json.dumps(request.tasks) + "\n")
     save_array(folder / "rewards.npy", np.stack([episodes.rewards for episodes in counted], axis=-1))

@@ -1,5 +1,8 @@
 """What notebooks use: `rl.load`, and the notebook that shows it."""
 
+import json
+import shutil
+
 import gymnasium
 import nbformat
 import numpy as np
@@ -97,6 +100,36 @@ def test_tasks_are_drawn_and_refused():
     assert agent.sample_tasks(3, seed=1) == agent.sample_tasks(3, seed=1) != agent.sample_tasks(3, seed=2)
     with pytest.raises(UserError, match=r"gaol.*goal"):
         agent.adapt({"gaol": [0.0, 0.0]})
+    with pytest.raises(UserError, match="split: expected train or test, got 'tset'"):
+        agent.sample_tasks(2, "tset")
+
+
+@pytest.mark.parametrize(
+    "given, word",
+    [
+        ({"updates": -1}, "updates: .* 1, got -1"),
+        ({"updates": 200}, "updates: .* at most"),
+        ({"episodes": 0}, "episodes: .* 1, got 0"),
+        ({"seed": -1}, "seed: .* 0, got -1"),
+    ],
+)
+def test_impossible_numbers_are_refused(given, word):
+    with pytest.raises(UserError, match=word):
+        rl.load(KEPT).adapt({"goal": [0.0, 0.1]}, **given)
+
+
+def test_an_evaluations_folder_has_the_task_sets_of_its_run(tmp_path):
+    """Of Meta-World's, another seed's test goals may have been trained on."""
+    run = ROOT / "results/ml1_reach/cavia/1"
+    shutil.copytree(run, tmp_path, dirs_exist_ok=True)
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    assert config["seed"] == 1
+    evaluated = json.dumps(config | {"seed": 0, "run_seed": 1})
+    (tmp_path / "config.json").write_text(evaluated, encoding="utf-8")
+    drawn = rl.load(tmp_path).sample_tasks(50, "test")
+    assert drawn == rl.load(run).sample_tasks(50, "test")
+    (tmp_path / "config.json").write_text(evaluated.replace('"run_seed": 1', '"run_seed": 0'), encoding="utf-8")
+    assert all(task in rl.load(run).sample_tasks(50, "train") for task in rl.load(tmp_path).sample_tasks(50, "test"))
 
 
 def test_what_cannot_be_loaded_is_one_line(tmp_path, tiny):

@@ -256,6 +256,15 @@ def test_success_rates_are_told_where_the_environment_tells_them(tmp_path, capsy
     assert "success rate" not in capsys.readouterr().out
 
 
+def test_an_end_that_is_reported_once_is_the_end(tmp_path, capsys):
+    """Four episodes of 3, 4, 5 and 6 steps, a reward of 1 each, by a vector environment that knows no more of itself
+    than gymnasium asks for.
+    """
+    once = ["tests.support.user_environments:Once-v0" if word.endswith("Dull-v0") else word for word in DULL]
+    assert main([*once, "--num-batches", "1", *into(tmp_path)]) == 0
+    assert "iteration 0: return 4.500 -> 4.500, " in capsys.readouterr().out
+
+
 def test_a_program_is_given_the_runs_folder_and_exceptions(tmp_path, capsys):
     line = [*SMALL, *NAVIGATION, "--num-batches", "1", "--num-workers", "0"]
     threads = torch.get_num_threads()

@@ -282,7 +282,7 @@ def test_other_bad_input(tiny, tmp_path, capsys):
     assert "has no curve evaluation_success/any 1" in complaint(capsys, "curves", run, "--metric", "success/1")
     assert "need a picture each" in complaint(capsys, "curves", run, "--metric", "success/1", "test/1")
     assert "--group-by: unknown option 'colour'" in complaint(capsys, "curves", run, "--group-by", "colour")
-    assert "has the seed 42 of" in complaint(capsys, "curves", run, run)
+    assert "is of a run with seed 42" in complaint(capsys, "curves", run, run)
     assert "expected a whole number from 1 to 2147483647, got '0'" in complaint(capsys, "curves", run, "--smooth", "0")
     for large in (str(2**63), "9" * 5000):
         assert "--smooth: expected a whole number from 1 to" in complaint(capsys, "curves", run, "--smooth", large)
@@ -326,7 +326,8 @@ def test_the_documented_commands_are_understood():
 def test_output_is_a_name_with_or_without_suffix_or_a_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for typed, expected in (
-        ("out", "out"), ("out.png", "out"), ("a.b/out.pdf", "a.b/out"), ("drawn.curves", "drawn.curves"),
+        ("out", "out"), ("out.png", "out"), ("out.md", "out"), ("out.tex", "out"),
+        ("a.b/out.pdf", "a.b/out"), ("drawn.curves", "drawn.curves"),
         (".", "curves"), ("new/", "new/curves"), (str(tmp_path), f"{tmp_path}/curves"),
     ):  # fmt: skip
         assert str(style.place(typed, "curves")) == expected

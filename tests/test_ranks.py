@@ -47,11 +47,12 @@ def undisturbed(folder, line):
 
 
 def state_of(folder, line):
-    """The last state of the only run below a folder: (iteration, θ as bytes)."""
+    """The last state of the only run below a folder: (iteration, options, θ as bytes)."""
     _, saves = run_of(folder)
     setup = Setup(parse_options(line))
     state = load_state(saves, setup.policy, setup.outer_step)
-    return state.iteration, {name: value.numpy().tobytes() for name, value in state.params.items()}
+    assert state.options  # which a changed config.json is held against
+    return state.iteration, state.options, {name: value.numpy().tobytes() for name, value in state.params.items()}
 
 
 def started(folder, size, line=LONG, lines=1):

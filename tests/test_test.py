@@ -19,6 +19,7 @@ from rl.config import Config, load_config
 from rl.errors import UserError
 from rl.evaluation import report
 from rl.evaluation.evaluate import Evaluated, Summary
+from rl.evaluation.runs import grouped, read_evaluation
 from rl.ranks import Ranks
 from rl.run import test_request
 from rl.run.checkpoint import load_policy
@@ -51,6 +52,24 @@ def test_returns(folder):
     np.testing.assert_allclose(told["returns_per_task"], found.sum(axis=1).mean(axis=1).T)
     assert (told["modulation"], told["context"], told["num_tasks"]) == ("normal", "normal", TASKS)
     assert "returns_normal" not in told and "success" not in told
+
+
+def test_an_evaluation_with_another_seed_knows_that_of_its_run(tiny, tmp_path):
+    """Also one that is made from an evaluation's folder; and a run evaluated twice is no two seeds."""
+    first = tiny.evaluation("navigation", "--num-tasks", "1", "--seed", "5")
+    line = [first / "config.json", first / "policy.pt", "--seed", "6", "--num-workers", "0", "--logdir", tmp_path]
+    assert rl.test.main(list(map(str, line))) == 0
+    for folder, seed in ((first, 5), (second := only_run(tmp_path), 6)):
+        config, description = load_config(folder / "config.json")
+        assert (config.seed, description["run_seed"]) == (seed, 42)
+        assert read_evaluation(folder).seed == 42
+    with pytest.raises(UserError, match="is of a run with seed 42, as "):
+        grouped([read_evaluation(first), read_evaluation(second)], [])
+    (second / "config.json").write_text(
+        (second / "config.json").read_text().replace('"run_seed": 42', '"run_seed": -1')
+    )
+    with pytest.raises(UserError, match="run_seed: expected at least 0, got -1"):
+        read_evaluation(second)
 
 
 def pictured(folder, metric):

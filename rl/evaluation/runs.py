@@ -46,10 +46,12 @@ class Folder:
     Attributes:
         path: the folder.
         config: its `Config`.
+        seed: of the training run; an evaluation may have had another one.
     """
 
     path: Path
     config: Config
+    seed: int
 
     @cached_property
     def environment(self) -> str:
@@ -217,7 +219,7 @@ def read_run(path: Path | str) -> Run:
     path, expected = Path(path), "a training run's log folder"
     if (path / "results.json").is_file():
         raise UserError(f"{path}: expected {expected}, found an evaluation")
-    run = Run(path, _config(path, expected))
+    run = Run(path, *_config(path, expected))
     if not (path / PROGRESS).is_file():
         found = "a run of an earlier version, which wrote none" if any(path.glob(EVENTS)) else "none"
         raise UserError(f"{path}: expected {expected} with a {PROGRESS}, found {found}")
@@ -231,10 +233,10 @@ def read_evaluation(path: Path | str) -> Evaluation:
         UserError: the folder is no evaluation's.
     """
     path, expected = Path(path), "an evaluation's folder"
-    config = _config(path, expected)
+    config, seed = _config(path, expected)
     if not (path / "results.json").is_file():
         raise UserError(f"{path}: expected {expected}, found no results.json in it (test.py writes it)")
-    return Evaluation(path, config)
+    return Evaluation(path, config, seed)
 
 
 def read_tasks(path: Path) -> list[dict[str, Any]]:
@@ -252,12 +254,13 @@ def read_tasks(path: Path) -> list[dict[str, Any]]:
     return tasks
 
 
-def _config(path: Path, expected: str) -> Config:
+def _config(path: Path, expected: str) -> tuple[Config, int]:
     if not path.is_dir():
         raise UserError(f"{path}: expected {expected}, found no such folder")
     if not (path / "config.json").is_file():
         raise UserError(f"{path}: expected {expected}, found no config.json in it")
-    return load_config(path / "config.json")[0]
+    config, description = load_config(path / "config.json")
+    return config, description["run_seed"]
 
 
 def same_environment(folders: Sequence[Folder]) -> str:
@@ -303,12 +306,12 @@ def grouped(folders: Sequence[SomeFolder], group_by: Sequence[str]) -> dict[str,
         differing = own[rivals.nunique(dropna=False) > 1]
         # What an option switches off, or leaves as it was, needs no name.
         words = [name.replace("_", " ") + ("" if value is True else f" {in_short(value)}")
-                 for name, value in differing.items() if value not in ("normal", False)]  # fmt: skip
+                 for name, value in differing.items() if value != "normal" and value is not False]  # fmt: skip
         members = groups.setdefault(", ".join([own["method"], *words]), {})
-        other = members.setdefault(folder.config.seed, folder)
+        other = members.setdefault(folder.seed, folder)
         if other is not folder:
             raise UserError(
-                f"{folder.path}: has the seed {folder.config.seed} of {other.path} in the same group; "
+                f"{folder.path}: is of a run with seed {folder.seed}, as {other.path} in the same group; "
                 "a group has each seed once (--group-by separates groups)"
             )
     return {label: list(members.values()) for label, members in groups.items()}

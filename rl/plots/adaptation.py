@@ -65,7 +65,7 @@ def measurements(folders: Sequence[Path], group_by: Sequence[str] = (), labels: 
     environment = runs.same_environment(found)
     grouped = runs.grouped(found, group_by)
     names = runs.names(list(grouped), labels)
-    groups = {names[label]: {one.config.seed: one for one in members} for label, members in grouped.items()}
+    groups = {names[label]: {one.seed: one for one in members} for label, members in grouped.items()}
     metrics: dict[str, dict[str, Measured]] = {
         RETURN: {
             label: {seed: one.returns.mean(axis=2) for seed, one in members.items()}

@@ -94,7 +94,7 @@ def curve(
     columns = {}
     for member in members:
         iterations, values = member.curve(wanted.tag)
-        columns[member.config.seed] = pd.Series(smoothed(values, window), iterations)
+        columns[member.seed] = pd.Series(smoothed(values, window), iterations)
     seeds = pd.concat(columns, axis="columns", join="inner")
     if seeds.empty:
         raise UserError(f"{members[-1].path}: shares no iteration with {members[0].path}")
@@ -168,7 +168,7 @@ def curves(
         for name in reference.curves.columns.intersection([one.name for one in wanted]):
             tables.append(reference_table(reference, name))
             lines += standing(reference, name, drawn)
-    figure = draw(drawn, compared, smooth, x, frame, style.STATISTICS[statistic])
+    figure = draw(drawn, compared, smooth, x, frame, statistic)
     files = style.save(figure, output, frame.size)
     return [*files, style.save_frame(output, pd.concat(tables)[COLUMNS])], lines
 
@@ -177,7 +177,7 @@ def told(environment: str, groups: Mapping[str, Sequence[runs.Run]]) -> list[str
     """What is drawn, in words: the groups and their seeds."""
     lines = []
     for label, members in groups.items():
-        seeds = ", ".join(str(member.config.seed) for member in members)
+        seeds = ", ".join(str(member.seed) for member in members)
         lines.append(f"{environment}, {label}: {len(members)} run(s), seeds {seeds}")
         if len(members) == 1:
             lines.append("  one seed: no interval over seeds can be given")
@@ -298,11 +298,12 @@ def draw(
     window: int = 1,
     x: str = "iterations",
     frame: style.Frame = style.OWN,
-    centre: str = "mean",
+    statistic: str = "mean",
 ) -> Figure:
     """The figure: a panel an environment, a look a group, a kind of line a metric; references in black."""
     environments = list(dict.fromkeys(one.environment for one in drawn))
     wanted = list(dict.fromkeys(one.metric for one in drawn))
+    centre = style.centre(statistic, [one.seeds.shape[1] for one in drawn])
     looks = {group: style.look(number) for number, group in enumerate(dict.fromkeys(one.group for one in drawn))}
     kinds = {metric: style.kind_of_line(number) for number, metric in enumerate(wanted)}
     figure, axes = style.panels(1, len(environments), *((frame.size[0] / len(environments), frame.size[1])

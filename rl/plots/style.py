@@ -5,7 +5,7 @@ import io
 import json
 import os
 import textwrap
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -36,6 +36,7 @@ STATISTICS = {"mean": "mean", "iqm": "interquartile mean"}  # of `rl.evaluation.
 SEQUENTIAL, DIVERGING = "cividis", "PuOr"
 PANEL = (3.4, 2.4)  # inches; two panels fill the width of a page
 SUFFIXES = (".png", ".pdf", ".csv", ".json")  # of what plot.py writes
+TEXTS = (".md", ".tex")  # and of what `plot.py table` writes besides
 
 _SETTINGS: Any = {
     "font.size": 8,
@@ -252,7 +253,7 @@ def place(output: str, name: str) -> Path:
     if output.endswith(("/", os.sep)) or Path(output).is_dir():
         return Path(output, name)
     path = Path(output)
-    return path.with_suffix("") if path.suffix in SUFFIXES else path
+    return path.with_suffix("") if path.suffix in (*SUFFIXES, *TEXTS) else path
 
 
 def save_table(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> Path:
@@ -270,6 +271,19 @@ def save_numbers(path: Path, content: dict[str, Any]) -> Path:
     """Write a JSON file."""
     write_bytes(with_suffix(path, ".json"), (json.dumps(content, indent=2) + "\n").encode())
     return with_suffix(path, ".json")
+
+
+def centre(statistic: str, counts: Iterable[int]) -> str:
+    """A statistic over seeds in words: of fewer than 5, it is the mean whatever was asked for.
+
+    Args:
+        statistic: a key of `STATISTICS`.
+        counts: of seeds, group by group; one alone is no matter.
+    """
+    few = [count < FEWEST for count in counts if count > 1]
+    if statistic == "mean" or (few and all(few)):
+        return STATISTICS["mean"]
+    return STATISTICS[statistic] + f" (mean of fewer than {FEWEST})" * any(few)
 
 
 def with_suffix(path: Path, suffix: str) -> Path:

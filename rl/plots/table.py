@@ -76,10 +76,8 @@ def check_own(path: Path, signature: str) -> None:
 
 def note(measured: Measurements, numbers: pd.DataFrame, statistic: str) -> str:
     """What the numbers are, in words."""
-    words = (
-        f"{measured.environment}. {SIGNATURE} {style.STATISTICS[statistic]} with 95% intervals over seeds, of one seed "
-        "over its tasks."
-    )
+    centre = style.centre(statistic, map(len, measured.groups.values()))
+    words = f"{measured.environment}. {SIGNATURE} {centre} with 95% intervals over seeds, of one seed over its tasks."
     if len(measured.groups) == 1:
         return words
     tests = int(numbers["p"].notna().sum())

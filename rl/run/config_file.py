@@ -16,17 +16,21 @@ from rl.run.provenance import continued, provenance
 EXTENDED = ("num_batches", "continued")  # what `extend` changes
 
 
-def write(folder: Path, config: Config, policy: MLPPolicy, device: str | None = None) -> None:
+def write(
+    folder: Path, config: Config, policy: MLPPolicy, device: str | None = None, run_seed: int | None = None
+) -> None:
     """Write config.json, and a copy of the environment's configuration file where there is one.
 
     Args:
         policy: for the sizes.
         device: what is used, where that is not `--device`.
+        run_seed: in an evaluation, the seed of the training run.
     """
     content = {
         **dataclasses.asdict(config),
         "input_size": policy.architecture.observation_size,
         "output_size": policy.architecture.action_size,
+        **({} if run_seed is None else {"run_seed": run_seed}),
         **provenance(device or config.device),
     }
     path = config.env_config_path
@@ -74,6 +78,11 @@ def extend(folders: Folders, config: Config, iteration: int) -> None:
         content = read_json(path)
         if {name: content[name] for name in EXTENDED if name in content} != extension:
             write_json(path, {name: value for name, value in content.items() if name != "continued"} | extension)
+
+
+def first_written(path: Path) -> dict[str, Any]:
+    """A config.json as it was when the run began, without what `extend` changes."""
+    return {name: value for name, value in read_json(path).items() if name not in EXTENDED}
 
 
 def result_options(config: Config) -> dict[str, Any]:

@@ -6,7 +6,9 @@ To add a sink, write a class with the two methods of `Sink` and name it in `sink
 
 import contextlib
 import csv
+import hashlib
 import io
+import json
 import os
 import secrets
 import time
@@ -26,6 +28,7 @@ from rl.evaluation.evaluate import Evaluated, Summary, by_class, mean_over_episo
 from rl.evaluation.runs import PROGRESS
 from rl.files import no_link, printable, read_text, write_text
 from rl.run.checkpoint import Counters
+from rl.run.config_file import first_written
 
 RETURNS = ("running_returns/before_update", "running_returns/after_update")
 SUCCESS = ("running_success/before_update", "running_success/after_update")
@@ -197,13 +200,13 @@ def _lines(rows: Sequence[Sequence]) -> str:
 class TensorBoard:
     """Event files, written in the calling thread: a full disk is an error here and now."""
 
-    def __init__(self, folder: Path, purge_step: int = 0):
+    def __init__(self, folder: Path, purge_step: int | None = None):
         self.folder = folder
         number = len(list(folder.glob("events.out.tfevents.*")))  # keeps files apart that are begun within one second
         with naming(self.folder):
             # An absolute path, as "gs:" and "s3:" would name a cloud; a name that no link can have been laid under.
             self.writer = EventsWriter(str(folder.resolve() / "events"), f".{number}.{secrets.token_hex(8)}")
-        if purge_step:
+        if purge_step is not None and number:
             # What TensorBoard read of this step and later ones is of an attempt that crashed.
             self._event(Event(step=purge_step, session_log=SessionLog(status=SessionLog.START)))
 
@@ -247,7 +250,7 @@ class WeightsAndBiases:
         try:
             # A run that is resumed keeps its name, and with that its curves.
             self.run = wandb.init(
-                project=config.wandb, id=folder.name.replace("=", "-"), name=folder.name, dir=folder, resume="allow",
+                project=config.wandb, id=identity(folder), name=folder.name, dir=folder, resume="allow",
                 config=readable(config),
             )  # fmt: skip
         except wandb.Error as error:  # nobody is logged in, no such project, no network
@@ -260,6 +263,14 @@ class WeightsAndBiases:
     def close(self) -> None:
         """As `Sink.close`."""
         self.run.finish()
+
+
+def identity(folder: Path) -> str:
+    """A run's id at Weights & Biases, the same when it is resumed: folders of one name can have begun within one second
+    in several places, but not with the same config.json.
+    """
+    content = json.dumps(first_written(folder / "config.json"), sort_keys=True)
+    return f"{folder.name.replace('=', '-')}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
 
 
 def charts(num_test_steps: int) -> Protobuf:

@@ -15,6 +15,7 @@ from rl.run import device as devices
 
 _PACKAGES = ("torch", "numpy", "scipy", "gymnasium", "mujoco", "metaworld", "scikit-image", "tensorboardX")
 _CPUINFO = Path("/proc/cpuinfo")
+_ROOT = Path(__file__).resolve().parents[2]
 
 
 def provenance(device: str = "cpu") -> dict[str, Any]:
@@ -94,14 +95,17 @@ def versions() -> dict[str, str]:
 def git_commit() -> str | None:
     """The commit of this code, with '+' where the working tree differs; None outside of a checkout."""
     try:
-        here = Path(__file__).parent
-        described = subprocess.run(
-            ["git", "describe", "--always", "--dirty=+", "--abbrev=40", "--exclude=*"],
-            cwd=here, capture_output=True, text=True, check=True,
-        )  # fmt: skip
+        top = _git("rev-parse", "--show-toplevel")
+        described = _git("describe", "--always", "--dirty=+", "--abbrev=40", "--exclude=*")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return described.stdout.strip()
+    # Installed into an environment inside another project, the code lies in that one's checkout.
+    return described if Path(top).resolve() == _ROOT else None
+
+
+def _git(*words: str) -> str:
+    done = subprocess.run(["git", *words], cwd=_ROOT / "rl", capture_output=True, text=True, check=True)
+    return done.stdout.strip()
 
 
 def processor() -> str:

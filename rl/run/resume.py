@@ -13,11 +13,11 @@ import torch
 from rl import start
 from rl.config import NEUTRAL, RESUMABLE, Config, load_config, parse_given, without_effect
 from rl.errors import UserError
-from rl.files import check_file, read_json
+from rl.files import check_file
 from rl.ranks import Ranks
 from rl.run import provenance
 from rl.run.checkpoint import STATE, State, load_state
-from rl.run.config_file import EXTENDED, copy_of_env_file, result_options
+from rl.run.config_file import copy_of_env_file, first_written, result_options
 from rl.run.folders import POLICIES, Folders, group_of
 from rl.run.metrics import PROGRESS
 from rl.run.setup import Setup
@@ -96,6 +96,7 @@ def savedir_of(folder: Path, saved: Config) -> str:
         (path := place / "config.json").is_file() and first_written(path) == first_written(folder / "config.json")
         for place in places
     )
+    # They are compared as first written: a process may have ended when it had extended one of the two.
     if here and there and not places[0].samefile(places[1]):
         states = [path.read_bytes() if (path := place / STATE).is_file() else None for place in places]
         if states[0] != states[1]:
@@ -105,11 +106,6 @@ def savedir_of(folder: Path, saved: Config) -> str:
             )
         return str(beside)
     return saved.savedir if there else str(beside)
-
-
-def first_written(path: Path) -> dict[str, Any]:
-    """A config.json as it was when the run began: a process may have ended when it had extended one of the two."""
-    return {name: value for name, value in read_json(path).items() if name not in EXTENDED}
 
 
 def check_logs(folder: Path, saved: Config) -> None:

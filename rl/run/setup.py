@@ -149,7 +149,8 @@ class Setup:
         """
         config, env = self.config, self.env
         steps = env.horizon * config.fast_batch_size
-        rows = min(steps, env.num_observations or steps)
+        # A vector environment of a user's own need not say how many different observations there are.
+        rows = min(steps, getattr(env, "num_observations", None) or steps)
         work = meta_objective.WORK[device.kind(config.device)]
         return meta_objective.tasks_per_block(
             config.meta_batch_size, config.tasks_per_group, rows, self.policy.num_params, work

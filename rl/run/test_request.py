@@ -38,12 +38,14 @@ class Request(NamedTuple):
 
     Attributes:
         setup: of the run's options and those that replace them.
+        run_seed: the training run's own seed.
         params: θ.
         num_recorded: episodes to record of each task.
         probe: observations of another evaluation; None: the evaluation's own are drawn.
     """
 
     setup: Setup
+    run_seed: int
     params: dict[str, Tensor]
     tasks: Tasks
     plan: AdaptationPlan
@@ -65,7 +67,7 @@ def checked(options: argparse.Namespace, ranks: Ranks) -> Request:
     available = METAWORLD["evaluation episodes"] if options.protocol == "metaworld" else config.test_batch_size
     num_recorded = recorded_episodes(options.activations, available)
     # Task sets drawn once for a run stay those of the run: another seed's test goals may have been trained on.
-    setup = Setup(config, run.seed, ranks=ranks)
+    setup = Setup(config, description["run_seed"], ranks=ranks)
     policy, intervention = setup.policy, asked_intervention(options, config.seed)
     resources.check(config, setup.env, policy, "--num-tasks", training=False, interventions=bool(intervention))
     if tasks is None:
@@ -81,7 +83,8 @@ def checked(options: argparse.Namespace, ranks: Ranks) -> Request:
             setup.config = swappable(config, tasks)
             resources.check(setup.config, setup.env, policy, "--num-tasks", training=False, interventions=1)
     probe = options.probe and recordings.read_probe(options.probe, policy)
-    return Request(setup, params, tasks, setup.test_plan()._replace(intervention=intervention), num_recorded, probe)
+    plan = setup.test_plan()._replace(intervention=intervention)
+    return Request(setup, description["run_seed"], params, tasks, plan, num_recorded, probe)
 
 
 def written_tasks(options: argparse.Namespace) -> Tasks | None:

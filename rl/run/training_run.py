@@ -60,7 +60,9 @@ class TrainingRun:
                     self.state = self._begin()
                 arrays = _arrays(self.state)
             if ranks.size > 1:
-                self.state = _state(ranks.broadcast(arrays))
+                found = _state(ranks.broadcast(arrays))
+                # The one that leads also knows the options that a state is saved with.
+                self.state = self.state if self.leads else found
             self.console = stack.enter_context(Console(config, self.state.iteration))
             if self.leads:
                 self.console.introduce(self.setup.policy.architecture, self.folders)

@@ -219,7 +219,8 @@ def rollout(
             record.add_infos(t, infos, running)
             _check_finite("observation", current, place, t)
             _check_finite("reward", record.rewards[t], place, t)
-            running = ~(terminated | truncated)
+            # A user's environment may report an end once, and go on.
+            running &= ~(terminated | truncated)
             if not running.any():
                 break
     return record.episodes(shape)
@@ -255,6 +256,7 @@ class _Recorder:
     def episodes(self, shape: tuple[int, int]) -> Episodes:
         """The episodes of `shape`, K tasks of E each; zero after an episode's end."""
         self.observations *= self.mask[..., None]
+        self.rewards *= self.mask
         trailing = (1,) * (self.actions.ndim - 2)
         self.actions *= self.mask.reshape(self.mask.shape + trailing).astype(self.actions.dtype)
         return Episodes(

@@ -22,7 +22,7 @@ def trajectories(evaluation: Evaluation, recorded: Recorded) -> Picture:
     """
     config, last = evaluation.config, recorded.stages - 1
     scene_class = envs.scene(config.env_name)
-    options = envs.options(config.env_name, evaluation.environment_file, config.seed, config.horizon or None)
+    options = envs.options(config.env_name, evaluation.environment_file, evaluation.seed, config.horizon or None)
     rows = [(task, updates) for task in recorded.chosen for updates in dict.fromkeys((0, last))]
     figure, axes = drawing.task_panels(len(rows), MOMENTS, width=1.4, height=1.15)
     with (

@@ -183,9 +183,9 @@ def test_one_legend_names_groups_and_kinds_of_line(two_groups):
 @pytest.mark.parametrize("gate", GATES)
 def test_methods_are_named_in_words(gate, tmp_path):
     config = Config(neuromodulation=True, nm_gate=gate, nm_gate_bias=2.0)
-    assert runs.Folder(tmp_path, config).method == f"neuromodulated CAVIA, {GATES[gate].label} gates, bias 2"
+    assert runs.Folder(tmp_path, config, seed=1).method == f"neuromodulated CAVIA, {GATES[gate].label} gates, bias 2"
     assert all(row.label for row in GATES.values())
-    assert runs.Folder(tmp_path, Config(maml=True)).method == "plain MAML"
+    assert runs.Folder(tmp_path, Config(maml=True), seed=1).method == "plain MAML"
 
 
 def test_what_changes_no_result_makes_no_group(tmp_path):
@@ -207,7 +207,7 @@ def test_group_by_never_pools_what_differs_in_more_than_the_seed(two_groups, tmp
     named = made_up_run(tmp_path / "named", 1, [0.0], expname="again")
     curves.curves([*two_groups[:3], named], tmp_path / "out", group_by=("expname",))
     assert {row["group"] for row in table(tmp_path / "out")} == {"plain CAVIA, expname ", "plain CAVIA, expname again"}
-    with pytest.raises(UserError, match="has the seed 1 of"):
+    with pytest.raises(UserError, match="is of a run with seed 1"):
         curves.curves([*two_groups[:3], named], tmp_path / "out", group_by=("method",))
 
 
@@ -219,6 +219,25 @@ def test_interquartile_mean(tmp_path):
         curves.curves(folders[:count], tmp_path / "out", statistic="iqm")
         (row,) = table(tmp_path / "out")
         assert float(row["value"]) == expected
+
+
+@pytest.mark.parametrize(
+    "counts, said",
+    [
+        ((5, 9), "interquartile mean"),
+        ((5, 1), "interquartile mean"),
+        ((5, 4), "interquartile mean (mean of fewer than 5)"),
+        ((4, 3), "mean"),
+    ],
+)
+def test_what_few_seeds_have_is_called_a_mean(counts, said):
+    assert style.centre("iqm", counts) == said and style.centre("mean", counts) == "mean"
+
+
+def test_a_zero_tells_groups_apart_by_name(tmp_path):
+    folders = [made_up_run(tmp_path / str(tau), 1, [1.0], tau=tau) for tau in (0.0, 0.5, 1.0)]
+    curves.curves(folders, tmp_path / "out")
+    assert {row["group"] for row in table(tmp_path / "out")} == {f"plain CAVIA, tau {tau}" for tau in ("0", "0.5", "1")}
 
 
 def test_iterations_that_all_runs_have(tmp_path):

@@ -26,7 +26,7 @@ SIGNS = of_signs(("++--", "++--"), ("++--", "+++-"), ("++--", "----"))
 
 
 def drawn(values):
-    return gates.draw(MadeUp(Path("nowhere"), Config()), {"layer1": values})
+    return gates.draw(MadeUp(Path("nowhere"), Config(), seed=42), {"layer1": values})
 
 
 def words(figure):
@@ -60,7 +60,7 @@ def test_one_task_has_no_pairs_and_many_layers_have_rows():
     figure = drawn(SIGNS[:1])
     assert "one task: no pairs" in [text.get_text() for panel in figure.axes for text in panel.texts]
     layers = {f"layer{number}": SIGNS for number in range(1, 8)}
-    many = gates.draw(MadeUp(Path("nowhere"), Config()), layers)
+    many = gates.draw(MadeUp(Path("nowhere"), Config(), seed=42), layers)
     assert len({axis.get_subplotspec().rowspan.start for axis in many.subfigs[1].axes if axis.get_images()}) == 3
 
 

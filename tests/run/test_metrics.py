@@ -1,6 +1,7 @@
 """What a run logs: progress.csv, TensorBoard's files, Weights & Biases."""
 
 import dataclasses
+import json
 import sys
 from types import SimpleNamespace
 
@@ -94,6 +95,12 @@ def test_tensorboard_shows_the_published_tags_and_no_iteration_twice(tmp_path, c
     assert shown["attempt"] == [(0, 1), (1, 1), (2, 2), (3, 2), (4, 2)]
 
 
+def test_tensorboard_forgets_a_first_iteration_that_crashed(tmp_path):
+    written(metrics.TensorBoard(tmp_path, purge_step=0), range(1), attempt=1)
+    written(metrics.TensorBoard(tmp_path, purge_step=0), range(2), attempt=2)
+    assert curves(tmp_path)["attempt"] == [(0, 2), (1, 2)]
+
+
 def test_both_files_of_a_run_hold_the_same(tmp_path):
     assert main([*FEW, "--num-workers", "0", *into(tmp_path)]) == 0
     logs = only_run(tmp_path / "logs")
@@ -165,18 +172,27 @@ def test_weights_and_biases_gets_what_is_logged_under_the_run_s_name(tmp_path, m
     monkeypatch.setitem(sys.modules, "wandb", stand_in)
     folder = tmp_path / "2_seed=42"
     folder.mkdir()
+    (folder / "config.json").write_text("{}")
     for sink in metrics.sinks(folder, Config(wandb="mine")):
         sink.write(3, {TAG: 0.5})
         sink.close()
     given, *rest = calls
-    assert (given["project"], given["name"], given["id"], given["resume"]) == (
-        "mine",
-        "2_seed=42",
-        "2_seed-42",
-        "allow",
-    )
+    assert (given["project"], given["name"], given["resume"]) == ("mine", "2_seed=42", "allow")
+    assert given["id"].startswith("2_seed-42-")
     assert given["dir"] == folder and given["config"]["fast_lr"] == 1.0
     assert rest == [({TAG: 0.5}, 3), "finish"]
+
+
+def test_runs_begun_at_once_have_names_of_their_own_there_which_stay(tmp_path):
+    """Folders of one name lie below other environments, methods and log folders."""
+    contents = {"a": {"env_name": "A", "num_batches": 3}, "b": {"env_name": "B", "num_batches": 3}}
+    for place, content in contents.items():
+        (tmp_path / place / "run").mkdir(parents=True)
+        (tmp_path / place / "run/config.json").write_text(json.dumps(content), encoding="utf-8")
+    first, second = (metrics.identity(tmp_path / place / "run") for place in contents)
+    assert first != second
+    (tmp_path / "a/run/config.json").write_text(json.dumps(contents["a"] | {"num_batches": 9}), encoding="utf-8")
+    assert metrics.identity(tmp_path / "a/run") == first
 
 
 @pytest.mark.parametrize("stand_in", [None, SimpleNamespace()], ids=["missing", "a folder of that name"])

@@ -1,6 +1,7 @@
 """What a run says that it was made with."""
 
 import platform
+import subprocess
 
 import torch
 
@@ -16,8 +17,26 @@ def test_what_a_run_was_made_with():
 
 
 def test_outside_of_a_checkout_there_is_no_commit(monkeypatch, tmp_path):
-    monkeypatch.setattr(provenance, "__file__", str(tmp_path / "provenance.py"))
+    (tmp_path / "rl").mkdir()
+    monkeypatch.setattr(provenance, "_ROOT", tmp_path.resolve())
     assert provenance.git_commit() is None
+
+
+def test_the_checkout_of_another_project_around_the_code_is_none_of_it(monkeypatch, tmp_path):
+    inside = tmp_path / "environment"
+    (inside / "rl").mkdir(parents=True)
+    (tmp_path / "theirs.py").touch()
+    for words in (
+        ["init", "-q"],
+        ["add", "theirs.py"],
+        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "a"],
+    ):
+        subprocess.run(["git", *words], cwd=tmp_path, check=True)
+    monkeypatch.setattr(provenance, "_ROOT", inside.resolve())
+    assert provenance.git_commit() is None
+    (tmp_path / "rl").mkdir()
+    monkeypatch.setattr(provenance, "_ROOT", tmp_path.resolve())
+    assert len(provenance.git_commit().removesuffix("+")) == 40
 
 
 def test_the_processor_s_name_is_read_from_the_system_or_is_the_architecture(monkeypatch, tmp_path):

@@ -273,12 +273,40 @@ class TasklessVector(gymnasium.vector.VectorEnv):
         self.num_envs = num_envs
 
 
+class Once(gymnasium.vector.VectorEnv):
+    """A vector environment that is told of no more than gymnasium asks for: episode i ends at its step i + 3, which it
+    reports once, and goes on.
+    """
+
+    metadata = {"autoreset_mode": gymnasium.vector.AutoresetMode.DISABLED}
+
+    def __init__(self, num_envs, max_episode_steps=10):
+        self.num_envs, self.horizon, self.steps = num_envs, max_episode_steps, 0
+        self.single_observation_space, self.single_action_space = Box(-1, 1, (1,), np.float32), Discrete(2)
+
+    def sample_tasks(self, num_tasks, split, rng):
+        return [{"goal": int(goal)} for goal in rng.integers(5, size=num_tasks)]
+
+    def set_tasks(self, tasks):
+        pass
+
+    def reset(self, *, seed=None, options=None):
+        self.steps = 0
+        return np.zeros((self.num_envs, 1), np.float32), {}
+
+    def step(self, actions):
+        self.steps += 1
+        ended = self.steps == np.arange(self.num_envs) + 3
+        shown = np.full((self.num_envs, 1), self.steps / 10, np.float32)
+        return shown, np.ones(self.num_envs), ended, np.full(self.num_envs, self.steps == self.horizon), {}
+
+
 for scalar in (
     Walk, Impatient, Reach, Seek, Dull, Noting, Untrue, Taskless, Listed, Switches, Careless, Short, Untested, Tiring,
     Rooms,
 ):  # fmt: skip
     gymnasium.register(f"{scalar.__name__}-v0", entry_point=scalar, max_episode_steps=20)
-for vector in (ShortVector, Doubles, Lonely, Autoreset):
+for vector in (ShortVector, Doubles, Lonely, Autoreset, Once):
     gymnasium.register(f"{vector.__name__}-v0", vector_entry_point=vector)
 gymnasium.register("Scaled-v0", entry_point=lambda: Scale(Seek()), max_episode_steps=20)
 gymnasium.register("Endless-v0", entry_point=Walk)
