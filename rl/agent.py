@@ -26,6 +26,7 @@ from rl.evaluation.recordings import recorded
 from rl.policies import MLPPolicy
 from rl.run.checkpoint import load_policy
 from rl.run.config_file import copy_of_env_file
+from rl.run.folders import POLICIES
 from rl.run.setup import Setup
 from rl.sampling.rollout import Rollouts
 
@@ -57,9 +58,11 @@ def _last_policy(folder: Path, savedir: str) -> Path:
     names = folder.resolve().parts[-3:]
     # Where the logs were moved or copied together with the policies, these lie beside them.
     for place in (Path(*folder.resolve().parts[:-4], "saves", *names), Path(savedir, *names)):
-        found = sorted(place.glob("policy-*.pt"), key=lambda path: int(path.stem.partition("-")[2]))
+        found = {
+            int(number): path for path in place.glob(POLICIES) if (number := path.stem.partition("-")[2]).isdecimal()
+        }
         if found:
-            return found[-1]
+            return found[max(found)]
     raise UserError(f"{folder}: expected policy.pt in it, or the run's policies in {savedir}; name one with policy=")
 
 

@@ -11,11 +11,12 @@ MOST_FRAMES = 100  # of an episode
 
 
 class View(NamedTuple):
-    """What a panel shows at one moment: a picture, a remark on the state, the return so far."""
+    """What a panel shows at one moment: a picture, a remark on the state, the return so far; after how many steps."""
 
     picture: UInt8[np.ndarray, "H W 3"]
     remark: str
     earned: float
+    step: int
 
 
 class Panel(NamedTuple):
@@ -50,12 +51,12 @@ def panel(env: TaskVectorEnv, scene: Any, task: dict[str, Any], episodes: Any, k
     observations, _ = env.reset(seed=[key])
     scene.begin(task)
 
-    def look() -> View:
+    def look(step: int) -> View:
         picture, remark = scene.view()
-        return View(picture, remark, earned)
+        return View(picture, remark, earned, step)
 
     earned = 0.0
-    views = [look()]
+    views = [look(0)]
     for t in range(steps):
         action, reward = episodes.actions[0, t, 0], episodes.rewards[0, t, 0]
         seen = np.array_equal(observations[0], episodes.observations[0, t, 0])
@@ -67,5 +68,5 @@ def panel(env: TaskVectorEnv, scene: Any, task: dict[str, Any], episodes: Any, k
         earned += reward
         scene.follow()
         if t + 1 in moments:
-            views.append(look())
+            views.append(look(t + 1))
     return Panel(views, earned, steps)

@@ -37,12 +37,12 @@ def trajectories(evaluation: Evaluation, recorded: Recorded) -> Picture:
                 seen = replay.panel(env, scene, recorded.tasks[task], episode, key)
             except RuntimeError as error:
                 raise UserError(f"{evaluation.path}: {error}") from None
-            moments = np.linspace(0, seen.steps, MOMENTS).round().astype(int)
             shown = np.linspace(0, len(seen.views) - 1, MOMENTS).round().astype(int)
-            for panel, step, number in zip(panels, moments, shown, strict=True):
-                panel.imshow(seen.views[number].picture)
+            for panel, number in zip(panels, shown, strict=True):
+                view = seen.views[number]
+                panel.imshow(view.picture)
                 panel.set_axis_off()
-                panel.set_title(f"step {step}", fontsize=6)
+                panel.set_title(f"step {view.step}", fontsize=6)
             label = f"{recorded.labels[task]}\n{drawing.update_label(updates)}"
             panels[0].text(-0.05, 0.5, label, fontsize=6, ha="right", va="center", transform=panels[0].transAxes)
     return Picture(figure, f"{recorded.shown}, the first episode of each at five moments")

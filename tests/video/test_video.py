@@ -199,6 +199,7 @@ def test_episodes_run_again_earn_the_same_bits(env_name):
             assert panel.views[-1].earned == panel.total == pytest.approx(float(one.returns[0, 0]))
             shown = replay.shown(env.horizon)
             assert [int(view.remark) for view in panel.views] == [*shown[shown < steps], steps]
+            assert [view.step for view in panel.views] == [int(view.remark) for view in panel.views]
             other = one.rewards.copy()
             other[0, steps - 1, 0] += 1e-9
             with pytest.raises(RuntimeError, match=f"differs from the recorded one in step {steps - 1}"):
@@ -219,7 +220,7 @@ def test_at_most_a_hundred_moments_are_shown():
 def test_a_panel_that_ended_stays_and_says_so():
     picture = np.zeros((film.HEIGHT, film.WIDTH, 3), np.uint8)
     short, long = (
-        replay.Panel([replay.View(picture, "", float(i)) for i in range(count)], count - 1.0, count - 1)
+        replay.Panel([replay.View(picture, "", float(i), i) for i in range(count)], count - 1.0, count - 1)
         for count in (3, 5)
     )
     frames = np.stack([np.asarray(image) for image in film.frames("title", [short, long], np.arange(6))])
@@ -230,7 +231,7 @@ def test_a_panel_that_ended_stays_and_says_so():
 
 
 def test_more_than_five_panels_make_rows():
-    panel = replay.Panel([replay.View(np.zeros((film.HEIGHT, film.WIDTH, 3), np.uint8), "", 0.0)], 0.0, 1)
+    panel = replay.Panel([replay.View(np.zeros((film.HEIGHT, film.WIDTH, 3), np.uint8), "", 0.0, 0)], 0.0, 1)
     (image,) = film.frames("title", [panel] * 7, np.arange(2))
     assert image.size == (5 * 320, 32 + 2 * (240 + 48))
 
