@@ -47,6 +47,22 @@ def test_the_number_of_workers_changes_no_bit(num_workers):
         assert pool.restarts == 0
 
 
+def test_sampling_in_the_process_itself_closes_its_environments(monkeypatch):
+    """Even where one cannot be closed."""
+    closed, inside = [], InProcessSampler(OBSTINATE, tasks_per_group=2)
+    for count in (3, 1):
+        inside.sample(PARAMS, [{}] * count, SAMPLING, ORIGIN)
+
+    def close(env):
+        closed.append(env.num_envs)
+        raise RuntimeError("stuck")
+
+    (kind,) = {type(env) for env in inside.runner.environments.values()}
+    monkeypatch.setattr(kind, "close", close)
+    inside.close()
+    assert len(closed) == len(set(closed)) > 1 and not inside.runner.environments
+
+
 def test_sampling_in_the_process_itself_leaves_its_threads_alone():
     """Their number changes no bit, and is the program's own afterwards, also where the environment fails."""
     reference = without_workers([{}, {}])
