@@ -170,17 +170,23 @@ def compared(row: Experiment, found: Found, methods: Methods) -> list[str]:
 
 def soon(row: Experiment, found: Found, methods: Methods) -> list[str]:
     """The table of how soon each run reaches the experiment's milestone."""
-    rows = []
+    rows, pace = [], row.pace or {}
     for method, runs in found.items():
         counts = [reached(run, row.milestone) for run in runs.values()]
-        rows.append([methods[method].title, "; ".join("not" if one is None else str(one) for one in counts)])
+        cells = ["; ".join("not" if one is None else f"{one * times:.0f}" for one in counts)
+                 for times in (1, pace.get(method)) if times]  # fmt: skip
+        rows.append([methods[method].title, *cells, *[""] * (1 + bool(pace) - len(cells))])
+    on_idle_cores = (
+        " Seconds are so many times what an iteration takes on two idle cores, where that was measured: "
+        f"{'; '.join(f'{methods[method].title} {seconds:g} s' for method, seconds in pace.items())}."
+    )
     return [
         f"## How soon {row.milestone:g} is reached",
         "",
         f"The iteration, seed by seed, at which the return after the update (in training, the mean of {WINDOW} "
-        "iterations) is as high for the first time.",
+        f"iterations) is as high for the first time.{on_idle_cores * bool(pace)}",
         "",
-        *grid(["method", "iteration"], rows),
+        *grid(["method", "iteration", *["seconds"] * bool(pace)], rows),
     ]
 
 

@@ -36,6 +36,7 @@ class Experiment(NamedTuple):
     note: str = ""  # how the runs kept in results/ were made, if not as the table says
     best_checkpoint: bool = False  # whether the paper's figures are of the best checkpoint: then both are shown
     milestone: float = 0  # a return after the update: how soon it is reached is shown; 0: nothing is
+    pace: dict[str, float] | None = None  # method -> seconds an iteration on two idle cores, where that was measured
     save_freq: int = 1_000_000  # as main.py's
     exact: bool = False  # whether the chances of its policies are computed (exact.py), not evaluated on test tasks
 

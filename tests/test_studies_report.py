@@ -107,7 +107,7 @@ def test_the_front_page_compares_what_the_paper_proposes(tmp_path):
     keep("cavia", [2.0, 2.0, 2.0])
     keep("nm_soft_2", [3.0, 3.0, 3.1])
     assert report.front(only, tmp_path)[2].split(" | ")[1:] == [
-        "hard gates, as published, minus plain CAVIA", "**−0.90 [−1.15, −0.65]**", "0.004", "3", "201 of 501 |"
+        "hard gates, as published, minus plain CAVIA", "**−0.90 [−1.15, −0.65]**", "0.004", "3", "201 / 501 |"
     ]  # fmt: skip
 
 
@@ -141,9 +141,11 @@ def test_a_milestone_is_reached_when_the_mean_of_ten_iterations_is_as_high():
     # Half of the ten from 5 to 14 are 100.
     assert measures.reached(curve, 50) == 13 and measures.reached(curve, 100) == 18
     assert measures.reached(curve, 101) is None and measures.reached({"curves": {"after_update": [9.0] * 5}}, 1) is None
-    row = TABLE.experiments["half_cheetah_dir"]._replace(milestone=50)
-    lines = sections.soon(row, {"cavia": {1: curve, 2: {"curves": {"after_update": [1.0] * 20}}}}, TABLE.methods)
-    assert "| plain CAVIA | 13; not |" in lines
+    row = TABLE.experiments["half_cheetah_dir"]._replace(milestone=50, pace=None)
+    found = {"cavia": {1: curve, 2: {"curves": {"after_update": [1.0] * 20}}}}
+    assert "| plain CAVIA | 13; not |" in sections.soon(row, found, TABLE.methods)
+    lines = sections.soon(row._replace(pace={"cavia": 2.5}), found | {"nm_soft": {1: curve}}, TABLE.methods)
+    assert "| plain CAVIA | 13; not | 32; not |" in lines and "| soft gates, as published | 13 |  |" in lines
 
 
 def test_one_test_an_experiment_and_families_of_the_others():
