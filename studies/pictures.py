@@ -54,11 +54,12 @@ def looks(methods: Mapping[str, Method]) -> dict[str, Look]:
 def curve(row: Experiment, method: Method, runs: dict[int, dict], name: str) -> curves.Curve:
     """A method's learning curve."""
     length = min(len(run["curves"][name]) for run in runs.values())
-    seeds = pd.DataFrame({seed: curves.smoothed(run["curves"][name][:length], WINDOW) for seed, run in runs.items()})
+    measured = pd.DataFrame({seed: run["curves"][name][:length] for seed, run in runs.items()}, dtype=float)
+    seeds = curves.smoothed(measured, WINDOW)
     value, interval = statistics.estimate(seeds.to_numpy().T, statistics.interquartile_mean)
     low, high = interval or (np.nan, np.nan)
     summary = pd.DataFrame({"value": value, "low_95": low, "high_95": high})
-    return curves.Curve(row.title, method.title, curves.metric(name), summary, seeds)
+    return curves.Curve(row.title, method.title, curves.metric(name), summary, seeds, measured)
 
 
 def split(row: Experiment, found: Found) -> list[list[str]]:

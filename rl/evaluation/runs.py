@@ -1,6 +1,7 @@
 """Reading the folders that main.py and test.py write, and gathering them in groups."""
 
 import dataclasses
+import hashlib
 import io
 import json
 from collections.abc import Sequence
@@ -64,6 +65,12 @@ class Folder:
         return self.path / Path(self.config.env_config_path).name if self.config.env_config_path else None
 
     @property
+    def _digest(self) -> str:
+        """What tells apart environments that `environment` calls the same."""
+        path = self.environment_file
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:8] if path and path.is_file() else "none"
+
+    @property
     def method(self) -> str:
         """The method in words: plain CAVIA; neuromodulated CAVIA, hard gates; …"""
         from rl.policies.elementwise import GATES  # torch: a second that most of plot.py does without
@@ -76,8 +83,10 @@ class Folder:
 
     @property
     def options(self) -> dict[str, Any]:
-        """Every option and the method: name -> value."""
-        options = {"method": self.method, **dataclasses.asdict(self.config)}
+        """Every option, the method, and of the environment's configuration file the beginning of its SHA-256: name ->
+        value.
+        """
+        options = {"method": self.method, **dataclasses.asdict(self.config), "environment file": self._digest}
         return {name: printable(value) if isinstance(value, str) else value for name, value in options.items()}
 
 

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -40,6 +39,7 @@ class Curve(NamedTuple):
             seeds; NaN where a run has not logged them), `value`, `low_95`, `high_95` (NaN where the seeds determine no
             interval).
         seeds: a row an iteration, a column a seed.
+        measured: the same before they were smoothed.
     """
 
     environment: str
@@ -47,6 +47,7 @@ class Curve(NamedTuple):
     metric: Metric
     summary: pd.DataFrame
     seeds: pd.DataFrame
+    measured: pd.DataFrame
 
     @property
     def extent(self) -> pd.DataFrame:
@@ -66,16 +67,16 @@ def metric(name: str) -> Metric:
     return found
 
 
-def smoothed(values: Numbers, window: int) -> Float[np.ndarray, " N"]:
-    """The mean of each value and the window − 1 before it (of fewer at the start)."""
-    return pd.Series(values, dtype=float).rolling(window, min_periods=1).mean().to_numpy()
+def smoothed(curves: pd.DataFrame, window: int) -> pd.DataFrame:
+    """The mean of each value and the window − 1 before it (of fewer at the start), column by column; where there are
+    gaps between the iterations, the curves as they are.
+    """
+    return curves if has_gaps(curves) else curves.rolling(window, min_periods=1).mean()
 
 
-def smoothed_reference(reference: Reference, window: int) -> Reference:
-    """A reference as smooth as the runs beside it; one with gaps between its iterations stays as it is."""
-    if np.any(np.diff(reference.curves.index) != 1):
-        return reference
-    return dataclasses.replace(reference, curves=reference.curves.apply(smoothed, raw=True, window=window))
+def has_gaps(curves: pd.DataFrame) -> bool:
+    """Whether iterations are missing between the first and the last, as of evaluations."""
+    return bool(np.any(np.diff(curves.index) != 1))
 
 
 def curve(
@@ -94,10 +95,11 @@ def curve(
     columns = {}
     for member in members:
         iterations, values = member.curve(wanted.tag)
-        columns[member.seed] = pd.Series(smoothed(values, window), iterations)
-    seeds = pd.concat(columns, axis="columns", join="inner")
-    if seeds.empty:
+        columns[member.seed] = pd.Series(values, iterations, dtype=float)
+    measured = pd.concat(columns, axis="columns", join="inner")
+    if measured.empty:
         raise UserError(f"{members[-1].path}: shares no iteration with {members[0].path}")
+    seeds = smoothed(measured, window)
     value, interval = statistics.estimate(seeds.to_numpy().T, statistic)
     low, high = interval or (np.nan, np.nan)
     # Rounded, as the logged numbers are.
@@ -105,7 +107,7 @@ def curve(
         run.progress.reindex(columns=SAMPLED).prod(axis="columns", skipna=False).round().cumsum() for run in members
     ]
     numbers = {"steps": sum(steps) / len(steps), "value": value, "low_95": low, "high_95": high}
-    return Curve(environment, group, wanted, pd.DataFrame(numbers, index=seeds.index), seeds)
+    return Curve(environment, group, wanted, pd.DataFrame(numbers, index=seeds.index), seeds, measured)
 
 
 def curves(
@@ -145,7 +147,9 @@ def curves(
     found = [runs.read_run(folder) for folder in folders]
     if panel_by is None:
         runs.same_environment(found)
-    compared = [smoothed_reference(read_reference(path), smooth) for path in references]
+    compared = [
+        dataclasses.replace(one, curves=smoothed(one.curves, smooth)) for one in map(read_reference, references)
+    ]
     wanted = [metric(name) for name in dict.fromkeys(metrics)]
     check(found, compared, wanted, x)
     grouped = {
@@ -226,22 +230,26 @@ def reference_table(reference: Reference, name: str) -> pd.DataFrame:
 
 def comparisons(drawn: Sequence[Curve]) -> list[str]:
     """Each group beside the first one, seed by seed, with Holm's correction over all of these comparisons: a seed's
-    value is its mean over the last tenth of the iterations.
+    value is its mean over the last tenth of the iterations that both groups have, whatever is smoothed.
     """
     pairs: dict[tuple[str, str], tuple[str, Difference]] = {}
+    fewer: dict[tuple[str, str], str] = {}
     for one in drawn:
         first = next(other for other in drawn if other.metric == one.metric)
         if one is not first:
-            ends = [last_tenth(curve.seeds).to_dict() for curve in (one, first)]
+            shared = one.measured.index.intersection(first.measured.index)
+            ends = [last_tenth(curve.measured.loc[shared]).to_dict() if len(shared) else {} for curve in (one, first)]
             pairs[one.metric.name, one.group] = first.group, Difference.between(ends[0], ends[1])
+            if len(shared) < max(len(one.measured), len(first.measured)):
+                fewer[one.metric.name, one.group] = f" of the {len(shared)} iterations that both have"
     adjusted = comparing.adjusted({names: difference for names, (_, difference) in pairs.items()})
     lines = []
     for (name, group), (first_group, difference) in pairs.items():
         if not difference.values:
-            lines.append(f"  {name}: {group} and {first_group} share no seed; no paired comparison")
+            lines.append(f"  {name}: {group} and {first_group} share no seed or no iteration; no paired comparison")
             continue
         words = in_words(group, first_group, difference, adjusted.get((name, group)))
-        lines.append(f"  {name}, mean of the last tenth: {words}")
+        lines.append(f"  {name}, mean of the last tenth{fewer.get((name, group), '')}: {words}")
     if len(adjusted) > 1:
         lines.append(f"  p with Holm's correction over {len(adjusted)} comparisons")
     return lines
@@ -326,7 +334,8 @@ def draw(
             shown[reference.environment].append(values)
     for environment, panel in panels.items():
         only = f"\n{drawn[0].group}" if len(looks) == 1 else ""
-        means = f" (means of {window})" if window > 1 else ""
+        here = [one for one in drawn if one.environment == environment and not has_gaps(one.seeds)]
+        means = f" (means of {window})" if window > 1 and here else ""
         what = [wanted[0].label] * (len(wanted) == 1) + [f"{centre} over seeds"] * several
         label = "\n".join([wanted[0].axis, *([", ".join(what)] if what else [])])
         panel.set(title=f"{environment}{only}", xlabel=f"{AXES[x]}{means}", ylabel=label)

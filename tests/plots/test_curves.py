@@ -17,9 +17,11 @@ from rl.evaluation.comparisons import Difference
 from rl.evaluation.references import read_reference
 from rl.plots import curves, style
 from rl.policies.elementwise import GATES
+from tests.support.helpers import ROOT
 from tests.support.progress import write_progress
 
 LAST_TENTH = "mean of the last tenth"
+AFTER = "running_returns/after_update"
 
 
 def made_up_run(folder, seed, values, sampled=(), **options):
@@ -27,7 +29,7 @@ def made_up_run(folder, seed, values, sampled=(), **options):
     folder.mkdir()
     config = dataclasses.asdict(Config(seed=seed, **options))
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    logged = {"running_returns/after_update": values, "evaluation_rew/avg_rew 2": [10 * value for value in values]}
+    logged = {AFTER: values, "evaluation_rew/avg_rew 2": [10 * value for value in values]}
     if sampled:
         logged["time/sampling"] = [seconds for _, seconds in sampled]
         logged["time/env_steps_per_second"] = [steps / seconds for steps, seconds in sampled]
@@ -247,8 +249,55 @@ def test_iterations_that_all_runs_have(tmp_path):
 
 
 def test_smoothing():
-    np.testing.assert_allclose(curves.smoothed([2.0, 4.0, 9.0, 2.0], 3), [2.0, 3.0, 5.0, 5.0])
-    np.testing.assert_array_equal(curves.smoothed([2.0, 4.0], 1), [2.0, 4.0])
+    np.testing.assert_allclose(curves.smoothed(pd.DataFrame([2.0, 4.0, 9.0, 2.0]), 3)[0], [2.0, 3.0, 5.0, 5.0])
+    np.testing.assert_array_equal(curves.smoothed(pd.DataFrame([2.0, 4.0]), 1)[0], [2.0, 4.0])
+
+
+def learners(tmp_path, *lengths):
+    """Two groups of 3 seeds that end alike; the second learns sooner. So many iterations have their runs."""
+    ends = np.minimum(np.arange(100) / 50, 1), np.minimum(np.arange(100) / 20, 1)
+    return [
+        made_up_run(tmp_path / f"{lr}_{seed}", seed, list(end[:length] + noise * seed), fast_lr=lr)
+        for lr, end, length, noise in zip((1.0, 0.5), ends, lengths, (0.01, -0.01), strict=True)
+        for seed in range(3)
+    ]
+
+
+def test_smoothing_changes_no_comparison(tmp_path):
+    found = learners(tmp_path, 100, 100)
+    lines = [curves.curves(found, tmp_path / "out", smooth=window)[1] for window in (1, 50)]
+    assert lines[0] == lines[1] and "no significant difference" in lines[0][-1]
+
+
+def test_runs_of_unequal_length_are_compared_where_both_have_been(tmp_path):
+    """The second group, at 40 of 100 iterations, has learnt what the first then learns."""
+    *_, line = curves.curves(learners(tmp_path, 100, 40), tmp_path / "out")[1]
+    assert f"{LAST_TENTH} of the 40 iterations that both have: plain CAVIA, fast lr 0.5 is better" in line
+    early, late = (
+        made_up_run(tmp_path / name, 1, [1.0], expname=name, maml=name == "late") for name in ("early", "late")
+    )
+    write_progress(late, {AFTER: {500: 1.0}})
+    assert "share no seed or no iteration" in curves.curves([early, late], tmp_path / "out")[1][-1]
+
+
+def test_evaluations_are_smoothed_no_more_than_the_reference_beside_them(tmp_path):
+    folder = made_up_run(tmp_path / "run", 1, [0.0])
+    write_progress(folder, {"evaluation_rew/avg_rew 2": {0: 1.0, 10: 2.0, 20: 3.0}})
+    curves.curves([folder], tmp_path / "out", metrics=["test/2"], smooth=3)
+    assert [float(row["value"]) for row in table(tmp_path / "out")] == [1, 2, 3]
+
+
+def test_environments_whose_files_differ_in_whatever_are_no_seeds_of_one(tmp_path):
+    """Also where a title calls them the same."""
+    text = (ROOT / "rl/envs/ctgraph/ctgraph_d2.json").read_text(encoding="utf-8")
+    folders = []
+    for seed, delay in enumerate(("0.0", "0.0", "0.5")):
+        name = "CTgraphEnvGoalChange-v0"
+        folders.append(made_up_run(tmp_path / str(seed), seed, [1.0], env_name=name, env_config_path="graph.json"))
+        changed = text.replace('"delay_prob": 0.0', f'"delay_prob": {delay}')
+        (folders[-1] / "graph.json").write_text(changed, encoding="utf-8")
+    curves.curves(folders, tmp_path / "out")
+    assert [row["seeds"] for row in table(tmp_path / "out")] == ["2", "1"]
 
 
 def test_only_references_of_every_iteration_are_smoothed(tmp_path):
@@ -256,8 +305,8 @@ def test_only_references_of_every_iteration_are_smoothed(tmp_path):
     for name, iterations in (("dense", [5, 6, 7]), ("sparse", [0, 25, 50])):
         (tmp_path / name).write_text(json.dumps(content | {"iteration": iterations}), encoding="utf-8")
     dense, sparse = (read_reference(tmp_path / name) for name in ("dense", "sparse"))
-    np.testing.assert_allclose(curves.smoothed_reference(dense, 2).curves["after_update"], [0, 1, 3])
-    np.testing.assert_allclose(curves.smoothed_reference(sparse, 2).curves["after_update"], [0, 2, 4])
+    np.testing.assert_allclose(curves.smoothed(dense.curves, 2)["after_update"], [0, 1, 3])
+    np.testing.assert_allclose(curves.smoothed(sparse.curves, 2)["after_update"], [0, 2, 4])
 
 
 def test_a_reference_of_evaluations_stands_beside_a_run_s(tmp_path):
