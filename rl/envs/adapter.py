@@ -6,7 +6,9 @@ stepped in a loop.
 """
 
 import contextlib
+import copy
 import importlib
+import inspect
 import math
 import os
 import sys
@@ -43,7 +45,7 @@ def make(name: str, num_envs: int, **options: Any) -> VectorEnv:
     with users_code(name):
         spec = _find(name)
         if spec.vector_entry_point is not None:
-            env = gymnasium.make_vec(spec, num_envs, vectorization_mode="vector_entry_point", **options)
+            env = gymnasium.make_vec(_for_make_vec(spec), num_envs, vectorization_mode="vector_entry_point", **options)
             if all(callable(getattr(env, method, None)) for method in _TASK_METHODS):
                 return _checked_vector(name, env, spec)
             env.close()
@@ -62,8 +64,22 @@ def entry_point(name: str) -> Any:
     with users_code(name):
         spec = _find(name)
         registered = [point for point in (spec.vector_entry_point, spec.entry_point) if point is not None]
-        points = [load_env_creator(point) if isinstance(point, str) else point for point in registered]
+        points = [_loaded(point) for point in registered]
     return next((point for point in points if all(hasattr(point, method) for method in _TASK_METHODS)), points[-1])
+
+
+def _loaded(point: Any) -> Any:
+    return load_env_creator(point) if isinstance(point, str) else point
+
+
+def _for_make_vec(spec: EnvSpec) -> EnvSpec:
+    """What gymnasium makes a vector environment from: it hands `max_episode_steps` on, which not every one takes."""
+    taken = inspect.signature(_loaded(spec.vector_entry_point)).parameters
+    if "max_episode_steps" in taken or any(each.kind is each.VAR_KEYWORD for each in taken.values()):
+        return spec
+    spec = copy.copy(spec)
+    spec.max_episode_steps = None
+    return spec
 
 
 def look_here() -> None:
@@ -280,6 +296,11 @@ def _checked_vector(name: str, env: Any, spec: EnvSpec) -> Any:
     if not hasattr(env, "horizon"):
         env.horizon = spec.max_episode_steps
     _check_horizon(name, env.horizon)
+    if spec.max_episode_steps not in (None, env.horizon):
+        raise UserError(
+            f"environment {name}: registered with max_episode_steps {spec.max_episode_steps}, but its horizon is "
+            f"{env.horizon}; expected the same"
+        )
     return env
 
 

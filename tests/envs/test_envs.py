@@ -288,6 +288,12 @@ def test_a_vector_environment_is_used_as_it_is():
     assert rl.envs.options(f"{HERE}:OwnVector-v0") == {}
 
 
+def test_a_vector_environment_may_be_registered_with_its_horizon():
+    """Whether its class takes it or not."""
+    assert rl.envs.make(f"{HERE}:OwnHorizon-v0", 2).horizon == 100
+    assert rl.envs.make(f"{HERE}:Once-v0", 2).horizon == 12
+
+
 def test_a_vector_environment_without_tasks_gives_way_to_the_scalar_one():
     assert isinstance(rl.envs.make(f"{HERE}:Both-v0", 2), AdaptedEnv)
 
@@ -302,6 +308,7 @@ def test_a_vector_environment_without_tasks_gives_way_to_the_scalar_one():
         (f"{HERE}:Switches-v0", "actions must be Discrete, MultiDiscrete, MultiBinary or a Box of floats, got Dict"),
         (f"{HERE}:Doubles-v0", "needs one-dimensional float32 observations, got Box"),
         (f"{HERE}:Autoreset-v0", "autoreset_mode"),
+        (f"{HERE}:OtherHorizon-v0", "registered with max_episode_steps 20, but its horizon is 100"),
         (f"{HERE}:Absent-v0", f"importing {HERE} registers no gymnasium environment Absent-v0"),
         (f"{HERE}:not an id", "registers no gymnasium environment not an id"),
         ("tests.no_such_module:Walk-v0", "there is no module tests.no_such_module"),

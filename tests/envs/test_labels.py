@@ -48,6 +48,8 @@ def test_success_is_what_the_rewards_of_a_ctgraph_say():
     rewards = np.zeros((1, 3, 2, 2))
     rewards[0, 1, 1, 0], rewards[0, 2, 0, 1] = 1.0, -0.01
     assert rl.envs.success(LEAVES, rewards).tolist() == [[[False, False], [True, False]]]
+    rewards[0, 0, 1, 1] = 0.5  # as of a graph in which several leaves pay
+    assert rl.envs.success(LEAVES, rewards) is None
     assert rl.envs.success("2DNavigation-v0", rewards) is None
 
 

@@ -280,7 +280,7 @@ class Once(gymnasium.vector.VectorEnv):
 
     metadata = {"autoreset_mode": gymnasium.vector.AutoresetMode.DISABLED}
 
-    def __init__(self, num_envs, max_episode_steps=10):
+    def __init__(self, num_envs, max_episode_steps):
         self.num_envs, self.horizon, self.steps = num_envs, max_episode_steps, 0
         self.single_observation_space, self.single_action_space = Box(-1, 1, (1,), np.float32), Discrete(2)
 
@@ -306,10 +306,13 @@ for scalar in (
     Rooms,
 ):  # fmt: skip
     gymnasium.register(f"{scalar.__name__}-v0", entry_point=scalar, max_episode_steps=20)
-for vector in (ShortVector, Doubles, Lonely, Autoreset, Once):
+for vector in (ShortVector, Doubles, Lonely, Autoreset):
     gymnasium.register(f"{vector.__name__}-v0", vector_entry_point=vector)
+gymnasium.register("Once-v0", vector_entry_point=Once, max_episode_steps=12)
 gymnasium.register("Scaled-v0", entry_point=lambda: Scale(Seek()), max_episode_steps=20)
 gymnasium.register("Endless-v0", entry_point=Walk)
 gymnasium.register("OwnVector-v0", vector_entry_point=Navigation)
+gymnasium.register("OwnHorizon-v0", vector_entry_point=Navigation, max_episode_steps=100)
+gymnasium.register("OtherHorizon-v0", vector_entry_point=Navigation, max_episode_steps=20)
 gymnasium.register("Both-v0", entry_point=Walk, vector_entry_point=TasklessVector, max_episode_steps=20)
 gymnasium.register("TasklessVector-v0", vector_entry_point=TasklessVector, max_episode_steps=20)

@@ -100,9 +100,10 @@ class CTGraph(TaskVectorEnv):
         return f"{name} depth {config.depth}{branching}"
 
     @classmethod
-    def success(cls, rewards: Float[np.ndarray, "K T E U"]) -> Bool[np.ndarray, "K E U"]:
-        """Only the goal leaf of a `needle_in_haystack` gives a positive reward."""
-        return rewards.max(axis=1) > 0
+    def success(cls, rewards: Float[np.ndarray, "K T E U"]) -> Bool[np.ndarray, "K E U"] | None:
+        """Only the goal leaf of a `needle_in_haystack` gives a positive reward; None where there are several ones."""
+        highest = rewards.max(axis=1)
+        return None if len(np.unique(highest[highest > 0])) > 1 else highest > 0
 
     def sample_tasks(self, num_tasks: int, split: str, rng: np.random.Generator) -> list[Task]:
         """Goal leaves, uniform, the same for both splits."""

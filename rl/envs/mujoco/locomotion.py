@@ -57,6 +57,7 @@ class LocomotionEnv(TaskVectorEnv):
     model_file: str
     task_key: str  # the only key of a task's dict
     goal_shape: tuple[int, ...] = ()
+    goals_known: tuple[int, ...] = ()  # where they are few
 
     def __init__(self, num_envs: int, observation_size: int):
         self.model = mujoco.MjModel.from_xml_path(str(MODELS / self.model_file))
@@ -117,12 +118,15 @@ class LocomotionEnv(TaskVectorEnv):
         """Take over the goals.
 
         Raises:
-            ValueError: a task lacks its key, or the goal is not finite or of another shape.
+            ValueError: a task lacks its key, or the goal is not finite, of another shape or none of those there are.
         """
         for i, task in enumerate(tasks):
             goal = np.asarray(task.get(self.task_key), np.float64)
-            if goal.shape != self.goal_shape or not np.isfinite(goal).all():
+            possible = goal.shape == self.goal_shape and np.isfinite(goal).all()
+            if not possible or (self.goals_known and goal not in self.goals_known):
                 expected = f"{self.goal_shape[0]} finite numbers" if self.goal_shape else "a finite number"
+                if self.goals_known:
+                    expected = " or ".join(map(str, self.goals_known))
                 raise ValueError(f"{self.env_id}, episode {i}: task {task}: expected {expected} as '{self.task_key}'")
         self.goals = np.array([task[self.task_key] for task in tasks], np.float64)
 
@@ -208,6 +212,7 @@ class Direction:
     """Run forwards (+1) or backwards (−1): r = direction · v."""
 
     task_key = "direction"
+    goals_known: tuple[int, ...] = (1, -1)
 
     @classmethod
     def task_label(cls, task: Task) -> str:
@@ -235,7 +240,7 @@ class Velocity:
     def task_label(cls, task: Task) -> str:
         """1.50 m/s."""
         speed = task.get("velocity")
-        return f"{signed(speed)} m/s" if isinstance(speed, float) else ""
+        return f"{signed(speed)} m/s" if isinstance(speed, int | float) else ""
 
     def draw_goals(self, num_tasks: int, rng: np.random.Generator) -> Float[np.ndarray, "K"]:
         """v* ~ U[0, max_speed]."""

@@ -312,6 +312,13 @@ def test_continuous_tasks_fill_their_range(env_class, key, low, high):
     assert (np.abs(values.mean(0) - (low + high) / 2) < 5 * width / np.sqrt(12 * 2000)).all()
 
 
+def test_there_are_two_directions():
+    for wrong in (0, 5, 0.3):
+        with pytest.raises(ValueError, match="expected 1 or -1 as 'direction'"):
+            HalfCheetahDir(1).set_tasks([{"direction": wrong}])
+    assert HalfCheetahVel.task_label({"velocity": 1}) == HalfCheetahVel.task_label({"velocity": 1.0}) != ""
+
+
 @pytest.mark.parametrize("env_class", [HalfCheetahDir, AntDir])
 def test_directions_are_even(env_class):
     tasks = env_class(1).sample_tasks(2000, "test", np.random.default_rng(0))
