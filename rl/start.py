@@ -25,6 +25,7 @@ def run(program: str) -> int:
     # Imports take a while. Until a run handles Ctrl-C, it ends the process without a traceback.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     compute_alone()
+    keep_torch_quiet()
     keep_freed_memory()
     open_streams()
     module = importlib.import_module(f"rl.{program}")
@@ -69,6 +70,15 @@ def compute_alone() -> None:
     """
     for name in THREAD_COUNTS:
         os.environ.setdefault(name, "1")
+
+
+def keep_torch_quiet() -> None:
+    """No lines of torch's own on standard error, unless the user asks for them: of a connection that is lost, an
+    exception tells as well, and becomes the program's one line.
+
+    Before torch is imported. Processes started later inherit it.
+    """
+    os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "FATAL")
 
 
 def open_streams() -> None:

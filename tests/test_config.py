@@ -211,9 +211,9 @@ def test_a_config_comes_back_from_its_file(tmp_path):
     """With what else stands there; what an older file lacks takes its default, and whole numbers are floats, too."""
     config = Config(seed=7, fast_lr=0.1, neuromodulation=True, nm_gate="soft", expname="name", num_workers=3)
     extra = {"input_size": 2, "output_size": 3, "versions": {"torch": "1"}, "git_commit": None}
-    assert load_config(written(tmp_path, dataclasses.asdict(config) | extra)) == (config, extra)
+    assert load_config(written(tmp_path, dataclasses.asdict(config) | extra)) == (config, extra | {"run_seed": 7})
     older = without("tasks_per_group", "device", "tf32")
-    assert load_config(written(tmp_path, older)) == (Config(seed=7), {})
+    assert load_config(written(tmp_path, older)) == (Config(seed=7), {"run_seed": 7})
     assert load_config(written(tmp_path, whole(fast_lr=1)))[0].fast_lr == 1
 
 

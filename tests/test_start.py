@@ -122,3 +122,17 @@ sys.exit(start.run("left"))
 def test_a_thread_that_users_code_has_left_keeps_no_program_alive():
     done = subprocess.run([sys.executable, "-c", LEFT], cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert (done.returncode, done.stdout, done.stderr) == (3, "done\ntidied\n", "")
+
+
+@pytest.mark.parametrize("asked", ["", "INFO"])
+def test_torch_logs_nothing_of_its_own_unless_asked(asked):
+    """Nobody listens at port 9: torch alone would tell of that in dozens of lines."""
+    connect = "import torch.distributed as d, datetime; wait = datetime.timedelta(seconds=1)\n" + (
+        "try: d.TCPStore('127.0.0.1', 9, 2, False, timeout=wait)\nexcept d.DistNetworkError: pass"
+    )
+    program = f"from rl import start; start.keep_torch_quiet()\n{connect}"
+    environment = {name: value for name, value in FRESH.items() if name != "TORCH_CPP_LOG_LEVEL"}
+    environment |= {"TORCH_CPP_LOG_LEVEL": asked} if asked else {}
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert ("TCPStore" in done.stderr) if asked else done.stderr == ""
