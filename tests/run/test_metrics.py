@@ -178,7 +178,7 @@ def test_weights_and_biases_gets_what_is_logged_under_the_run_s_name(tmp_path, m
         sink.close()
     given, *rest = calls
     assert (given["project"], given["name"], given["resume"]) == ("mine", "2_seed=42", "allow")
-    assert given["id"].startswith("2_seed-42-")
+    assert given["id"] == metrics.identity(folder) and given["id"].startswith("2_seed-42-")
     assert given["dir"] == folder and given["config"]["fast_lr"] == 1.0
     assert rest == [({TAG: 0.5}, 3), "finish"]
 
