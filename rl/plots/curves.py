@@ -232,24 +232,23 @@ def comparisons(drawn: Sequence[Curve]) -> list[str]:
     """Each group beside the first one, seed by seed, with Holm's correction over all of these comparisons: a seed's
     value is its mean over the last tenth of the iterations that both groups have, whatever is smoothed.
     """
-    pairs: dict[tuple[str, str], tuple[str, Difference]] = {}
-    fewer: dict[tuple[str, str], str] = {}
+    pairs: dict[tuple[str, str], tuple[str, Difference, str]] = {}
     for one in drawn:
         first = next(other for other in drawn if other.metric == one.metric)
         if one is not first:
             shared = one.measured.index.intersection(first.measured.index)
             ends = [last_tenth(curve.measured.loc[shared]).to_dict() if len(shared) else {} for curve in (one, first)]
-            pairs[one.metric.name, one.group] = first.group, Difference.between(ends[0], ends[1])
-            if len(shared) < max(len(one.measured), len(first.measured)):
-                fewer[one.metric.name, one.group] = f" of the {len(shared)} iterations that both have"
-    adjusted = comparing.adjusted({names: difference for names, (_, difference) in pairs.items()})
+            partly = len(shared) < max(len(one.measured), len(first.measured))
+            where = f" of the {len(shared)} iterations that both have" * partly
+            pairs[one.metric.name, one.group] = first.group, Difference.between(ends[0], ends[1]), where
+    adjusted = comparing.adjusted({names: difference for names, (_, difference, _) in pairs.items()})
     lines = []
-    for (name, group), (first_group, difference) in pairs.items():
+    for (name, group), (first_group, difference, where) in pairs.items():
         if not difference.values:
             lines.append(f"  {name}: {group} and {first_group} share no seed or no iteration; no paired comparison")
             continue
         words = in_words(group, first_group, difference, adjusted.get((name, group)))
-        lines.append(f"  {name}, mean of the last tenth{fewer.get((name, group), '')}: {words}")
+        lines.append(f"  {name}, mean of the last tenth{where}: {words}")
     if len(adjusted) > 1:
         lines.append(f"  p with Holm's correction over {len(adjusted)} comparisons")
     return lines
