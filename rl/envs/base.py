@@ -190,6 +190,10 @@ class TaskVectorEnv(VectorEnv):
             rng: a generator.
         """
 
+    def num_classes(self, split: str) -> int:
+        """Of how many classes `sample_tasks` draws equally: a number of tasks is a multiple of it."""
+        return 1
+
     @abstractmethod
     def assign(self, tasks: list[Task]) -> None:
         """Take over one task an episode; takes effect at once.

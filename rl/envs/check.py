@@ -34,8 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m rl.envs.check", description="Hold an environment against what training and evaluation rely on."
     )
-    parser.add_argument("name", help="package.module:Id, found from the present folder or PYTHONPATH; or a built-in id "
-                        "(but ML10 and ML45, which draw only as many tasks as their classes divide)")  # fmt: skip
+    parser.add_argument("name", help="package.module:Id, found from the present folder or PYTHONPATH; or a built-in id")
     parser.add_argument("--env-config-path", help="the environment's configuration file, where it takes one")
     typed = parser.parse_args(arguments)
     if sys.flags.optimize:

@@ -5,6 +5,7 @@ Axes: N episodes side by side, T steps, O observation size.
 """
 
 import json
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -15,7 +16,7 @@ from gymnasium.utils.env_checker import check_env, check_reset_seed_determinism,
 from jaxtyping import Shaped
 
 from rl import envs, streams
-from rl.envs.base import Task
+from rl.envs.base import Task, TaskVectorEnv
 
 Record = dict[str, Shaped[np.ndarray, "_ _ ..."]]
 
@@ -45,6 +46,12 @@ def draw_actions(env: Any, num_steps: int, rng: np.random.Generator) -> Shaped[n
     return center + 1.5 * half * rng.uniform(-1, 1, (num_steps, *env.action_space.shape)).astype(np.float32)
 
 
+def draw_tasks(name: str, env: Any, num_tasks: int, split: str, rng: np.random.Generator) -> list[Task]:
+    """As `rl.envs.sample_tasks`, but any number: of an environment that draws equally from classes, the first tasks."""
+    count = env.num_classes(split) if isinstance(env, TaskVectorEnv) else 1
+    return envs.sample_tasks(name, env, math.ceil(num_tasks / count) * count, split, rng)[:num_tasks]
+
+
 class Subject(NamedTuple):
     """An environment to be held against the contract.
 
@@ -70,7 +77,7 @@ class Subject(NamedTuple):
         """An environment, a task for each of its episodes, and actions for them."""
         env = self.make(num_envs)
         rng = np.random.default_rng(5)
-        tasks = env.sample_tasks(num_envs, "train", rng)
+        tasks = draw_tasks(self.name, env, num_envs, "train", rng)
         return env, tasks, self.draw_actions(env, num_steps or self.num_steps, rng)
 
 
@@ -130,7 +137,7 @@ def tasks_are_data(subject: Subject) -> None:
     for split in ("train", "test"):
 
         def draw(count: int, seed: int, env: Any = env, split: str = split) -> list[Task]:
-            return envs.sample_tasks(subject.name, env, count, split, np.random.default_rng(seed))
+            return draw_tasks(subject.name, env, count, split, np.random.default_rng(seed))
 
         tasks = draw(3, 1)
         expect(
@@ -207,7 +214,7 @@ def tasks_matter(subject: Subject) -> None:
 
     num_tasks, rng = 16, np.random.default_rng(6)
     env = subject.make(num_tasks)
-    tasks = env.sample_tasks(num_tasks, "train", rng)
+    tasks = draw_tasks(subject.name, env, num_tasks, "train", rng)
     env.set_tasks(tasks)
     steps = episodes = 0
     while steps < STEPS_TO_TELL_TASKS_APART:

@@ -108,10 +108,8 @@ class MetaWorldML(TaskVectorEnv):
         Raises:
             UserError: a split that the benchmark does not have, or a number that does not divide by its classes.
         """
-        if split not in self.task_sets:
-            raise UserError(f"{self.name} has no task set {split!r}; it has {', '.join(self.task_sets)}")
+        count = self.num_classes(split)
         classes = self.task_sets[split]
-        count = len(classes)
         if num_tasks % count:
             raise UserError(
                 f"{self.name}: {num_tasks} tasks cannot be drawn equally from the {count} classes of its {split} set; "
@@ -119,6 +117,16 @@ class MetaWorldML(TaskVectorEnv):
             )
         chosen = [_choices(vectors, num_tasks // count, rng) for vectors in classes.values()]
         return [_task(*pair) for turn in zip(*chosen, strict=True) for pair in zip(classes, turn, strict=True)]
+
+    def num_classes(self, split: str) -> int:
+        """How many classes the split has; `sample_tasks` draws equally from them.
+
+        Raises:
+            UserError: a split that the benchmark does not have.
+        """
+        if split not in self.task_sets:
+            raise UserError(f"{self.name} has no task set {split!r}; it has {', '.join(self.task_sets)}")
+        return len(self.task_sets[split])
 
     def assign(self, tasks: list[Task]) -> None:
         """Take over the tasks; each takes effect when its episode begins anew.

@@ -36,6 +36,10 @@ class TestContract(EnvironmentContract):
         return read_options(self.name)
 
 
+class TestContractOfTenClasses(TestContract):
+    name = "ML10-v2"
+
+
 # --- task sets ---
 
 
