@@ -408,6 +408,8 @@ def without_effect(given: Collection[str], config: Config, gpu: bool = False) ->
         )
     if "num_context_params" in given and config.maml:
         yield "--num-context-params: no effect with --maml, which adapts all weights"
+    if "exploration_credit" in given and config.meta_batch_size == 1:
+        yield "--exploration-credit: no effect with --meta-batch-size 1, over whose tasks returns are standardised"
     if "tf32" in given and (config.device == "cpu" or (config.device == "auto" and not gpu)):
         yield "--tf32: no effect on the CPU"
 
@@ -419,7 +421,9 @@ REQUIRED = (
 )  # fmt: skip
 SPLITS = ("train", "test")  # of an environment's tasks
 # What a run writes beside its options.
-DESCRIPTION = ("input_size", "output_size", "run_seed", "versions", "git_commit", "processor", "gpu", "continued")
+DESCRIPTION = (
+    "input_size", "output_size", "init_sha256", "run_seed", "versions", "git_commit", "processor", "gpu", "continued",
+)  # fmt: skip
 
 
 def load_config(path: Path) -> tuple[Config, dict[str, Any]]:

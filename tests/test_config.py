@@ -144,6 +144,8 @@ def test_limits_that_are_allowed(line):
         (["--num-context-params", "2"], []),
         (["--num-context-params", "2", "--maml"],
          ["--num-context-params: no effect with --maml, which adapts all weights"]),
+        (["--exploration-credit", "1", "--meta-batch-size", "1"],
+         ["--exploration-credit: no effect with --meta-batch-size 1, over whose tasks returns are standardised"]),
         (["--maml", "--neuromodulation"], []),
         (["--neuromodulation", "--nm-gate", "ste", "--nm-gate-bias", "-1"], []),
         (["--neuromodulation", "--nm-gate", "ste", "--nm-gate-bias", "2"],

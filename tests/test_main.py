@@ -291,8 +291,15 @@ def test_a_run_begins_with_a_saved_policy(tmp_path, capsys):
     losses = [pd.read_csv(run / "progress.csv")["running_returns/before_update"][0] for run in runs]
     assert losses[0] != losses[1]
     assert load_config(runs[1] / "config.json")[0].init == str(policy)
+    again = [*line, "--init", str(policy), *into(tmp_path / "1"), "--resume", "auto", "--num-batches"]
+    assert rl.main.main([*again, "2"]) == runs[1]
+    # Another policy under the same name begins another run.
+    policy.write_bytes((only_run(tmp_path / "0" / "saves") / "policy-0.pt").read_bytes())
+    assert rl.main.main([*again, "2"]) != runs[1]
+    with pytest.raises(UserError, match="of another content"):
+        rl.main.main(["--resume", str(runs[1]), "--init", str(policy)])
     policy.unlink()
-    assert rl.main.main(["--resume", str(runs[1]), "--num-batches", "2"]) == runs[1]
+    assert rl.main.main(["--resume", str(runs[1]), "--num-batches", "3"]) == runs[1]
 
 
 @pytest.mark.parametrize(

@@ -31,6 +31,7 @@ WORK = {"cpu": 100e6, "cuda": 20e9}
 # Bytes of a row and hidden unit on a GPU. Kept, and in use at the most, in float32 with soft gates: 44 and 66 by CAVIA
 # with relu, 120 and 142 by MAML with tanh, 177 and 198 by CAVIA with silu.
 GPU_ROW = 256
+ALIKE = 1e-9  # returns whose deviation is a smaller share of their size differ by rounding alone
 
 OrderedSum = Callable[[Float[Tensor, "B X"]], Float[Tensor, " X"]]
 
@@ -160,8 +161,8 @@ class MetaObjective:
         self.inner_loss, self.ridge_retries = inner_loss / count, ridge_retries
 
     def _credit(self, after: Trajectories) -> Float[Tensor, " K"]:
-        """Each task's mean return, standardised over the tasks of all ranks; 0 where all are alike. Two passes, whose
-        sums go by block as all do.
+        """Each task's mean return, standardised over the tasks of all ranks; 0 where all are alike up to rounding. Two
+        passes, whose sums go by block as all do.
         """
         returns = torch.from_numpy((after.rewards * after.mask).sum(1).mean(1))
         block = self.compute.block or len(returns)
@@ -173,7 +174,8 @@ class MetaObjective:
 
         centred = returns - mean(returns)
         deviation = mean(centred.square()).sqrt()
-        return centred / deviation if deviation > 0 else centred
+        alike = deviation <= ALIKE * mean(returns.abs())
+        return torch.zeros_like(centred) if alike else centred / deviation
 
     def loss_and_gradient(self, theta: Vector) -> tuple[float, Vector]:
         """As `OuterObjective.loss_and_gradient`."""

@@ -37,8 +37,8 @@ class PPO:
     def step(
         self, theta: Vector, state: dict[str, Tensor], objective: OuterObjective
     ) -> tuple[Vector, dict[str, Tensor], dict[str, float]]:
-        """As `OuterStep.step`. θ and the moments stay where a loss or gradient is not finite: then all metrics but the
-        step's size are NaN.
+        """As `OuterStep.step`. θ and the moments stay where a loss, gradient or moment is not finite: then all metrics
+        but the step's size are NaN.
         """
         moved = theta.clone()
         optimizer = torch.optim.Adam([moved], lr=self.options.learning_rate)
@@ -52,10 +52,12 @@ class PPO:
             moved.grad = gradient
             optimizer.step()
         loss, kl = objective.evaluate(moved)
-        if not math.isfinite(loss):
+        moments = dict(optimizer.state[moved])
+        # The square of a gradient can overflow where the gradient does not.
+        if not (math.isfinite(loss) and math.isfinite(kl) and all(one.isfinite().all() for one in moments.values())):
             return theta, state, _metrics(float("nan"), 0.0, float("nan"), float("nan"))
-        length, norm = float((moved - theta).norm()), float(objective.gradient.norm())
-        return moved, dict(optimizer.state[moved]), _metrics(kl, length, norm, objective.loss - loss)
+        length, norm = (float(vector.double().norm()) for vector in (moved - theta, objective.gradient))
+        return moved, moments, _metrics(kl, length, norm, objective.loss - loss)
 
 
 def _metrics(kl: float, length: float, gradient_norm: float, improvement: float) -> dict[str, float]:

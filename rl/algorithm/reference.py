@@ -158,9 +158,10 @@ class Objectives:
 
 
 def standardized(values: Float[np.ndarray, " K"]) -> Float[np.ndarray, " K"]:
-    """With mean 0 and, where they differ, standard deviation 1."""
+    """With mean 0 and standard deviation 1; 0 where they differ by rounding alone."""
     centred = values - values.mean()
-    return centred / centred.std() if centred.std() > 0 else centred
+    alike = centred.std() <= 1e-9 * np.abs(values).mean()
+    return np.zeros_like(centred) if alike else centred / centred.std()
 
 
 def hessian_product(divergence: Tensor, theta: Vector, damping: float) -> Callable[[Vector], Vector]:

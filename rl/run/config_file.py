@@ -31,6 +31,7 @@ def write(
         "input_size": policy.architecture.observation_size,
         "output_size": policy.architecture.action_size,
         **({} if run_seed is None else {"run_seed": run_seed}),
+        **({"init_sha256": sha256(config.init)} if config.init and run_seed is None else {}),
         **provenance(device or config.device),
     }
     path = config.env_config_path
@@ -89,6 +90,17 @@ def result_options(config: Config) -> dict[str, Any]:
     """What decides a run's result: the options that are not neutral, and the environment's file by its content."""
     options = {name: value for name, value in vars(config).items() if name not in NEUTRAL}
     if config.env_config_path:
-        digest = hashlib.sha256(Path(config.env_config_path).read_bytes()).hexdigest()
-        options["env_config_path"] = f"a file of SHA-256 {digest}"
+        options["env_config_path"] = f"a file of SHA-256 {sha256(config.env_config_path)}"
     return options
+
+
+def sha256(path: str) -> str:
+    """A file's content in a few letters.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read: {error.strerror}") from None

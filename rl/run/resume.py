@@ -4,7 +4,7 @@ import dataclasses
 import os
 import shlex
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from rl.files import check_file
 from rl.ranks import Ranks
 from rl.run import provenance
 from rl.run.checkpoint import STATE, State, load_state
-from rl.run.config_file import copy_of_env_file, first_written, result_options
+from rl.run.config_file import copy_of_env_file, first_written, result_options, sha256
 from rl.run.folders import POLICIES, Folders, group_of
 from rl.run.metrics import PROGRESS
 from rl.run.setup import Setup
@@ -60,7 +60,7 @@ def resumed(folder: Path, given: dict[str, Any]) -> tuple[Config, Folders]:
     """
     saved, description = load_config(folder / "config.json")
     check_logs(folder, saved)
-    changes = differences(folder, saved, given)
+    changes = differences(folder, saved, given, description)
     refused = [
         f"{name}: {getattr(saved, name)} in the run, {value} given"
         for name, value in changes.items()
@@ -158,10 +158,16 @@ def command(config: Config, folders: Folders, ranks: Ranks) -> str:
     return shlex.join(words)
 
 
-def differences(folder: Path, saved: Config, given: dict[str, Any]) -> dict[str, Any]:
+def differences(folder: Path, saved: Config, given: dict[str, Any], description: Mapping[str, Any]) -> dict[str, Any]:
     """The given options that differ from a run's: name -> value given.
 
-    The environment's file is compared by content, wherever it lies, with the run's own copy.
+    Files are compared by content, wherever they lie: the environment's with the run's own copy, that of --init (if it
+    is still there) with what config.json says of it.
+
+    Args:
+        folder: where the run's config.json lies.
+        saved, description: as `load_config` reads it.
+        given: names -> values.
 
     Raises:
         UserError: one of the two files cannot be read.
@@ -171,6 +177,10 @@ def differences(folder: Path, saved: Config, given: dict[str, Any]) -> dict[str,
         found.pop("env_config_path", None)
         if content(given["env_config_path"]) != content(copy_of_env_file(folder, saved)):
             found["env_config_path"] = f"{given['env_config_path'] or 'none'}, of another content,"
+    if "init_sha256" in description and (path := given.get("init")) and Path(path).is_file():
+        found.pop("init", None)
+        if sha256(path) != description["init_sha256"]:
+            found["init"] = f"{path}, of another content,"
     return found
 
 
@@ -204,8 +214,8 @@ def newest(config: Config, warn: Callable[[str], None] = lambda line: None) -> P
     )
     for path in reversed(candidates):
         try:
-            saved, _ = load_config(path)
-            changes = differences(path.parent, saved, dataclasses.asdict(config))
+            saved, description = load_config(path)
+            changes = differences(path.parent, saved, dataclasses.asdict(config), description)
         except UserError as error:
             warn(f"{error}; --resume auto passes over this run")
             continue

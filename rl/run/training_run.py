@@ -160,8 +160,8 @@ class TrainingRun:
         if counters.rejected_in_a_row >= MAX_REJECTED_IN_A_ROW:
             raise RunError(
                 f"{MAX_REJECTED_IN_A_ROW} outer steps in a row met losses, gradients or curvature products that are "
-                "not finite; a smaller --fast-lr or --max-kl may help, and the flight records in the log folder show "
-                "where they arose"
+                "not finite; a smaller --fast-lr or outer step (TRPO: --max-kl, PPO: --learning-rate) may help, and "
+                "the flight records in the log folder show where they arose"
             )
         if counters.idle_in_a_row == MANY_UNACCEPTED:
             self.console.note(f"warning: {unaccepted(MANY_UNACCEPTED)}")

@@ -146,3 +146,53 @@ def test_ppo_stays_where_numbers_are_not_finite():
     moved, metrics = learner.step(params, before, after)
     assert moved is params and learner.state and not any(value.any() for value in learner.state.values())
     assert np.isnan(metrics["ppo/gradient_norm"]) and metrics["ppo/step_size"] == 0
+
+
+class Fixed:
+    """An outer objective that answers the same whatever θ is."""
+
+    def __init__(self, slope=1.0, kl=0.1):
+        self.loss, self.gradient, self.kl = 1.0, torch.full((3,), slope), kl
+
+    def loss_and_gradient(self, theta):
+        return self.loss, self.gradient
+
+    def kl_hessian_product(self, vector):
+        raise NotImplementedError
+
+    def evaluate(self, theta):
+        return self.loss - 0.1, self.kl
+
+
+@pytest.mark.parametrize("objective", [Fixed(slope=1e25), Fixed(kl=np.inf), Fixed(kl=np.nan)])
+def test_ppo_stays_where_moments_or_the_divergence_are_not_finite(objective):
+    # The square of 1e25 is beyond float32; with such moments the run could not be resumed.
+    step, theta = ppo.PPO(ppo.Options()), torch.ones(3)
+    state = step.init(theta)
+    moved, kept, metrics = step.step(theta, state, objective)
+    assert moved is theta and kept is state and np.isnan(metrics["ppo/kl"]) and metrics["ppo/step_size"] == 0
+
+
+def test_ppo_moves_by_a_large_gradient_whose_norm_overflows():
+    step, theta = ppo.PPO(ppo.Options()), torch.ones(3)
+    moved, state, metrics = step.step(theta, step.init(theta), Fixed(slope=1.5e19))
+    assert (moved < theta).all() and all(value.isfinite().all() for value in state.values())
+    assert metrics["ppo/gradient_norm"] == pytest.approx(1.5e19 * 3**0.5)
+
+
+@pytest.mark.parametrize("block", [2, None])
+@pytest.mark.parametrize("reward", [-0.01, 0.1, 0.3, 0.7])
+def test_tasks_with_the_same_return_get_no_credit(block, reward):
+    # Their mean is off by rounding: a deviation of 1e-18 must not be made 1.
+    policy = small_policy()
+    params = random_params(policy)
+    before, after = (made_up_episodes(policy, 20, seed=seed) for seed in (0, 1))
+    after.rewards[:] = 0
+    after.rewards[:, 0] = reward
+    steps = [
+        MetaLearner(policy, Options(**FAST, fast_lr=0.3, exploration_credit=weight, entropy_bonus=1e-9),
+                    trpo.TRPO(trpo.Options(cg_iters=2)), block=block, dtype=DOUBLE).step(params, before, after)[0]
+        for weight in (0.0, 1.0)
+    ]  # fmt: skip
+    assert torch.equal(*map(flatten, steps))
+    assert not reference.standardized(np.full(20, reward)).any()

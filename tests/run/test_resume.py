@@ -121,7 +121,7 @@ def test_every_option_is_free_or_refused(tmp_path, field):
     logs = begun(tmp_path)
     saved = load_config(logs / "config.json")[0]
     other = {"bool": True, "int": 501, "float": 0.97}.get(field.type.__name__, "another")
-    difference = resume.differences(logs, saved, {field.name: other}) if field.name != "env_config_path" else {}
+    difference = resume.differences(logs, saved, {field.name: other}, {}) if field.name != "env_config_path" else {}
     assert (set(difference) <= RESUMABLE) == (field.name in RESUMABLE | {"env_config_path"})
 
 
