@@ -113,6 +113,8 @@ class Agent:
         options = {"num_test_steps": ("updates", updates or 1), "test_batch_size": ("episodes", episodes),
                    "seed": ("seed", seed)}  # fmt: skip
         for option, (name, value) in options.items():  # 0 updates are none, which test.py has no use for
+            if not hasattr(value, "__index__"):
+                raise UserError(f"{name}: expected a whole number, got {value!r}")
             check_option(Config.__dataclass_fields__[option], operator.index(value), name)
         setup.check_task(task)
         plan = setup.test_plan(updates)._replace(num_episodes=episodes)

@@ -226,10 +226,10 @@ class Config:
                 f"--tasks-per-block: expected a multiple of --tasks-per-group ({self.tasks_per_group}), got "
                 f"{self.tasks_per_block}"
             )
+        chosen = OUTER_STEPS[self.outer_step]
         for name, row in OUTER_STEPS.items():
             for field in dataclasses.fields(self):
-                own = field.name in (*row.options._fields, *row.of_the_objective)
-                if own and name != self.outer_step and getattr(self, field.name) != field.default:
+                if field.name in row.own - chosen.own and getattr(self, field.name) != field.default:
                     raise UserError(
                         f"{flag_of(field)}: is of --outer-step {name}; expected no such option with --outer-step "
                         f"{self.outer_step}"

@@ -67,11 +67,13 @@ class Picture(NamedTuple):
         figure: its labelled lines get one legend below.
         caption: what is shown, in words: the program adds the numbers of updates.
         table: the numbers drawn, (names of columns, rows), to be written as CSV.
+        updates: the numbers of updates shown, where that is not all of them.
     """
 
     figure: Figure
     caption: str
     table: tuple[Sequence[str], list[tuple]] | None = None
+    updates: Sequence[int] = ()
 
 
 class Scene:
@@ -83,6 +85,7 @@ class Scene:
 
     needs_opengl = False  # whether views come from MuJoCo's renderer
     env_options: Mapping[str, Any] = {}  # what the environment's constructor gets besides, where it is to be seen
+    legend = ""  # what the views show, in a line, where they do not say so themselves
 
     def __init__(self, env: Any):
         self.env = env

@@ -61,7 +61,8 @@ def parse(command_line: Sequence[str] | None = None) -> argparse.Namespace:
     command.add_argument("folders", nargs="+", type=Path, metavar="RUN", help="a training run's log folder")
     command.add_argument(
         "--metric", nargs="+", default=["after_update"], metavar="NAME", dest="metrics",
-        help="after_update, before_update, test/<k> or success/<k>; several share a picture (default after_update)",
+        help="after_update, before_update, test/<k> or success/<k>; several returns, or several success rates, share "
+             "a picture (default after_update)",
     )  # fmt: skip
     add_group_by(command)
     add_statistic(command)

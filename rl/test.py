@@ -249,5 +249,5 @@ def draw(
             complain(f"test.py: {path}: cannot be drawn: {reason}; the evaluation itself is complete")
             status = 1
         else:
-            print(f"picture:     {path}")
+            print(f"{'film' if path.suffix == '.mp4' else 'picture'}:     ".ljust(13) + str(path))
     return status

@@ -100,6 +100,8 @@ def test_tasks_are_drawn_and_refused():
     assert agent.sample_tasks(3, seed=1) == agent.sample_tasks(3, seed=1) != agent.sample_tasks(3, seed=2)
     with pytest.raises(UserError, match=r"gaol.*goal"):
         agent.adapt({"gaol": [0.0, 0.0]})
+    with pytest.raises(UserError, match=r"task \[1\]: expected a dict"):
+        agent.adapt([1])
     with pytest.raises(UserError, match="split: expected train or test, got 'tset'"):
         agent.sample_tasks(2, "tset")
 
@@ -111,6 +113,7 @@ def test_tasks_are_drawn_and_refused():
         ({"updates": 200}, "updates: .* at most"),
         ({"episodes": 0}, "episodes: .* 1, got 0"),
         ({"seed": -1}, "seed: .* 0, got -1"),
+        ({"updates": 1.5}, "updates: expected a whole number, got 1.5"),
     ],
 )
 def test_impossible_numbers_are_refused(given, word):

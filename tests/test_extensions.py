@@ -1,24 +1,31 @@
-"""An environment, a gate, an inner objective and an outer step, each added as CONTRIBUTING says: one row or one class,
-and nothing else knows of it. What the options can name is trained with, evaluated and drawn.
+"""An environment, a gate, an inner objective, an outer step and a term, each added as CONTRIBUTING says: one row or one
+class, and nothing else knows of it. What the options can name is trained with, evaluated and drawn.
 """
 
 import json
+from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
 from rl import envs, main, plot, test
 from rl.algorithm import reference
+from rl.algorithm.batch import prepare_updates
 from rl.algorithm.inner_objective import INNER_OBJECTIVES
+from rl.algorithm.jacobian import flatten, unflatten
 from rl.algorithm.metalearner import MetaLearner
 from rl.algorithm.options import Options
 from rl.algorithm.outer_step import OuterStep
+from rl.algorithm.outer_steps import OUTER_STEPS, Row
+from rl.algorithm.terms import Budget, Unadapted
 from rl.envs import check
 from rl.envs.contract import POINTS
 from rl.evaluation.runs import read_evaluation
 from rl.policies.elementwise import GATES, NONLINEARITIES, Elementwise
 from tests.support import corridor_family
+from tests.support.chunks import assert_gradient_of_evaluate
 from tests.support.helpers import FAST, made_up_episodes, only_run, random_params, small_policy
 
 TINY = [
@@ -35,21 +42,35 @@ def bounded_score(distribution, batch):
     return -(batch.weights * batch.advantages.tanh() * batch.log_prob(distribution)).sum(-1)
 
 
+class GradientOptions(NamedTuple):
+    learning_rate: float
+
+
 class GradientStep:
     """θ ← θ − rate · ∇, whatever comes of it; the state counts the steps."""
 
     name = "gradient"
     products = 0
 
-    def __init__(self, rate):
-        self.rate = rate
+    def __init__(self, options):
+        self.rate = options.learning_rate
 
     def init(self, theta):
         return {"steps": torch.tensor(0)}
 
     def step(self, theta, state, objective):
-        count = state["steps"] + 1
-        return theta - self.rate * objective.gradient, {"steps": count}, {"gradient/steps": int(count)}
+        count, norm = state["steps"] + 1, float(objective.gradient.norm())
+        moved = theta - self.rate * objective.gradient
+        _, kl = objective.evaluate(moved)
+        metrics = {"kl": kl, "step_size": self.rate * norm, "gradient_norm": norm, "steps": int(count)}
+        return moved, {"steps": count}, {f"gradient/{name}": value for name, value in metrics.items()}
+
+
+class Calm(Unadapted):
+    """Against entropy: a loss that, of a normal policy, does not depend on its means."""
+
+    def loss_of(self, distribution):
+        return (self.weights * distribution.entropy()).sum()
 
 
 def trained(folder, *options):
@@ -142,6 +163,40 @@ def test_a_row_makes_an_inner_objective(monkeypatch, tmp_path, capsys):
     assert output.with_suffix(".png").is_file()
 
 
+def test_a_row_makes_an_outer_step(monkeypatch, tmp_path, capsys):
+    line = ["--outer-step", "gradient", "--learning-rate", "0.2"]
+    assert main.program([*TINY, *line, "--logdir", str(tmp_path)]) == 2
+    assert "gradient" in capsys.readouterr().err
+    # An option may be shared with other outer steps, those of others are refused.
+    monkeypatch.setitem(OUTER_STEPS, "gradient", Row(GradientStep, GradientOptions))
+    assert main.program([*TINY, *line, "--max-kl", "0.1", "--logdir", str(tmp_path)]) == 2
+    assert "--max-kl: is of --outer-step trpo" in capsys.readouterr().err
+    run, policy = trained(tmp_path, *line)
+    found = pd.read_csv(run / "progress.csv")
+    assert list(found["gradient/steps"]) == [1, 2] and (found["gradient/kl"] > 0).all()
+    assert not found["gradient/no_update"].any() and not found["gradient/rejected_nonfinite"].any()
+    assert main.program(["--resume", str(run), "--num-batches", "3", "--num-workers", "0"]) == 0
+    assert list(pd.read_csv(run / "progress.csv")["gradient/steps"]) == [1, 2, 3]
+    evaluation = evaluated(tmp_path, run, policy)
+    output = tmp_path / "pictures"
+    assert plot.main(["curves", str(run), "--output", str(output / "curves")]) == 0
+    assert plot.main(["adaptation", str(evaluation), "--output", str(output / "adaptation")]) == 0
+    assert {path.name for path in output.glob("*.png")} == {"curves.png", "adaptation.png"}
+
+
+def test_a_term_needs_only_a_loss():
+    """Its gradient and curvature come with it, even where it does not depend on all that the policy puts out."""
+    policy = small_policy("normal", "soft")
+    (batch, _), _ = prepare_updates([made_up_episodes(policy)] * 2, 0.95, 1.0, torch.float64, "cpu")
+    theta = flatten(random_params(policy))
+    term = Calm(policy, theta, batch, torch.zeros(len(batch.weights)), Options(**FAST), 5, Budget())
+    _, gradient = term.loss_and_gradient(theta)
+    assert_gradient_of_evaluate(policy, term, theta, gradient)
+    moved = [name for name, value in unflatten(policy, gradient).items() if value.any()]
+    assert moved == ["sigma"]
+    assert term.kl_hessian_product(torch.ones_like(theta)).isfinite().all()
+
+
 @pytest.mark.parametrize("gate", ["soft", "softsign"])
 def test_what_is_added_learns_as_the_reference_does(gate, monkeypatch):
     """With an objective that nobody derived by hand and, in the second case, a gate likewise: gradients of the learner
@@ -152,7 +207,7 @@ def test_what_is_added_learns_as_the_reference_does(gate, monkeypatch):
     policy = small_policy(layer=gate)
     params, options = random_params(policy), Options(**FAST, inner_objective="bounded")
     before, after = made_up_episodes(policy), made_up_episodes(policy, seed=1)
-    rule = GradientStep(0.25)
+    rule = GradientStep(GradientOptions(0.25))
     assert isinstance(rule, OuterStep)
     learner = MetaLearner(policy, options, rule, dtype=torch.float64)
     moved, metrics = learner.step(params, before, after)

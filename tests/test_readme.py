@@ -130,7 +130,7 @@ def test_training_writes_the_files_listed(name, environment_file, request):
 @pytest.mark.parametrize("number, name, environment_file", [(0, "navigation", False), (1, "ctgraph", True)])
 def test_evaluation_prints_the_table_and_writes_the_files_listed(number, name, environment_file, request, tmp_path):
     output, folder = evaluate(evaluations()[number], *request.getfixturevalue(name), tmp_path)
-    check_files(folder, files_of_a("logs/<env>/<method>_test/<run>/"), environment_file)
+    check_files(folder, files_of_a("logs/<env>/<method>_test/<evaluation>/"), environment_file)
     # The same lines as README shows, number for number.
     (sample,) = code_blocks("text", "README.md")
     assert shape_of(output.partition("return on")[2]) == shape_of(sample.partition("return on")[2])
@@ -162,7 +162,7 @@ def test_the_front_pages_commands(tmp_path):
     }
     output, folder = evaluate(placed(evaluation, places), logs, saves, tmp_path)
     assert "return on 2 tasks" in output and len(list(folder.glob("video-task?.gif"))) == 1
-    written = run("plot.py", placed(picture, {"logs/2DNavigation-v0/nm_cavia_test/<run>": folder}))
+    written = run("plot.py", placed(picture, {"logs/2DNavigation-v0/nm_cavia_test/<evaluation>": folder}))
     assert f"written: {folder}/trajectories.png" in written
     assert "return on 2 tasks" in run("test.py", [*kept, *kept_shorter(tmp_path)])
 
@@ -180,7 +180,7 @@ def test_the_comparison_of_two_methods(navigation, tmp_path):
         short = ["--num-tasks", "2", "--num-workers", "0", "--logdir", f"{tmp_path}/logs"]
         run("test.py", [*placed(arguments, places), *short])
         (folder,) = (tmp_path / "logs/2DNavigation-v0" / f"{method}_test").iterdir()
-        places[f"logs/2DNavigation-v0/{method}_test/<run>"] = folder
+        places[f"logs/2DNavigation-v0/{method}_test/<evaluation>"] = folder
     (picture,) = (arguments for arguments in commands("plot.py") if "--against" in arguments)
     assert f"written: {tmp_path}/representation.png" in run("plot.py", placed(picture, places))
 

@@ -89,7 +89,7 @@ class GraphJacobian:
 def at_outputs(
     distribution: Distribution, losses_of: Callable[[Distribution], Tensor]
 ) -> tuple[Tensor, list[Tensor], tuple[Tensor, ...]]:
-    """Losses as a function of a distribution's own parameters.
+    """Losses as a function of a distribution's own parameters, of all or of some of them.
 
     Returns:
         (losses, detached; leaves, the parameters; the gradient of the losses' sum in them, with a graph for
@@ -97,7 +97,8 @@ def at_outputs(
     """
     leaves = [parameter.detach().clone().requires_grad_() for parameter in distribution]
     losses = losses_of(distribution.at(*leaves))
-    return losses.detach(), leaves, torch.autograd.grad(losses.sum(), leaves, create_graph=True)
+    gradient = torch.autograd.grad(losses.sum(), leaves, create_graph=True, materialize_grads=True)
+    return losses.detach(), leaves, gradient
 
 
 def hessian_product(

@@ -16,6 +16,11 @@ class Row(NamedTuple):
     options: Any
     of_the_objective: tuple[str, ...] = ()
 
+    @property
+    def own(self) -> set[str]:
+        """All options that serve it; rows may share some."""
+        return {*self.options._fields, *self.of_the_objective}
+
 
 OUTER_STEPS = {
     "trpo": Row(trpo.TRPO, trpo.Options, ("fvp_subsample",)),

@@ -14,6 +14,8 @@ class Scene(drawing.Scene):
     arm has a star.
     """
 
+    legend = "above: how likely each arm pays, a star over the best; below: its share of the pulls so far"
+
     def begin(self, task: dict[str, Any]) -> None:
         """Nothing has been pulled."""
         self.means = np.array(task["mean"])

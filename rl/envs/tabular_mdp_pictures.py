@@ -13,6 +13,8 @@ from rl.envs.tabular_mdp import NUM_STATES
 class Scene(drawing.Scene):
     """A dot for each state, the first one on top; the way so far, its last step darker."""
 
+    legend = "blue: the way through the states so far, its last step darker, and the present state"
+
     def begin(self, task: dict[str, Any]) -> None:
         """The episode begins in its first state."""
         self.path = [int(self.env.states[0])]

@@ -133,7 +133,8 @@ class Evaluation(Folder):
     @property
     def options(self) -> dict[str, Any]:
         """As `Folder.options`, and what test.py alone can vary."""
-        return {**super().options, **{name: self.results.get(name, value) for name, value in CONDITIONS.items()}}
+        conditions = {name: self.results.get(name, value) for name, value in CONDITIONS.items()}
+        return {**super().options, "num_test_tasks": self.config.test_tasks, **conditions}
 
     @cached_property
     def results(self) -> dict[str, Any]:

@@ -199,7 +199,7 @@ def draw_group(panel: Axes, metric: str, group: Measured, look: style.Look, asid
     updates, few = np.arange(len(mean)) + aside, 1 < len(group) < statistics.FEWEST
     bars = None if few else np.array([mean - low, high - mean])
     panel.errorbar(updates, mean, yerr=bars, **look.drawn, capsize=2, zorder=3,
-                   label=f"{label} ({over(group)})" if label else None)  # fmt: skip
+                   label=f"{label} ({style.unbroken(over(group))})" if label else None)  # fmt: skip
     thin = over_tasks(group) if few else next(iter(group.values()))
     if not few and (label or len(group) > 1 or len(thin) == 1):
         return []

@@ -22,7 +22,7 @@ SHARES = {
 HATCHES = ("", "////", "....", "xxxx", "----")  # layers differ in more than colour
 TERMS = (
     "gate: the factor g, from −1 to 1, of a hidden unit at one observation; negative: it flips the unit's sign;\n"
-    "saturated: it lets the unit pass whole (hard gates always do); both after the last update;\n"
+    "saturated: the unit keeps its size (hard gates always let it); both after the last update;\n"
     "sign never changes: units whose gate has one sign for all tasks, updates and observations;"
 )
 

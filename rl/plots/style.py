@@ -160,6 +160,11 @@ def spread(panel: Axes, places: Numbers, seeds: Numbers, interval: Ends | None, 
     return [Patch(color=GREY, alpha=0.3, linewidth=0, label="95% interval over seeds")]
 
 
+def unbroken(words: str) -> str:
+    """Words that a legend keeps in one line."""
+    return words.replace(" ", "\N{NO-BREAK SPACE}")
+
+
 def legend_below(figure: Figure, *more: Artist) -> None:
     """One legend for all panels, each label once, hung below the figure: `save` makes room for it. It has as many
     columns as fit its width.

@@ -53,4 +53,5 @@ def trajectories(
     files = style.save(picture.figure, output, frame.size)
     if picture.table is not None:
         files.append(style.save_table(output, *picture.table))
-    return files, [f"{picture.caption}, after 0 to {recorded.stages - 1} updates"]
+    updates = " and ".join(map(str, picture.updates)) or f"0 to {recorded.stages - 1}"
+    return files, [f"{picture.caption}, after {updates} updates"]

@@ -62,7 +62,7 @@ class Setup:
         self.spec = WorkerSpec(config.env_name, env_options, self.policy.architecture)
         self.tasks_per_block = config.tasks_per_block or self._tasks_per_block()
         row = OUTER_STEPS[config.outer_step]
-        others = {name for other in OUTER_STEPS.values() if other is not row for name in other.of_the_objective}
+        others = {name for other in OUTER_STEPS.values() for name in other.of_the_objective} - row.own
         given = {name: value for name, value in vars(config).items() if name in Options._fields and name not in others}
         self.options = Options(gae_lambda=config.tau, **given)
         self.outer_options = row.options(**{name: getattr(config, name) for name in row.options._fields})
@@ -196,6 +196,8 @@ class Setup:
         Raises:
             UserError: it has none such.
         """
+        if not isinstance(task, dict):
+            raise UserError(f"task {task!r:.60}: expected a dict, as those that sample_tasks draws")
         try:
             self.env.set_tasks([task])
         except (Exception, SystemExit) as error:  # the environment's code may be the user's

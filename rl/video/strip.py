@@ -21,9 +21,10 @@ def trajectories(evaluation: Evaluation, recorded: Recorded) -> Picture:
         UserError: the environment cannot be seen here, or no longer does what was recorded.
     """
     config, last = evaluation.config, recorded.stages - 1
+    shown_updates = list(dict.fromkeys((0, last)))
     scene_class = envs.scene(config.env_name)
     options = envs.options(config.env_name, evaluation.environment_file, evaluation.seed, config.horizon or None)
-    rows = [(task, updates) for task in recorded.chosen for updates in dict.fromkeys((0, last))]
+    rows = [(task, updates) for task in recorded.chosen for updates in shown_updates]
     figure, axes = drawing.task_panels(len(rows), MOMENTS, width=1.4, height=1.15)
     with (
         closing(envs.make(config.env_name, 1, **options, **scene_class.env_options)) as env,
@@ -42,10 +43,11 @@ def trajectories(evaluation: Evaluation, recorded: Recorded) -> Picture:
                 view = seen.views[number]
                 panel.imshow(view.picture)
                 panel.set_axis_off()
-                panel.set_title(f"step {view.step}", fontsize=6)
+                panel.set_title(f"step {view.step}" + f": {view.remark}" * bool(view.remark), fontsize=6)
             label = f"{recorded.labels[task]}\n{drawing.update_label(updates)}"
             panels[0].text(-0.05, 0.5, label, fontsize=6, ha="right", va="center", transform=panels[0].transAxes)
-    return Picture(figure, f"{recorded.shown}, the first episode of each at five moments")
+    figure.supxlabel(scene_class.legend, fontsize=6)
+    return Picture(figure, f"{recorded.shown}, the first episode of each at five moments", updates=shown_updates)
 
 
 def first_episode(evaluation: Evaluation, recorded: Recorded, task: int, updates: int) -> Episodes:

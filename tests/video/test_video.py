@@ -11,6 +11,7 @@ from PIL import Image, ImageSequence
 
 from rl import drawing, envs, plot, streams, video
 from rl.config import Config
+from rl.envs import frames
 from rl.envs.mujoco import opengl
 from rl.errors import UserError
 from rl.evaluation.task_choice import distinct
@@ -133,6 +134,7 @@ def test_trajectories_of_an_environment_of_ones_own_are_a_film_strip(tmp_path, m
     seen = []
     monkeypatch.setattr(style, "save", lambda figure, *_: seen.append(figure) or [])
     assert plot.main(["trajectories", str(run)]) == 0
+    assert "the first episode of each at five moments, after 0 and 2 updates" in capsys.readouterr().out
     tasks = json.loads((run / "tasks.json").read_text())
     rows = 2 * len(distinct(tasks))
     axes = np.array(seen[0].axes).reshape(rows, 5)
@@ -142,6 +144,12 @@ def test_trajectories_of_an_environment_of_ones_own_are_a_film_strip(tmp_path, m
         rooms = observations[distinct(tasks)[0], ::5, 0, updates, -3:] @ [1, 2, 3]
         lightness = [int(panel.images[0].get_array()[120, 160, 0]) for panel in axes[row, :4]]
         assert lightness == (80 * rooms).tolist()
+    assert seen[0].get_supxlabel() == ""
+    # A remark stands beside the step, a legend below.
+    monkeypatch.setattr(frames.Scene, "legend", "what is seen")
+    monkeypatch.setattr(frames.Scene, "view", lambda self: (np.zeros((240, 320, 3), np.uint8), "so it is"))
+    assert plot.main(["trajectories", str(run)]) == 0
+    assert seen[1].get_supxlabel() == "what is seen" and seen[1].axes[0].get_title() == "step 0: so it is"
     # What was recorded no longer happens.
     monkeypatch.setattr(Rooms, "step", lambda self, action: (self._observation(), -5.0, False, False, {}))
     assert plot.main(["trajectories", str(run)]) == 2

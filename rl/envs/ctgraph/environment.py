@@ -5,6 +5,7 @@ configuration and actions give the same observations, rewards and ends. Its nois
 streams of our own.
 """
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -226,9 +227,8 @@ class CTGraph(TaskVectorEnv):
 def _read(name: str, config_path: str | Path | None) -> CTGraphConfig:
     """The configuration in a file, which has to be there."""
     if config_path is None:
-        raise UserError(
-            f"environment {name} needs a configuration file: --env-config-path ./envs/ctgraph/ctgraph_d2.json"
-        )
+        example = os.path.relpath(Path(__file__).with_name("ctgraph_d2.json"))
+        raise UserError(f"environment {name} needs a configuration file: --env-config-path {example}")
     return ctgraph_config.read(config_path)
 
 

@@ -39,10 +39,12 @@ def trajectories(recorded: Recorded) -> Picture:
     for task, row, panels in zip(recorded.chosen, paths, axes, strict=True):
         for path, panel in zip(row, panels, strict=True):
             panel.plot(*path.T, color=BLUE, linewidth=0.6, label="path of an episode")
-            panel.plot(*path[-1], "o", color=BLUE, markersize=5, markeredgecolor="white", linestyle="", label="its end")
+            panel.plot(*path[-1], "o", color=BLUE, markersize=4.5, markeredgecolor="white", markeredgewidth=0.7,
+                       linestyle="", label="its end")  # fmt: skip
             panel.plot(0, 0, "+", color=BLACK, markersize=6, linestyle="", label="start")
-            panel.plot(*recorded.tasks[task]["goal"], "*", color=VERMILION, markersize=9, markeredgecolor="white",
-                       linestyle="", label="goal")  # fmt: skip
+            # The goal lies below: where the episode ends in it, path and end are to be seen.
+            panel.plot(*recorded.tasks[task]["goal"], "*", color=VERMILION, markersize=10, markeredgecolor="none",
+                       linestyle="", label="goal", zorder=1)  # fmt: skip
             panel.set_aspect("equal")
         panels[0].set_title(recorded.labels[task], loc="left")
     for panels in axes:
