@@ -249,5 +249,6 @@ def draw(
             complain(f"test.py: {path}: cannot be drawn: {reason}; the evaluation itself is complete")
             status = 1
         else:
-            print(f"{'film' if path.suffix == '.mp4' else 'picture'}:     ".ljust(13) + str(path))
+            label = "film:" if path.suffix == ".mp4" else "picture:"
+            print(f"{label:<13}{path}")
     return status
