@@ -2,6 +2,7 @@
 
 import contextlib
 import fnmatch
+import hashlib
 import io
 import json
 import os
@@ -163,7 +164,7 @@ def check_file(path: str | Path, expected: str, largest: float | None = None) ->
 
 
 @contextlib.contextmanager
-def _reading(path: Path, expected: str) -> Iterator[None]:
+def _reading(path: str | Path, expected: str) -> Iterator[None]:
     """While a file is read, whatever is wrong with it becomes a `UserError` of one line."""
     check_file(path, expected)
     try:
@@ -176,6 +177,19 @@ def _reading(path: Path, expected: str) -> Iterator[None]:
         # Their texts advise to load it without precautions.
         reason = f"it is damaged, or holds other things than numbers ({type(error).__name__})"
         raise UserError(f"{path}: expected {expected}: {reason}") from None
+
+
+def sha256(path: str | Path, expected: str = "a file") -> str:
+    """The SHA-256 of a file's content, in hexadecimal.
+
+    Args:
+        expected: what it is, in words.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    with _reading(path, expected), open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def printable(text: str) -> str:

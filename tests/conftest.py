@@ -47,6 +47,15 @@ def one_torch_thread():
     torch.set_num_threads(1)
 
 
+@pytest.fixture(autouse=True)
+def signals_as_before():
+    """One of several ranks ignores all signals once it has ended; tests that come later are to get them."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def coarse_pictures():
     """A quarter of the pixels a row: most pictures of tests are only asked whether they are there."""

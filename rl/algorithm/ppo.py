@@ -40,6 +40,7 @@ class PPO:
         """As `OuterStep.step`. θ and the moments stay where a loss, gradient or moment is not finite: then all metrics
         but the step's size are NaN.
         """
+        stays = theta, state, _metrics(float("nan"), 0.0, float("nan"), float("nan"))
         moved = theta.clone()
         optimizer = torch.optim.Adam([moved], lr=self.options.learning_rate)
         optimizer.state[moved] = {name: value.clone() for name, value in state.items()}
@@ -48,14 +49,14 @@ class PPO:
             if number:
                 loss, gradient = objective.loss_and_gradient(moved)
             if not (math.isfinite(loss) and gradient.isfinite().all()):
-                return theta, state, _metrics(float("nan"), 0.0, float("nan"), float("nan"))
+                return stays
             moved.grad = gradient
             optimizer.step()
         loss, kl = objective.evaluate(moved)
         moments = dict(optimizer.state[moved])
         # The square of a gradient can overflow where the gradient does not.
         if not (math.isfinite(loss) and math.isfinite(kl) and all(one.isfinite().all() for one in moments.values())):
-            return theta, state, _metrics(float("nan"), 0.0, float("nan"), float("nan"))
+            return stays
         length, norm = (float(vector.double().norm()) for vector in (moved - theta, objective.gradient))
         return moved, moments, _metrics(kl, length, norm, objective.loss - loss)
 

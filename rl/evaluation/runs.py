@@ -1,7 +1,6 @@
 """Reading the folders that main.py and test.py write, and gathering them in groups."""
 
 import dataclasses
-import hashlib
 import io
 import json
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ from jaxtyping import Bool, Float, Float32, Int, Shaped
 from rl import envs
 from rl.config import UNGROUPED, Config, load_config
 from rl.errors import UserError
-from rl.files import check_arrays, load_arrays, printable, read_json, read_text
+from rl.files import check_arrays, load_arrays, printable, read_json, read_text, sha256
 
 PROGRESS = "progress.csv"
 EVENTS = "events.out.tfevents.*"  # all that runs of earlier versions have of their curves
@@ -68,7 +67,7 @@ class Folder:
     def _digest(self) -> str:
         """What tells apart environments that `environment` calls the same."""
         path = self.environment_file
-        return hashlib.sha256(path.read_bytes()).hexdigest()[:8] if path and path.is_file() else "none"
+        return sha256(path, "an environment's file")[:8] if path and path.is_file() else "none"
 
     @property
     def method(self) -> str:

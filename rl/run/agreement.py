@@ -8,6 +8,8 @@ from pathlib import Path
 
 from rl.config import NEUTRAL, Config, flag_of
 from rl.envs import adapter
+from rl.errors import UserError
+from rl.files import sha256
 from rl.run.folders import Folders
 from rl.run.provenance import processor, versions
 
@@ -29,9 +31,13 @@ def facts(
         if field.name not in NEUTRAL
     }
     read = {"--env-config-path": Path(config.env_config_path) if config.env_config_path else None} | dict(files or {})
-    found |= {name: f"a file of SHA-256 {digest(path.read_bytes())}" for name, path in read.items() if path}
+    found |= {name: f"a file of SHA-256 {sha256(path)[:12]}" for name, path in read.items() if path}
     code = [str(path.relative_to(PACKAGE)).encode() + path.read_bytes() for path in sorted(PACKAGE.rglob("*.py"))]
-    found |= {"--device": device, "processor": processor(), "code of SHA-256": digest(b"".join(code))} | versions()
+    found |= {
+        "--device": device,
+        "processor": processor(),
+        "code of SHA-256": hashlib.sha256(b"".join(code)).hexdigest()[:12],
+    } | versions()
     if folders:
         found["--resume"] = folders.logs.name
     return found | of_environment(config.env_name)
@@ -45,12 +51,7 @@ def of_environment(name: str) -> dict[str, str]:
     try:
         adapter.look_here()
         spec = importlib.util.find_spec(module)
-        found = digest(Path(spec.origin).read_bytes()) if spec and spec.origin else "none"
-    except (ImportError, AttributeError, TypeError, ValueError, OSError):
+        found = sha256(spec.origin)[:12] if spec and spec.origin else "none"
+    except (ImportError, AttributeError, TypeError, ValueError, OSError, UserError):
         found = "none"
     return {f"{module} of SHA-256": found}
-
-
-def digest(content: bytes) -> str:
-    """The beginning of the SHA-256 of bytes, enough to tell two contents apart."""
-    return hashlib.sha256(content).hexdigest()[:12]

@@ -1,14 +1,13 @@
 """config.json: what a run is, written beside its logs and beside its policies."""
 
 import dataclasses
-import hashlib
 import shutil
 from pathlib import Path
 from typing import Any
 
 from rl.config import NEUTRAL, Config
 from rl.errors import UserError
-from rl.files import read_json, replacing, write_json
+from rl.files import read_json, replacing, sha256, write_json
 from rl.policies import MLPPolicy
 from rl.run.folders import Folders
 from rl.run.provenance import continued, provenance
@@ -31,7 +30,7 @@ def write(
         "input_size": policy.architecture.observation_size,
         "output_size": policy.architecture.action_size,
         **({} if run_seed is None else {"run_seed": run_seed}),
-        **({"init_sha256": sha256(config.init)} if config.init and run_seed is None else {}),
+        **({"init_sha256": sha256(config.init, "a policy")} if config.init and run_seed is None else {}),
         **provenance(device or config.device),
     }
     path = config.env_config_path
@@ -90,17 +89,6 @@ def result_options(config: Config) -> dict[str, Any]:
     """What decides a run's result: the options that are not neutral, and the environment's file by its content."""
     options = {name: value for name, value in vars(config).items() if name not in NEUTRAL}
     if config.env_config_path:
-        options["env_config_path"] = f"a file of SHA-256 {sha256(config.env_config_path)}"
+        digest = sha256(config.env_config_path, "an environment's file")
+        options["env_config_path"] = f"a file of SHA-256 {digest}"
     return options
-
-
-def sha256(path: str) -> str:
-    """A file's content in a few letters.
-
-    Raises:
-        UserError: it cannot be read.
-    """
-    try:
-        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error.strerror}") from None

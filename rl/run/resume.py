@@ -13,11 +13,11 @@ import torch
 from rl import start
 from rl.config import NEUTRAL, RESUMABLE, Config, load_config, parse_given, without_effect
 from rl.errors import UserError
-from rl.files import check_file
+from rl.files import sha256
 from rl.ranks import Ranks
 from rl.run import provenance
 from rl.run.checkpoint import STATE, State, load_state
-from rl.run.config_file import copy_of_env_file, first_written, result_options, sha256
+from rl.run.config_file import copy_of_env_file, first_written, result_options
 from rl.run.folders import POLICIES, Folders, group_of
 from rl.run.metrics import PROGRESS
 from rl.run.setup import Setup
@@ -41,7 +41,7 @@ def choose(command_line: Sequence[str] | None = None) -> tuple[Config, Folders |
         return config, None
     if resume == "auto":
         # Where the file given cannot be read, that is no fault of the runs that it would be compared with.
-        content(config.env_config_path)
+        digest(config.env_config_path)
         folder = newest(config, warn=lambda line: print(f"warning: {line}", file=sys.stderr))
         if folder is None:
             print("--resume auto: no earlier run of this configuration; a new one begins")
@@ -175,24 +175,18 @@ def differences(folder: Path, saved: Config, given: dict[str, Any], description:
     found = {name: value for name, value in given.items() if value != getattr(saved, name)}
     if "env_config_path" in given:
         found.pop("env_config_path", None)
-        if content(given["env_config_path"]) != content(copy_of_env_file(folder, saved)):
+        if digest(given["env_config_path"]) != digest(copy_of_env_file(folder, saved)):
             found["env_config_path"] = f"{given['env_config_path'] or 'none'}, of another content,"
     if "init_sha256" in description and (path := given.get("init")) and Path(path).is_file():
         found.pop("init", None)
-        if sha256(path) != description["init_sha256"]:
+        if sha256(path, "a policy") != description["init_sha256"]:
             found["init"] = f"{path}, of another content,"
     return found
 
 
-def content(path: str) -> bytes | None:
-    """The bytes of a file; None where no file is named."""
-    if not path:
-        return None
-    check_file(path, "an environment's file")
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read: {error}") from None
+def digest(path: str) -> str:
+    """The SHA-256 of an environment's file; empty where none is named."""
+    return sha256(path, "an environment's file") if path else ""
 
 
 def logdir_of(folder: Path) -> Path:
