@@ -75,6 +75,11 @@ def changed(check: str) -> Measure:
     return measure
 
 
+def halved(updates: int, kind: str = "returns") -> Measure:
+    """As `after`, with the rate halved after the first update; None where that was not evaluated."""
+    return lambda run: float(np.mean(run["halved"][kind][updates])) if "halved" in run else None
+
+
 def checkpoints(run: Run) -> Float[np.ndarray, "N window"]:
     """Returns after the update on the training tasks: of the policy after iterations 0, 10, 20, …, and of the nine that
     come after each.
@@ -108,7 +113,13 @@ def reached(run: Run, milestone: float) -> int | None:
 # By the names that hand-written text has for them (studies/words.py).
 MEASURES: dict[str, Measure] = {
     "return_1": lambda run: after(run, 1),
+    "return_2": lambda run: after(run, 2),
     "return_last": after,
+    "success_1": lambda run: after(run, 1, "success"),
+    "success_2": lambda run: after(run, 2, "success"),
+    "halved_2": halved(2),
+    "halved_last": halved(-1),
+    "halved_success_2": halved(2, "success"),
     "found": share_found,
     "found_learnt": lambda run: success(run, True, 1),
     "missed_learnt_last": lambda run: success(run, False, -1),
