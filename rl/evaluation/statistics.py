@@ -7,7 +7,7 @@ are compared by Student's t: claims rest on them, and it keeps its nominal cover
 
 import itertools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -42,14 +42,20 @@ def bootstrap(draws: Float[np.ndarray, "n *rest"], statistic: Statistic = mean) 
     """The 95% interval of a statistic of independent draws, by percentiles over resamples: all that there are of up to
     `ENUMERATED` draws, `RESAMPLES` random ones of more.
     """
-    enumerated = len(draws) <= ENUMERATED
+    count = len(draws)
+    enumerated = count <= ENUMERATED
+    weights = None
     if enumerated:
-        resamples = np.array(list(itertools.product(range(len(draws)), repeat=len(draws))))
+        # A resample's order does not matter: one stands for all of its orders, 126 for 3,125.
+        resamples = np.array(list(itertools.combinations_with_replacement(range(count), count)))
+        times = (resamples[:, :, None] == np.arange(count)).sum(axis=1)
+        weights = stats.multinomial.pmf(times, count, np.full(count, 1 / count))
     else:
-        resamples = np.random.default_rng(0).integers(len(draws), size=(RESAMPLES, len(draws)))
+        resamples = np.random.default_rng(0).integers(count, size=(RESAMPLES, count))
     blocks = np.array_split(resamples, -(-len(resamples) // _BLOCK))
     estimates = np.concatenate([statistic(draws[block], axis=1) for block in blocks])
-    low, high = np.percentile(estimates, [2.5, 97.5], axis=0, method="inverted_cdf" if enumerated else "linear")
+    method: Literal["inverted_cdf", "linear"] = "inverted_cdf" if enumerated else "linear"
+    low, high = np.percentile(estimates, [2.5, 97.5], axis=0, method=method, weights=weights)
     return np.asarray(low), np.asarray(high)
 
 
