@@ -36,9 +36,9 @@ def load(row: Experiment, folder: Path) -> Found:
     return found
 
 
-def after(run: Run, updates: int = -1, kind: str = "returns") -> float:
+def after(run: Run, updates: int = -1, kind: str = "returns", part: str = "test") -> float:
     """A run's mean over test tasks after a number of updates."""
-    return float(np.mean(run["test"][kind][updates]))
+    return float(np.mean(run[part][kind][updates]))
 
 
 def found_before(run: Run) -> Bool[np.ndarray, " K"]:
@@ -77,7 +77,7 @@ def changed(check: str) -> Measure:
 
 def halved(updates: int, kind: str = "returns") -> Measure:
     """As `after`, with the rate halved after the first update; None where that was not evaluated."""
-    return lambda run: float(np.mean(run["halved"][kind][updates])) if "halved" in run else None
+    return lambda run: after(run, updates, kind, "halved") if "halved" in run else None
 
 
 def checkpoints(run: Run) -> Float[np.ndarray, "N window"]:
