@@ -49,14 +49,14 @@ def page(
         "",
         *(verdict(row, methods, endpoint) if endpoint else []),
         *words,
-        *body(row, found, methods),
+        *body(row, found, methods, endpoint),
     ]
 
 
-def body(row: Experiment, found: Found, methods: Methods) -> list[str]:
-    """The picture and the tables of an experiment."""
+def body(row: Experiment, found: Found, methods: Methods, endpoint: Family[str] | None = None) -> list[str]:
+    """The picture and the tables of an experiment; `endpoint` is the family of its primary endpoint, if it has one."""
     lines = [f"![{row.title}: learning curves]({PICTURES}/results_{row.name}.png)", ""]
-    lines += [*returns(row, found, methods), *compared(row, found, methods)]
+    lines += [*returns(row, found, methods), *compared(row, found, methods, endpoint)]
     if row.milestone:
         lines += soon(row, found, methods)
     if row.best_checkpoint:
@@ -79,7 +79,7 @@ def verdict(row: Experiment, methods: Methods, family: Family[str]) -> list[str]
     apart, p = family[row.name], family.p.get(row.name)
     said = f"*Primary endpoint*: return after 1 update, {against(row, methods)}: {apart.text() or 'not run yet'}"
     if p is None:
-        return [f"{said}. It is not tested: that takes three pairs of seeds.", ""]
+        return [f"{said}. It is not tested: a test needs three pairs of seeds.", ""]
     word = "no significant difference" if p >= LEVEL else "better" if sum(apart.values) > 0 else "worse"
     over = "a single test" if len(family) == 1 else f"Holm's correction over {count(family.tests, 'experiment')}"
     return [f"{said}, {p_value(p)} ({over}): {word}.", ""]
@@ -138,9 +138,9 @@ def rivals(row: Experiment, found: Found) -> Family[str]:
     })  # fmt: skip
 
 
-def compared(row: Experiment, found: Found, methods: Methods) -> list[str]:
+def compared(row: Experiment, found: Found, methods: Methods, endpoint: Family[str] | None = None) -> list[str]:
     """The differences of returns: from the baseline after one update and after the last, and from the proposed method
-    after one update. The primary endpoint is in none of these families.
+    after one update. The primary endpoint is in none of these families; a row that has none leaves it untested.
     """
     apart = {method: difference(found, method, row.baseline, ONCE) for method in found if method != row.baseline}
     if not any(one.values for one in apart.values()):
@@ -154,10 +154,14 @@ def compared(row: Experiment, found: Found, methods: Methods) -> list[str]:
     rows = []
     for method in apart:
         seeds = len(apart[method].values)
+        text, p = once.text(method) or str(apart[method]), once.shown_p(method)
+        if method == row.proposed and endpoint and row.name in endpoint.p:
+            text, p = endpoint.text(row.name), f"{endpoint.shown_p(row.name)} (primary)"
+        elif method == row.proposed and once.tests + last.tests:
+            p = "not tested"
         wins = f"{apart[method].compared.better:g} of {seeds}" if seeds > 1 else ""
         rows.append([
-            methods[method].title, once.text(method) or str(apart[method]),
-            once.shown_p(method) or "primary" * (method == row.proposed and once.tests + last.tests > 0), wins,
+            methods[method].title, text, p, wins,
             str(last[method]) if same else last.text(method), "" if same else last.shown_p(method),
             ours.text(method), ours.shown_p(method),
         ])  # fmt: skip

@@ -99,8 +99,10 @@ class Figures:
         return found.text()
 
     def secondary(self, experiment: str, method: str, measure: str) -> str:
-        """A method's measure minus the baseline's, with its p-value in the family of all methods."""
-        return _tested(family(self.rows[experiment], self.kept[experiment], MEASURES[measure]), method)
+        """A method's measure minus the baseline's, with its p-value in the family of the page's table."""
+        row = self.rows[experiment]
+        but = row.proposed if measure == "return_1" else ""  # as in the page's table: it is the primary endpoint
+        return _tested(family(row, self.kept[experiment], MEASURES[measure], but), method)
 
     def rival(self, experiment: str, method: str) -> str:
         """The proposed method's return after one update minus another's, with its p-value in the family of them all."""
