@@ -85,11 +85,12 @@ class Agent:
         """Draw tasks of the environment; a task can be written down as well, such as {"goal": [0.3, -0.4]}.
 
         Raises:
-            UserError: no such split.
+            UserError: no such split; the environment's code returned something else than tasks.
         """
         if split not in SPLITS:
             raise UserError(f"split: expected {' or '.join(SPLITS)}, got {split!r}")
-        return self.setup.env.sample_tasks(count, split, np.random.default_rng(seed))
+        setup = self.setup
+        return envs.sample_tasks(setup.config.env_name, setup.env, count, split, np.random.default_rng(seed))
 
     def env(self, task: Task, render_mode: str | None = None) -> gymnasium.Env:
         """The gymnasium environment with a task; `render_mode` "rgb_array" lets it be seen."""

@@ -74,7 +74,8 @@ def run(command_line: Sequence[str] | None, interrupts: Interrupts) -> Path | No
     setup.check(new=folders is None)
     learner = setup.learner()
     ranks.agree(agreement.facts(config, folders, learner.compute.device.type))
-    with TrainingRun(setup, folders, interrupts) as training_run, setup.sampler() as shares:
+    closing = contextlib.closing(setup)
+    with closing, TrainingRun(setup, folders, interrupts) as training_run, setup.sampler() as shares:
         train(setup, shares, learner, training_run)
     ranks.leave()
     return training_run.folders.logs.resolve() if ranks.leads else None

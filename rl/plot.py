@@ -41,6 +41,9 @@ def draw(options: argparse.Namespace) -> int:
     command, output = arguments.pop("command"), arguments.pop("output")
     place = Path(arguments.get("folder", ""), command) if output is None else style.place(output, command)
     given = {name: arguments.pop(name) for name in style.Frame._fields if name in arguments}
+    for option, texts in (("--title", [given.get("title") or ""]), ("--label", arguments.get("labels", []))):
+        for text in texts:
+            style.check_text(option, text)
     if given:
         pairs = {name: tuple(value) for name, value in given.items() if isinstance(value, list)}
         low, high = pairs.get("ylim", (0.0, 1.0))

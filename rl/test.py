@@ -107,7 +107,7 @@ def test(options: argparse.Namespace) -> int:
     folder = Folders.make(setup.config, suffix="_test").logs if ranks.leads else None
     try:
         stream = setup.stream(0, streams.EVALUATE)
-        with setup.sampler() as shares:
+        with contextlib.closing(setup), setup.sampler() as shares:
             started = time.perf_counter()
             own = shares.sample(request.params, request.tasks, plan, stream, setup.config.tasks_per_group)
             rollouts = shares.rollouts(own)

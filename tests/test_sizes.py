@@ -153,7 +153,7 @@ def test_an_estimate_by_hand():
     ) == {
         "--meta-batch-size, --fast-batch-size": 200 + 2 * 2800,
         "--num-tasks, --num-test-steps, --test-batch-size": 200 + 2 * 4 * 2800,
-        "--tasks-per-group, --fast-batch-size, --test-batch-size": 300 + 2 * 2800,
+        "--num-workers, --fast-batch-size, --test-batch-size": 300 + 2 * 2800,
         "--num-workers": 10e6,
         "--hidden-size, --num-layers": 4 * 64 * (4 + 2),
     }

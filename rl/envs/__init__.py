@@ -7,6 +7,7 @@ Nothing heavy is imported before an environment is made, so one whose physics en
 else.
 """
 
+import contextlib
 import difflib
 import importlib
 import json
@@ -31,6 +32,9 @@ class Row(NamedTuple):
     constructor: str
     fixed: dict[str, Any] = {}
 
+
+# Of success, at any step or at the last one; their rates are named beside those of classes, which so have other names.
+CRITERIA = ("any", "final")
 
 # id -> row. A new environment is one more line.
 REGISTRY = {
@@ -125,12 +129,27 @@ def sample_tasks(name: str, env: Any, num_tasks: int, split: str, rng: np.random
     expected = f"environment {name}: sample_tasks must return a list of {num_tasks} dicts that JSON can hold"
     if not isinstance(tasks, list) or len(tasks) != num_tasks or not all(isinstance(task, dict) for task in tasks):
         raise UserError(expected)
-    try:
-        json.dumps(tasks)
-        pickle.dumps(tasks)  # of subclasses of dict, only some can be sent to workers
-    except (Exception, SystemExit) as error:
-        raise UserError(f"{expected}: {text_of(error)}") from error
+    for task in tasks:
+        try:
+            kept = json.loads(json.dumps(task, allow_nan=False))
+            pickle.dumps(task)  # of subclasses of dict, only some can be sent to workers
+            same = kept == task
+        except (Exception, SystemExit) as error:
+            raise UserError(f"{expected}: {text_of(error)}") from error
+        if not same:
+            raise UserError(f"{expected}, and gives back as they are: {task!r:.100} becomes {kept!r:.100}")
+        if not isinstance(task_class(task), str | None) or task_class(task) in CRITERIA:
+            raise UserError(
+                f"environment {name}: the env_name of a task is {task_class(task)!r:.60}; expected the name of its "
+                f"class, other than {' and '.join(CRITERIA)}"
+            )
     return tasks
+
+
+def close(env: Any) -> None:
+    """Close an environment; what a user's own raises there spoils no result."""
+    with contextlib.suppress(Exception, SystemExit):
+        env.close()
 
 
 def make_scalar(name: str, render_mode: str | None = None, **options: Any) -> ScalarEnv:

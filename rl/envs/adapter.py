@@ -47,7 +47,7 @@ def make(name: str, num_envs: int, **options: Any) -> VectorEnv:
         if spec.vector_entry_point is not None:
             env = gymnasium.make_vec(_for_make_vec(spec), num_envs, vectorization_mode="vector_entry_point", **options)
             if all(callable(getattr(env, method, None)) for method in _TASK_METHODS):
-                return _checked_vector(name, env, spec)
+                return _checked_vector(name, env, spec, num_envs)
             env.close()
         if spec.entry_point is None:
             raise UserError(f"environment {name} cannot change its task: {_WHAT_TO_ADD}")
@@ -151,9 +151,16 @@ class AdaptedEnv(TaskVectorEnv):
         return _attribute(self.envs[0], "sample_tasks")(num_tasks, split, rng)
 
     def assign(self, tasks: list[Task]) -> None:
-        """Hand every environment its task."""
-        for env, task in zip(self.envs, tasks, strict=True):
-            _attribute(env, "set_tasks")([task])
+        """Hand every environment its task.
+
+        Raises:
+            EpisodeError: the environment raised something or called sys.exit.
+        """
+        for i, (env, task) in enumerate(zip(self.envs, tasks, strict=True)):
+            try:
+                _attribute(env, "set_tasks")([task])
+            except (Exception, SystemExit) as error:
+                raise EpisodeError(i) from error
 
     def begin(self, which: Int[np.ndarray, "R"]) -> None:
         """Reset the environments.
@@ -279,8 +286,10 @@ def _check_horizon(name: str, horizon: Any) -> None:
         raise UserError(f"environment {name}: horizon {horizon!r}; expected a whole number of at least 1")
 
 
-def _checked_vector(name: str, env: Any, spec: EnvSpec) -> Any:
+def _checked_vector(name: str, env: Any, spec: EnvSpec, num_envs: int) -> Any:
     """The user's own vector environment, once it is what the sampler takes it for."""
+    if env.num_envs != num_envs:
+        raise UserError(f"environment {name}: made with num_envs {num_envs}, it has {env.num_envs}; expected the same")
     space = env.single_observation_space
     if not isinstance(space, Box) or len(space.shape) != 1 or space.dtype != np.float32 or not space.shape[0]:
         raise UserError(

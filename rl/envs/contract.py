@@ -4,6 +4,7 @@
 Axes: N episodes side by side, T steps, O observation size.
 """
 
+import copy
 import json
 import math
 from collections.abc import Callable
@@ -162,7 +163,7 @@ def declared(subject: Subject) -> None:
         f"action space {env.single_action_space}; expected a Box, Discrete or MultiDiscrete",
     )
     expect(
-        isinstance(env.horizon, int) and env.horizon >= 1,
+        isinstance(env.horizon, int | np.integer) and env.horizon >= 1,
         f"horizon {env.horizon!r}; expected an integer of at least 1",
     )
     record = roll(env, keys(5), tasks, actions)
@@ -282,8 +283,9 @@ def restarts(subject: Subject) -> None:
 
 
 def ownership(subject: Subject) -> None:
-    """What reset and step returned stays as it was returned."""
+    """What reset and step returned stays as it was returned, and tasks and actions as they were handed over."""
     env, tasks, actions = subject.episodes(2)
+    handed = copy.deepcopy(tasks), actions.copy()
     env.set_tasks(tasks)
     returned = [("observations of reset", env.reset(seed=keys(2))[0])]
     copies = [returned[0][1].copy()]
@@ -292,8 +294,10 @@ def ownership(subject: Subject) -> None:
         fields = dict(zip(("observations", "rewards", "terminated", "truncated"), arrays, strict=True)) | infos
         returned += [(f"{field} of step {t}", array) for field, array in fields.items()]
         copies += [array.copy() for array in fields.values()]
-    for (what, array), copy in zip(returned, copies, strict=True):
-        expect((array == copy).all(), f"{what}: a later step changed the array; expected one that the caller may keep")
+    for (what, array), before in zip(returned, copies, strict=True):
+        expect((array == before).all(), f"{what}: a later step changed it; expected an array that the caller may keep")
+    expect(tasks == handed[0], f"tasks {handed[0]}: now they are {tasks}; expected changes of a copy alone")
+    expect((actions == handed[1]).all(), "actions: a step changed them; expected changes of a copy alone")
 
 
 def seeds_in_sequence(subject: Subject) -> None:

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Bool, Float, Float32, Int, Shaped
+from jaxtyping import Bool, Float, Float32, Int, Integer, Shaped
 
 from rl import envs
 from rl.config import UNGROUPED, Config, load_config
@@ -29,7 +29,7 @@ EPISODES = {
     "observations": Float[np.ndarray, "K T E U O"],
     "actions": (Float[np.ndarray, "K T E U *A"], Int[np.ndarray, "K T E U *A"]),
     "mask": Float[np.ndarray, "K T E U"],
-    "info.*": (Float[np.ndarray, "K T E U"], Int[np.ndarray, "K T E U"], Bool[np.ndarray, "K T E U"]),
+    "info.*": (Float[np.ndarray, "K T E U"], Integer[np.ndarray, "K T E U"], Bool[np.ndarray, "K T E U"]),
 }
 PROBE = {
     "observations": Float32[np.ndarray, "N O"],

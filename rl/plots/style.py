@@ -16,9 +16,11 @@ from jaxtyping import Shaped
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
+from matplotlib.cbook import is_math_text
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.mathtext import MathTextParser
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import Bbox
@@ -182,6 +184,23 @@ def legend_below(figure: Figure, *more: Artist) -> None:
         if columns == 1 or legend.get_window_extent().width <= figure.bbox.width:
             return
         legend.remove()
+
+
+def check_text(option: str, text: str) -> None:
+    """Find out whether matplotlib can write a user's text, in which formulas stand between dollar signs.
+
+    Raises:
+        UserError: it cannot.
+    """
+    try:
+        if is_math_text(text):
+            MathTextParser("path").parse(text)
+    except ValueError as error:
+        reason = str(error).splitlines()[-1].partition(": ")[2]
+        raise UserError(
+            f"{option} {text!r}: {reason:.80}; expected formulas between dollar signs that matplotlib knows (a dollar is "
+            r"\$)"
+        ) from None
 
 
 def titled(figure: Figure, panels: Sequence[Axes], title: str | None) -> None:

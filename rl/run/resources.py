@@ -11,6 +11,7 @@ from rl.envs.base import TaskVectorEnv
 from rl.errors import UserError
 from rl.policies import MLPPolicy
 from rl.sampling import processes
+from rl.sampling.jobs import tasks_per_job
 
 PROCESS = 10e6  # bytes of a worker's own that hold nothing yet
 TASK, EPISODE = 200, 300  # bytes of a task's parameters; of an episode's environment and random streams
@@ -66,18 +67,19 @@ def estimate(
     trained = config.meta_batch_size * training
     stages = (config.num_test_steps + 1) * (1 + interventions)
     tasks = max(trained, config.test_tasks)
-    group = min(config.tasks_per_group, tasks)
     most = max(config.fast_batch_size * training, config.test_batch_size)
-    at_work = min(max(config.num_workers, 1), machine.cores(), math.ceil(tasks / group))
+    workers = min(max(config.num_workers, 1), machine.cores())
+    job = min(tasks_per_job(tasks, config.tasks_per_group, workers), tasks)
+    at_work = min(workers, math.ceil(tasks / job))
     theta = 4 * policy.num_params
-    adapted = group if config.maml else 0
+    adapted = job if config.maml else 0
     return {
         "--meta-batch-size, --fast-batch-size": trained * (TASK + 2 * config.fast_batch_size * episode),
         # The groups' results, and what they are joined to.
         f"{num_tasks_option}, --num-test-steps, --test-batch-size": (
             config.test_tasks * (TASK + 2 * stages * config.test_batch_size * episode)
         ),
-        "--tasks-per-group, --fast-batch-size, --test-batch-size": at_work * group * most * (EPISODE + 2 * episode),
+        "--num-workers, --fast-batch-size, --test-batch-size": at_work * job * most * (EPISODE + 2 * episode),
         "--num-workers": config.num_workers * PROCESS,
         "--hidden-size, --num-layers": theta * (4 * training + at_work * (2 + adapted)),
     }

@@ -13,8 +13,9 @@ from rl.algorithm import meta_objective, metalearner
 from rl.algorithm.options import Options
 from rl.algorithm.outer_steps import OUTER_STEPS
 from rl.config import Config
+from rl.envs import adapter
 from rl.envs.base import TaskVectorEnv
-from rl.errors import UserError, text_of
+from rl.errors import EpisodeError, UserError, in_one_line, text_of
 from rl.policies import Architecture, make_policy, match_params
 from rl.ranks import Ranks
 from rl.run import device, metrics, resources
@@ -108,17 +109,27 @@ class Setup:
         share, option = self.largest_share(), config.test_tasks_option
         resources.check(share, self.env, self.policy, option, num_processes=self.ranks.local_size)
         self._check_blocks()
-        if config.explore and getattr(self.env, "safe_actions", lambda: None)() is None:
-            raise UserError(
-                f"--explore: {config.env_name} does not say which actions end an episode; expected an environment "
-                "that does (the CT-graph)"
-            )
         if self.ranks.leads:
             metrics.check(config)
             if new and config.init:
                 self.initial_params()
         self.first_tasks("--meta-batch-size", config.meta_batch_size, "train", streams.TRAIN)
         self.first_tasks(option, config.test_tasks, "test", streams.EVALUATE)
+        if config.explore and not self._says_what_is_safe():
+            raise UserError(
+                f"--explore: {config.env_name} does not say which actions end an episode; expected an environment "
+                "that does (the CT-graph)"
+            )
+
+    def _says_what_is_safe(self) -> bool:
+        """Whether the environment, once it has a task and was reset, knows its safe actions."""
+        with adapter.users_code(self.config.env_name):
+            self.env.reset(seed=[0])
+            return getattr(self.env, "safe_actions", lambda: None)() is not None
+
+    def close(self) -> None:
+        """Close the environment."""
+        envs.close(self.env)
 
     def largest_share(self) -> Config:
         """The `Config` with as many tasks as the rank has that has the most, for estimates."""
@@ -180,15 +191,18 @@ class Setup:
         return envs.sample_tasks(self.config.env_name, self.env, num_tasks, split, streams.generator(key))
 
     def first_tasks(self, option: str, num_tasks: int, split: str, phase: int) -> Tasks:
-        """The first tasks of a phase.
+        """The first tasks of a phase; a user's environment is given one of them.
 
         Raises:
             UserError: naming the option that says how many.
         """
         try:
-            return self.sample_tasks(num_tasks, split, 0, phase)
+            tasks = self.sample_tasks(num_tasks, split, 0, phase)
+            if ":" in self.config.env_name:
+                self.check_task(tasks[0])
         except UserError as error:
             raise UserError(f"{option} {num_tasks}: {error}") from None
+        return tasks
 
     def check_task(self, task: dict[str, Any]) -> None:
         """Find out whether the environment has a task that somebody wrote down.
@@ -201,8 +215,12 @@ class Setup:
         try:
             self.env.set_tasks([task])
         except (Exception, SystemExit) as error:  # the environment's code may be the user's
-            reason = f"it lacks {error}" if isinstance(error, KeyError) else text_of(error)
-            raise UserError(f"task {task}: {reason}") from None
+            cause = error.__cause__ if isinstance(error, EpisodeError) else error
+            if isinstance(cause, SystemExit):
+                reason = in_one_line(cause)
+            else:
+                reason = f"it lacks {cause}" if isinstance(cause, KeyError) else text_of(cause)
+            raise UserError(f"environment {self.config.env_name}: task {task}: {reason}") from None
 
     def stream(self, iteration: int, phase: int) -> StreamName:
         """The name of an iteration's random streams."""

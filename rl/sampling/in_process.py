@@ -2,8 +2,6 @@
 are defined in the program or in a notebook's cell. The bytes are those of worker processes.
 """
 
-import contextlib
-
 import torch
 from torch import Tensor
 
@@ -31,8 +29,5 @@ class InProcessSampler:
             torch.set_num_threads(threads)
 
     def close(self) -> None:
-        """Close the environments; what a user's own raises there spoils no result."""
-        for env in self.runner.environments.values():
-            with contextlib.suppress(Exception):
-                env.close()
-        self.runner.environments.clear()
+        """Close the environments."""
+        self.runner.close()

@@ -71,20 +71,24 @@ class Sampler(Protocol):
         ...
 
 
+def tasks_per_job(num_tasks: int, group_size: int, num_workers: int) -> int:
+    """Whole groups, equally many for each worker a round, in as few rounds as `MOST_TASKS` allows. How groups are
+    gathered in jobs changes speed and memory alone.
+    """
+    num_groups = math.ceil(num_tasks / group_size)
+    most_groups = max(1, MOST_TASKS // group_size)
+    rounds = math.ceil(num_groups / (num_workers * most_groups))
+    return group_size * math.ceil(num_groups / (num_workers * rounds))
+
+
 def split(
     params: dict[str, Tensor], tasks: Tasks, plan: AdaptationPlan, stream: StreamName, group_size: int, num_workers: int
 ) -> Iterator[Job]:
-    """Jobs of whole groups: equally many for each worker a round, in as few rounds as `MOST_TASKS` allows.
-
-    How groups are gathered in jobs changes speed alone.
-    """
+    """Jobs of whole groups, with `tasks_per_job` tasks."""
     # Arrays are sent through the pipe. Tensors would be passed in shared memory, by a thread that prints an error when
     # the other process ends.
     arrays = {name: value.detach().cpu().numpy() for name, value in params.items()}
-    num_groups = math.ceil(len(tasks) / group_size)
-    most_groups = max(1, MOST_TASKS // group_size)
-    rounds = math.ceil(num_groups / (num_workers * most_groups))
-    size = group_size * math.ceil(num_groups / (num_workers * rounds))
+    size = tasks_per_job(len(tasks), group_size, num_workers)
     for start in range(0, len(tasks), size):
         own = stream._replace(first_task=stream.first_task + start)
         yield Job(arrays, tasks[start : start + size], plan, own, group_size)
@@ -115,6 +119,12 @@ class JobRunner:
         except (Exception, SystemExit) as error:  # an environment's code may be the user's
             raise WorkerError(self._described(error, job.stream)) from error
 
+    def close(self) -> None:
+        """Close the environments."""
+        for env in self.environments.values():
+            envs.close(env)
+        self.environments.clear()
+
     def _described(self, error: BaseException, stream: StreamName) -> str:
         """What, where, and the traceback unless it is a `UserError`."""
         cause: BaseException | None = error
@@ -126,5 +136,7 @@ class JobRunner:
             return f"{self.spec.env_name}: {cause} {place}"
         if isinstance(cause, FloatingPointError) and str(cause).startswith("action"):
             # θ and what is observed are finite.
-            return f"an inner update overflowed: the policy's {cause} {place}; a smaller --fast-lr may help"
+            before = str(cause).startswith("action after 0 updates")
+            what, advice = ("the policy", "outer step") if before else ("an inner update", "--fast-lr")
+            return f"{what} overflowed: the policy's {cause} {place}; a smaller {advice} may help"
         return f"{self.spec.env_name}: {type(cause).__name__}: {text_of(cause)} {place}\n{traceback.format_exc()}"

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int, Shaped
+from jaxtyping import Bool, Float, Float32, Int, Shaped
 from torch import Tensor
 
 from rl import streams
@@ -120,7 +120,8 @@ def meta_rollout(
         stream: phase + u names the streams after u updates.
         group_size: tasks of a group, the last one may be smaller; None for one group of all.
     """
-    env.set_tasks([task for task in tasks for _ in range(plan.num_episodes)])
+    with _episode_errors_named(functools.partial(_place, stream, plan.num_episodes)):
+        env.set_tasks([task for task in tasks for _ in range(plan.num_episodes)])
     starts = range(0, len(tasks), group_size or len(tasks))
     groups = [tasks[start : start + starts.step] for start in starts]
     adapted = [inner_loop.unadapted(policy, params, len(group)) for group in groups]
@@ -175,9 +176,10 @@ def rollout(
         explore: the share of each task's episodes, its first ones, that act at random among the safe actions.
 
     Raises:
-        FloatingPointError: an action, observation or reward is not finite; names task, episode and step.
+        FloatingPointError: an action, observation or reward is not finite; names task, episode and step, for an action
+            the number of updates, too.
         EpisodeError: an exception in an episode, likewise.
-        UserError: observations or rewards of another shape or type than declared; names the step.
+        UserError: observations, rewards or ends of another shape or type than declared; names the step.
     """
     shape = (env.num_envs // num_episodes, num_episodes)
     names = [
@@ -190,7 +192,7 @@ def rollout(
     place = functools.partial(_place, stream, num_episodes)
     with _episode_errors_named(place):
         current, _ = env.reset(seed=[streams.key(*name, streams.ENVIRONMENT) for name in names])
-    conforming("observations after the reset", current, record.observations.shape[1:], np.float32)
+    current = _observed("observations after the reset", current, record)
     _check_finite("observation of the reset", current, place, None)
     running = np.ones(env.num_envs, bool)
     explorers = np.flatnonzero(np.arange(env.num_envs) % num_episodes < int(explore * num_episodes + 0.5))
@@ -211,16 +213,18 @@ def rollout(
                 safe = env.safe_actions()
                 assert safe is not None  # `Setup.check`
                 actions[explorers] = _evenly(safe[explorers], noise[t].flatten().numpy()[explorers])
-            _check_finite("action", actions, place, t)
+            _check_finite(f"action after {stream.phase % streams.EVALUATE} updates", actions, place, t)
             with _episode_errors_named(place, t):
-                current, rewards, terminated, truncated, infos = env.step(actions)
-            conforming(f"observations of step {t}", current, record.observations.shape[1:], np.float32)
+                # A copy: what was drawn is kept, whatever the environment does to its actions.
+                current, rewards, terminated, truncated, infos = env.step(actions.copy())
+            current = _observed(f"observations of step {t}", current, record)
             record.rewards[t] = conforming(f"rewards of step {t}", rewards, (env.num_envs,), np.float64)
             record.add_infos(t, infos, running)
             _check_finite("observation", current, place, t)
             _check_finite("reward", record.rewards[t], place, t)
             # A user's environment may report an end once, and go on.
-            running &= ~(terminated | truncated)
+            for name, ends in (("terminated", terminated), ("truncated", truncated)):
+                running &= ~conforming(f"{name} of step {t}", ends, running.shape, bool)
             if not running.any():
                 break
     return record.episodes(shape)
@@ -246,11 +250,12 @@ class _Recorder:
 
     def add_infos(self, t: int, infos: dict[str, Any], running: Bool[np.ndarray, " N"]) -> None:
         """Keep what the environment reports of a step, for the episodes that still run."""
-        for name, values in infos.items():
-            if np.shape(values) != running.shape:
+        for name, given in infos.items():
+            values = _numbers(given)
+            if values is None or values.shape != running.shape:
                 continue
-            if name not in self.infos:
-                self.infos[name] = np.zeros(self.mask.shape, values.dtype)
+            kept = self.infos.get(name, np.zeros(self.mask.shape, values.dtype))
+            self.infos[name] = kept.astype(np.result_type(kept, values), copy=False)
             self.infos[name][t, running] = values[running]
 
     def episodes(self, shape: tuple[int, int]) -> Episodes:
@@ -266,6 +271,22 @@ class _Recorder:
             by_task(self.mask, shape),
             {name: by_task(values, shape) for name, values in self.infos.items()},
         )
+
+
+def _observed(what: str, observations: Any, record: _Recorder) -> Float32[np.ndarray, "N O"]:
+    """What the environment showed, in the type that policies take."""
+    return conforming(what, observations, record.observations.shape[1:], np.float32).astype(np.float32, copy=False)
+
+
+def _numbers(given: Any) -> Shaped[np.ndarray, "..."] | None:
+    """An info as an array of numbers; None where it is something else."""
+    try:
+        found = np.asarray(given)
+        # Gymnasium collects NumPy's truth values, among others, in an array of objects.
+        found = np.array(found.tolist()) if found.dtype == object else found
+    except ValueError:  # rows of different lengths
+        return None
+    return found if found.dtype.kind in "biuf" else None
 
 
 class GroupPolicy:
@@ -299,7 +320,7 @@ def _place(stream: StreamName, num_episodes: int, index: int, step: int | None) 
 
 @contextlib.contextmanager
 def _episode_errors_named(place: Callable[[int, int | None], str], step: int | None = None) -> Iterator[None]:
-    """Add the task, episode and step to an `EpisodeError`."""
+    """Add the task, episode and, but for resets and tasks, the step to an `EpisodeError`."""
     try:
         yield
     except EpisodeError as error:

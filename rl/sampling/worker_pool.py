@@ -28,7 +28,7 @@ from rl.sampling.rollout import AdaptationPlan, Rollouts, StreamName, Tasks
 
 MAX_ATTEMPTS = 3  # workers that a job is given to
 START_TIMEOUT = 10.0  # s, for the fork server
-EXIT_TIMEOUT = 2.0  # s from the end of a worker's pipe to its exit status
+EXIT_TIMEOUT = 2.0  # s from the end of a worker's pipe to its exit
 LONGEST_WAIT = 1e6  # s; the operating system takes no much longer ones
 
 
@@ -51,19 +51,25 @@ class WorkerPool:
         self._context = multiprocessing.get_context("forkserver")
         self._context.set_forkserver_preload(["rl.sampling.worker_pool"])
         self._workers: list[_Worker | None] = [None] * num_workers
+        # Workers beyond the number of cores would take turns, and find the caches full of each other's data.
+        self._num_busy = min(num_workers, machine.cores())
         self._workers = [self._start() for _ in range(num_workers)]
 
     def sample(self, params: dict[str, Tensor], tasks: Tasks, plan: AdaptationPlan, stream: StreamName) -> Rollouts:
         """As `Sampler.sample`."""
-        # Workers beyond the number of cores would take turns, and find the caches full of each other's data.
-        num_busy = min(len(self._workers), machine.cores())
-        return Rollouts.concatenate(
-            self._compute(list(split(params, tasks, plan, stream, self.tasks_per_group, num_busy)))
-        )
+        jobs = split(params, tasks, plan, stream, self.tasks_per_group, self._num_busy)
+        return Rollouts.concatenate(self._compute(list(jobs)))
 
     def close(self) -> None:
-        """End all workers."""
-        for worker in filter(None, self._workers):
+        """End all workers, once they have closed their environments; those that take longer than `EXIT_TIMEOUT` for it
+        are killed.
+        """
+        workers = list(filter(None, self._workers))
+        for worker in workers:
+            worker.pipe.close()
+        deadline = time.monotonic() + EXIT_TIMEOUT
+        for worker in workers:
+            worker.process.join(max(0.0, deadline - time.monotonic()))
             worker.end()
         self._workers = []
 
@@ -97,7 +103,7 @@ class WorkerPool:
         attempts = [0] * len(jobs)
         waiting = list(reversed(range(len(jobs))))
         while waiting or busy:
-            for slot in range(len(self._workers)):
+            for slot in range(self._num_busy):
                 if waiting and slot not in busy:
                     number = waiting.pop()
                     attempts[number] += 1
@@ -195,21 +201,18 @@ class _Worker:
 
 
 def _run_jobs(pipe: connection.Connection, spec: WorkerSpec) -> None:
-    """The worker process: receive jobs and send results (or the text of an exception) until the pipe closes."""
+    """The worker process: receive jobs and send results (or the text of an exception) until the pipe closes, then close
+    the environments.
+    """
     processes.end_with_parent()
     start.keep_freed_memory()
     torch.set_num_threads(1)
     runner = JobRunner(spec)
-    while True:
-        try:
+    with contextlib.closing(runner), contextlib.suppress(EOFError, OSError):
+        while True:
             job = pipe.recv()
-        except (EOFError, OSError):
-            return
-        try:
-            result: Rollouts | str = runner.run(job)
-        except WorkerError as error:
-            result = str(error)
-        try:
+            try:
+                result: Rollouts | str = runner.run(job)
+            except WorkerError as error:
+                result = str(error)
             pipe.send(result)
-        except OSError:
-            return

@@ -164,6 +164,7 @@ def test_labels_title_size_and_limits(two_groups, tmp_path):
     assert panel.get_title() == "A title" and panel.get_ylim() == (-2.0, 12.0)
     for wrong, words in (
         (["--label", "one"], "--label: expected a name for each of 2 groups"), (["--label", "a", "a"], "--label"),
+        (["--title", r"cost $\foo$"], "--title .*Unknown symbol"), (["--label", "$x$ and $^$"], "--label"),
         (["--ylim", "3", "1"], "--ylim"), (["--ylim", "0", "inf"], "finite"), (["--size", "0", "3"], "1 to 50 inches"),
         (["--size", "1e999", "3"], "finite"), (["--smooth", "9" * 30], "--smooth"),
     ):  # fmt: skip

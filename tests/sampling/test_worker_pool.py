@@ -176,6 +176,14 @@ def test_no_worker_outlives_the_pool():
     assert not any(os.path.exists(f"/proc/{worker.pid}") for worker in workers)
 
 
+def test_workers_close_their_environments(tmp_path):
+    path = tmp_path / "closed"
+    with closing(sampler(1)) as pool:
+        pool.sample(PARAMS, [{"closes": str(path)}], SAMPLING, ORIGIN)
+        assert not path.exists()
+    assert path.read_text() == "x" * SAMPLING.num_episodes
+
+
 def test_closing_ends_workers_that_are_busy(tmp_path):
     path = tmp_path / "waits"
     pool = sampler(1)

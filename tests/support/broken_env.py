@@ -19,6 +19,7 @@ class Obstinate(gymnasium.Env):
         the signal "by" (default SIGKILL) or the exit status "status".
     {"raises": text}: an exception.
     {"sleeps": seconds}: takes so long.
+    {"closes": path}: appends a letter to path when it is closed.
     {"waits": path}: writes its process id to path and waits until there is a file named path.go.
     """
 
@@ -57,6 +58,11 @@ class Obstinate(gymnasium.Env):
                 time.sleep(0.01)
         observation = self.np_random.normal(size=2).astype(np.float32)
         return observation, float(self.np_random.normal() + action[0]), False, False, {}
+
+    def close(self):
+        if "closes" in self.task:
+            with open(self.task["closes"], "a", encoding="utf-8") as file:
+                file.write("x")
 
 
 class Taskless(gymnasium.Env):

@@ -80,6 +80,22 @@ class Owner(Navigation):
         return self.kept
 
 
+class Clipping(Navigation):
+    """Clips the caller's actions."""
+
+    def step(self, actions):
+        return super().step(np.clip(actions, -0.1, 0.1, out=actions))
+
+
+class Spending(Navigation):
+    """Changes the caller's tasks."""
+
+    def assign(self, tasks):
+        super().assign(tasks)
+        for task in tasks:
+            task["used"] = True
+
+
 class Whole(Navigation):
     """Restarts all episodes, whichever are meant."""
 
@@ -117,5 +133,5 @@ class Precise(Seek):
 
 for scalar in (Global, Deaf, Outside, Unbounded, Random, Precise):
     gymnasium.register(f"{scalar.__name__}-v0", entry_point=scalar, max_episode_steps=20)
-for vector in (Crowded, Unending, Moving, Owner, Whole, Fixed, Forgetful):
+for vector in (Crowded, Unending, Moving, Owner, Clipping, Spending, Whole, Fixed, Forgetful):
     gymnasium.register(f"{vector.__name__}-v0", vector_entry_point=vector)
