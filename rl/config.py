@@ -406,12 +406,18 @@ def without_effect(given: Collection[str], config: Config, gpu: bool = False) ->
             f"--nm-gate-bias {config.nm_gate_bias:g}: beyond ±1 ste passes no gradient, so such gates stay; "
             "expected a bias within ±1"
         )
-    if "num_context_params" in given and config.maml:
-        yield "--num-context-params: no effect with --maml, which adapts all weights"
-    if "exploration_credit" in given and config.meta_batch_size == 1:
-        yield "--exploration-credit: no effect with --meta-batch-size 1, over whose tasks returns are standardised"
-    if "tf32" in given and (config.device == "cpu" or (config.device == "auto" and not gpu)):
-        yield "--tf32: no effect on the CPU"
+    on_cpu = config.device == "cpu" or (config.device == "auto" and not gpu)
+    for name, is_vain, why in (
+        ("num_context_params", config.maml, "with --maml, which adapts all weights"),
+        ("nm_without_context", config.maml and config.neuromodulation, "with --maml, which has no context"),
+        ("exploration_credit", config.meta_batch_size == 1,
+         "with --meta-batch-size 1, over whose tasks returns are standardised"),
+        ("halve_test_lr", config.num_test_steps == 1, "with --num-test-steps 1: the first update has the whole rate"),
+        ("worker_timeout", config.num_workers == 0, "with --num-workers 0, which is no worker"),
+        ("tf32", on_cpu, "on the CPU"),
+    ):  # fmt: skip
+        if name in given and is_vain:
+            yield f"{flag_of(Config.__dataclass_fields__[name])}: no effect {why}"
 
 
 # What an evaluation cannot do without; other options missing from an older file take their defaults.

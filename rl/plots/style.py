@@ -198,8 +198,8 @@ def check_text(option: str, text: str) -> None:
     except ValueError as error:
         reason = str(error).splitlines()[-1].partition(": ")[2]
         raise UserError(
-            f"{option} {text!r}: {reason:.80}; expected formulas between dollar signs that matplotlib knows (a dollar is "
-            r"\$)"
+            f"{option} {text!r}: {reason:.80}; expected formulas that matplotlib knows between dollar signs, and "
+            r"\$ for a dollar"
         ) from None
 
 
