@@ -372,6 +372,8 @@ def test_options_of_the_evaluation_replace_the_runs(tiny):
             ["--protocol", "metaworld", "--test-batch-size", "3"],
             "--protocol metaworld: has its own numbers of episodes; expected no --test-batch-size",
         ),
+        ("navigation", ["--probe", "/nowhere", "--activations", "0"], "--probe: no activations are recorded with"),
+        ("navigation", ["--probe", "/nowhere", "--modulation", "ones"], "--probe: no activations are recorded with"),
         ("navigation", ["--probe", "/nowhere"], "--probe /nowhere: expected an evaluation with activations"),
     ],
 )

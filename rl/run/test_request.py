@@ -82,6 +82,8 @@ def checked(options: argparse.Namespace, ranks: Ranks) -> Request:
         if intervention.swaps_tasks:
             setup.config = swappable(config, tasks)
             resources.check(setup.config, setup.env, policy, "--num-tasks", training=False, interventions=1)
+    if options.probe and (intervention or not num_recorded):
+        raise UserError("--probe: no activations are recorded with --activations 0 or under an intervention")
     probe = options.probe and recordings.read_probe(options.probe, policy)
     plan = setup.test_plan()._replace(intervention=intervention)
     return Request(setup, description["run_seed"], params, tasks, plan, num_recorded, probe)
