@@ -5,7 +5,7 @@ import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from estimates import Family, p_value
+from estimates import Family, count, p_value
 from measures import MEASURES, Found, Run, difference, effect
 from sections import family, rivals
 from table import Experiment
@@ -23,6 +23,11 @@ def _tested(family: Family[str], name: str) -> str:
     if name not in family.p:
         raise NotRun
     return f"{family[name]} ({p_value(family.p[name])})"
+
+
+def _in_training(run: Run, first: str, last: str) -> float:
+    """The mean return after the update from an iteration to another, both included."""
+    return float(np.mean(run["curves"]["after_update"][int(first) : int(last) + 1]))
 
 
 class Figures:
@@ -137,8 +142,15 @@ class Figures:
 
     def curve(self, experiment: str, method: str, seed: str, first: str, last: str) -> str:
         """The mean return after the update in training, from an iteration to another, both included, of one run."""
-        curve = self._run(experiment, method, seed)["curves"]["after_update"]
-        return number(float(np.mean(curve[int(first) : int(last) + 1])))
+        return number(_in_training(self._run(experiment, method, seed), first, last))
+
+    def curves(self, experiment: str, method: str, first: str, last: str) -> str:
+        """The same of all runs of a method, from the lowest to the highest, and how many they are."""
+        found = [_in_training(run, first, last) for run in self.kept[experiment].get(method, {}).values()]
+        if not found:
+            raise NotRun
+        ends = dict.fromkeys((number(min(found)), number(max(found))))
+        return f"{' to '.join(ends)} in {count(len(found), 'run')}"
 
     def _run(self, experiment: str, method: str, seed: str) -> Run:
         try:

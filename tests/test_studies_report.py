@@ -255,7 +255,7 @@ def test_hand_written_text_is_filled_in_or_left_out():
 - level {level navigation cavia return_1}, highest {highest navigation cavia return_1 3},
   seed 2 {seed navigation cavia 2 return_1}, {count navigation cavia return_last 1}
 - gone {difference navigation nm_hard cavia return_1}
-- training {curve navigation cavia 1 0 1}; {primary better}
+- training {curve navigation cavia 1 0 1}, {curves navigation cavia 0 1}; {primary better}
 
 {table}
 
@@ -263,7 +263,7 @@ No one is worse: {primary worse}.
 """
     assert figures.filled(text) == (
         "# Title {kept}\n\n- level 2.00 [−0.48, 4.48], highest 3.000, seed 2 2.00, 3 of 3\n"
-        "- training 1.00; 2D navigation (0.60 [0.35, 0.85], p = 0.009)\n\n| a |\n"
+        "- training 1.00, 1.00 in 3 runs; 2D navigation (0.60 [0.35, 0.85], p = 0.009)\n\n| a |\n"
     )
 
 
