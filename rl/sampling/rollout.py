@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Float32, Int, Shaped
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from rl import streams
@@ -27,6 +27,7 @@ from rl.policies import MLPPolicy
 from rl.policies.heads import Distribution, Head
 from rl.sampling.episodes import Episodes
 from rl.sampling.interventions import IntervenedPolicy, Intervention
+from rl.sampling.recorder import Recorder
 
 Tasks = list[dict[str, Any]]
 
@@ -188,11 +189,11 @@ def rollout(
     ]
     keys = [streams.key(*name, streams.ACTIONS) for name in names]
     noise = action_noise(actors[0].policy.head, keys, env.horizon, shape)
-    record = _Recorder(env)
+    record = Recorder(env)
     place = functools.partial(_place, stream, num_episodes)
     with _episode_errors_named(place):
         current, _ = env.reset(seed=[streams.key(*name, streams.ENVIRONMENT) for name in names])
-    current = _observed("observations after the reset", current, record)
+    current = record.observed("observations after the reset", current)
     _check_finite("observation of the reset", current, place, None)
     running = np.ones(env.num_envs, bool)
     explorers = np.flatnonzero(np.arange(env.num_envs) % num_episodes < int(explore * num_episodes + 0.5))
@@ -217,7 +218,7 @@ def rollout(
             with _episode_errors_named(place, t):
                 # A copy: what was drawn is kept, whatever the environment does to its actions.
                 current, rewards, terminated, truncated, infos = env.step(actions.copy())
-            current = _observed(f"observations of step {t}", current, record)
+            current = record.observed(f"observations of step {t}", current)
             record.rewards[t] = conforming(f"rewards of step {t}", rewards, (env.num_envs,), np.float64)
             record.add_infos(t, infos, running)
             _check_finite("observation", current, place, t)
@@ -234,59 +235,6 @@ def _evenly(safe: Bool[np.ndarray, "R A"], noise: Float[np.ndarray, " R"]) -> In
     """One of each row's safe actions, all equally likely, from noise in [0, 1)."""
     number = np.floor(noise * safe.sum(1)).astype(np.int64)
     return (safe.cumsum(1) <= number[:, None]).sum(1)
-
-
-class _Recorder:
-    """The arrays [T, N, ...] that become `Episodes`."""
-
-    def __init__(self, env: TaskVectorEnv):
-        steps = (env.horizon, env.num_envs)
-        action_space: Any = env.single_action_space  # gymnasium says nothing of its shape
-        self.observations = np.zeros((*steps, env.single_observation_space.shape[0]), np.float32)
-        self.actions = np.zeros((*steps, *action_space.shape), action_space.dtype)
-        self.rewards = np.zeros(steps)
-        self.mask = np.zeros(steps, np.float32)
-        self.infos: dict[str, np.ndarray] = {}
-
-    def add_infos(self, t: int, infos: dict[str, Any], running: Bool[np.ndarray, " N"]) -> None:
-        """Keep what the environment reports of a step, for the episodes that still run."""
-        for name, given in infos.items():
-            values = _numbers(given)
-            if values is None or values.shape != running.shape:
-                continue
-            kept = self.infos.get(name, np.zeros(self.mask.shape, values.dtype))
-            self.infos[name] = kept.astype(np.result_type(kept, values), copy=False)
-            self.infos[name][t, running] = values[running]
-
-    def episodes(self, shape: tuple[int, int]) -> Episodes:
-        """The episodes of `shape`, K tasks of E each; zero after an episode's end."""
-        self.observations *= self.mask[..., None]
-        self.rewards *= self.mask
-        trailing = (1,) * (self.actions.ndim - 2)
-        self.actions *= self.mask.reshape(self.mask.shape + trailing).astype(self.actions.dtype)
-        return Episodes(
-            by_task(self.observations, shape),
-            by_task(self.actions, shape),
-            by_task(self.rewards, shape),
-            by_task(self.mask, shape),
-            {name: by_task(values, shape) for name, values in self.infos.items()},
-        )
-
-
-def _observed(what: str, observations: Any, record: _Recorder) -> Float32[np.ndarray, "N O"]:
-    """What the environment showed, in the type that policies take."""
-    return conforming(what, observations, record.observations.shape[1:], np.float32).astype(np.float32, copy=False)
-
-
-def _numbers(given: Any) -> Shaped[np.ndarray, "..."] | None:
-    """An info as an array of numbers; None where it is something else."""
-    try:
-        found = np.asarray(given)
-        # Gymnasium collects NumPy's truth values, among others, in an array of objects.
-        found = np.array(found.tolist()) if found.dtype == object else found
-    except ValueError:  # rows of different lengths
-        return None
-    return found if found.dtype.kind in "biuf" else None
 
 
 class GroupPolicy:
@@ -352,9 +300,3 @@ def action_noise(
     size = (horizon, head.size)
     drawn = np.stack([generator.standard_normal(size, np.float32) for generator in streams.each(keys)], axis=1)
     return torch.from_numpy(drawn).view(horizon, *shape, head.size)
-
-
-def by_task(array: Shaped[np.ndarray, "T N *rest"], shape: tuple[int, int]) -> Shaped[np.ndarray, "K T E *rest"]:
-    """N = K·E episodes as K tasks of E each, contiguous."""
-    split = array.reshape(array.shape[0], *shape, *array.shape[2:])
-    return np.ascontiguousarray(np.moveaxis(split, 1, 0))
