@@ -104,7 +104,7 @@ class Sloppy(VectorEnv):
     """A vector environment that gives what it is told to, in place of arrays as declared.
 
     Args:
-        tasks: what every task has beside its goal, or "goal" under another name.
+        tasks: what every task has beside its goal.
         makes: of an observation, an end or an info: field -> how it is changed.
         copies: how many episodes it has for one that was asked for.
     """
@@ -163,7 +163,6 @@ def as_objects(values):
 
 def sloppy(name, **options):
     gymnasium.register(f"{name}-v0", vector_entry_point=Sloppy, kwargs=options)
-    return f"{HERE}:{name}-v0"
 
 
 TASKS = {

@@ -13,7 +13,7 @@ import math
 import os
 import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, SupportsIndex
 
 import gymnasium
 import numpy as np
@@ -109,6 +109,15 @@ def users_code(name: str, what: str = "") -> Iterator[None]:
         raise UserError(f"{what or f'environment {name}'}: {in_one_line(error)}") from error
 
 
+@contextlib.contextmanager
+def _episode(index: SupportsIndex) -> Iterator[None]:
+    """While entered, whatever the user's code raises is an `EpisodeError` of that episode; `sys.exit`, too."""
+    try:
+        yield
+    except (Exception, SystemExit) as error:
+        raise EpisodeError(index) from error
+
+
 class AdaptedEnv(TaskVectorEnv):
     """N ordinary gymnasium environments of the user's, stepped one by one, as a `TaskVectorEnv`.
 
@@ -157,10 +166,8 @@ class AdaptedEnv(TaskVectorEnv):
             EpisodeError: the environment raised something or called sys.exit.
         """
         for i, (env, task) in enumerate(zip(self.envs, tasks, strict=True)):
-            try:
+            with _episode(i):
                 _attribute(env, "set_tasks")([task])
-            except (Exception, SystemExit) as error:
-                raise EpisodeError(i) from error
 
     def begin(self, which: Int[np.ndarray, "R"]) -> None:
         """Reset the environments.
@@ -169,11 +176,9 @@ class AdaptedEnv(TaskVectorEnv):
             EpisodeError: the environment raised something, called sys.exit, or gave something else than it declares.
         """
         for i in which:
-            try:
+            with _episode(i):
                 observation, _ = self.envs[i].reset(seed=int(self.generators[i].integers(2**31)))
                 self.observations[i] = self._flat(observation)
-            except (Exception, SystemExit) as error:
-                raise EpisodeError(i) from error
 
     def advance(self, actions: Shaped[np.ndarray, "N ..."]) -> Step:
         """Step the environments that run.
@@ -184,14 +189,12 @@ class AdaptedEnv(TaskVectorEnv):
         rewards, terminated = np.zeros(self.num_envs), np.zeros(self.num_envs, bool)
         success, reported = np.zeros(self.num_envs, bool), False
         for i in np.flatnonzero(self.running):
-            try:
+            with _episode(i):
                 observation, reward, terminated[i], truncated, info = self.envs[i].step(self._inner_action(actions[i]))
                 self.observations[i] = self._flat(observation)
                 rewards[i] = conforming("reward", reward, (), np.float64)
                 if "success" in info:
                     success[i], reported = _flag("info['success']", info["success"]), True
-            except (Exception, SystemExit) as error:
-                raise EpisodeError(i) from error
             self.truncated[i] = truncated and not terminated[i]
         return rewards, terminated, {"success": success} if reported else {}
 

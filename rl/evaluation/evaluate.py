@@ -67,7 +67,7 @@ class Summary(NamedTuple):
     @property
     def success(self) -> dict[str, Bool[np.ndarray, "K E"]] | None:
         """`successes` of the episodes."""
-        return {name: self.extras[name] for name in ("any", "final")} if "any" in self.extras else None
+        return {name: self.extras[name] for name in envs.CRITERIA} if "any" in self.extras else None
 
 
 class Evaluated(NamedTuple):
