@@ -22,7 +22,9 @@ from tests.support.helpers import ROOT
 
 HERE = ROOT / "studies"
 sys.path.insert(0, str(HERE))
-evaluate, first_step, table = map(importlib.import_module, ("evaluate", "first_step", "table"))
+evaluate, first_step, line_search, table = map(
+    importlib.import_module, ("evaluate", "first_step", "line_search", "table")
+)
 
 TABLE = table.read()
 EVERY = [(row.name, method) for row in TABLE.experiments.values() for method in row.methods]
@@ -144,6 +146,20 @@ def test_the_first_step_is_measured_on_its_own_episodes_and_on_fresh_ones():
     assert found["accepted"] and 0 < found["kl"] <= config.max_kl and num_params > 0
     # It is the step that improves its own episodes; what it does to others is another number.
     assert found["own"] > 0 and found["fresh"] != found["own"]
+
+
+@pytest.mark.parametrize(("max_kl", "weight"), [(0.01, 0.0), (30.0, 1.0)])
+def test_the_line_search_tells_why_it_refused(max_kl, weight):
+    config = Config(
+        env_name="2DNavigation-v0", hidden_size=16, fast_batch_size=10, meta_batch_size=4, num_workers=1,
+        max_kl=max_kl, pre_update_return=weight,
+    )  # fmt: skip
+    found = line_search.measure(config, 2)
+    assert len(found["short"]) == 1 + bool(weight)  # after the update, and before it where that counts
+    if max_kl < 1:  # a policy is smooth where a step is short
+        assert found["short"][0] == pytest.approx(found["smooth"], rel=0.2)
+    else:  # and no longer where it is long
+        assert sum(found["refused"].values()) and set(found["refused"]) <= {"KL", "surrogate", "surrogate and KL"}
 
 
 @pytest.mark.slow
