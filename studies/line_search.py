@@ -71,7 +71,7 @@ class Watched(TRPO):
 
 
 def measure(config: Config, iterations: int = ITERATIONS) -> dict[str, Any]:
-    """Train, and tell: how many trials the line searches refused, by reason; the KL at `SHORT` of the step, after the
+    """Train, and tell: how many trials the line searches refused, by reason; the median KL at `SHORT` of a step, after the
     update and, where the objective credits exploration, before it, and what it would be were the policy smooth.
     """
     setup = Setup(config)
@@ -86,7 +86,7 @@ def measure(config: Config, iterations: int = ITERATIONS) -> dict[str, Any]:
             params, _ = learner.step(params, *sampled.episodes)
     return {
         "refused": dict(sorted(watched.refused.items())),
-        "short": rounded(np.mean(watched.divergences, axis=0)),
+        "short": rounded(np.median(watched.divergences, axis=0)),
         "smooth": rounded(config.max_kl * SHORT**2),
     }
 
