@@ -71,8 +71,8 @@ class Watched(TRPO):
 
 
 def measure(config: Config, iterations: int = ITERATIONS) -> dict[str, Any]:
-    """Train, and tell: how many trials the line searches refused, by reason; the median KL at `SHORT` of a step, after the
-    update and, where the objective credits exploration, before it, and what it would be were the policy smooth.
+    """Train, and tell how many trials the line searches refused, by reason; the median KL at `SHORT` of a step, after
+    the update and, where the objective credits exploration, before it; and what it would be were the policy smooth.
     """
     setup = Setup(config)
     params, learner = setup.initial_params(), setup.learner()
