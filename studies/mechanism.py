@@ -3,6 +3,7 @@ thing each.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from table import Table
 
 from rl.config import parse_options
 from rl.evaluation.comparisons import Difference, level, number
+from rl.files import read_json
 from rl.plots import style
 
 TEN, FIVE, LONG = "mechanism_d3", "mechanism_d3_five", "mechanism_d3_1001"
@@ -76,6 +78,8 @@ KINDS = (
     "max-kl 0.05",
 )  # fmt: skip
 DRAWN = {"plain": ["A", "E2", "E", "C", "H"], "hard gates": ["B", "E2'", "E'", "D", "I", "F", "J"]}
+# Why a trial is refused, as studies/line_search.py names it.
+REASONS = ("KL", "surrogate", "surrogate and KL")
 HEADINGS = ("success on its own episodes", "coverage", "success after a visit handed over")
 
 Contrast = tuple[str, Sequence[str], Sequence[str]]
@@ -92,18 +96,45 @@ def measured(kept: Mapping[str, Found]) -> bool:
     return any(runs(arm, kept) for arm in ARMS)
 
 
-def blocks(found: Table, kept: Mapping[str, Found]) -> dict[str, list[str]]:
-    """The tables, by the names that the page has for them; empty where there is nothing to show."""
+def blocks(found: Table, kept: Mapping[str, Found], folder: Path) -> dict[str, list[str]]:
+    """The tables, by the names that the page has for them; empty where there is nothing to show.
+
+    Args:
+        folder: results/.
+    """
     if not measured(kept):
-        return {"measures": [], "contrasts": [], "rivals": [], "steps": [], "made": []}
+        return {"measures": [], "contrasts": [], "rivals": [], "steps": [], "searches": [], "made": []}
     every = {f"{name}/{method}": some for name in (TEN, FIVE, LONG) for method, some in kept[name].items()}
     return {
         "measures": measures(found, kept),
         "contrasts": contrasts(kept, CONTRASTS),
         "rivals": contrasts(kept, SECONDARY),
         "steps": steps(found, kept),
+        "searches": searches(folder / "line_search.json"),
         "made": [made(every)],
     }
+
+
+def searches(path: Path) -> list[str]:
+    """The table of why line searches refuse trials (`studies/line_search.py`): each of its seeds."""
+    if not path.is_file():
+        return []
+    content, titles = read_json(path), {arm.method: (arm.letter, arm.title) for arm in ARMS}
+    by_method: dict[str, list[dict[str, Any]]] = {}
+    for name, one in content.items():
+        if "/" in name:
+            by_method.setdefault(name.partition("/")[0], []).append(one)
+    rows = []
+    for method, seeds in by_method.items():
+        counts = [[one["refused"].get(reason, 0) for reason in REASONS] for one in seeds]
+        cells = ["; ".join(str(sum(of_seed)) for of_seed in counts)]
+        cells += [number(sum(of_reason) / max(np.sum(counts), 1)) for of_reason in zip(*counts, strict=True)]
+        for term in range(2):
+            cells.append("; ".join(number(one["short"][term], 4) for one in seeds if term < len(one["short"])))
+        rows.append([*titles[method], *cells, number(seeds[0]["smooth"], 4)])
+    head = ["", "arm", "refused trials", "for their KL", "for their surrogate", "for both",
+            "KL of a tenth of the step, after the update", "before it", "of a smooth policy"]  # fmt: skip
+    return grid(head, rows)
 
 
 def measures(found: Table, kept: Mapping[str, Found]) -> list[str]:

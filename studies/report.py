@@ -54,7 +54,7 @@ def pages(found: Table, folder: Path = RESULTS) -> dict[str, str]:
         "learning_signal": learning_signals(found, folder),
         "rest": [line for name, row in rows.items() if name not in own and kept[name] and not row.exact
                  for line in appended(row, kept[name], methods)],
-        **mechanism.blocks(found, kept),
+        **mechanism.blocks(found, kept, Path(folder)),
     }  # fmt: skip
     figures = Figures(rows, kept, primaries, blocks)
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib
+import json
 import sys
 
 import numpy as np
@@ -63,3 +64,17 @@ def test_a_leaf_is_lost_after_it_was_last_a_half_or_more():
     assert exact.lost([0.2, 0.3, 0.4], [0, 10, 400]) is None
     run = {"checkpoints": [0, 10, 400], "leaves": {"coverage": [[0.9, 0.1], [0.1, 0.1], [0.2, 0.1]]}}
     assert mechanism._fates([run], "coverage") == "1.0; 1.0 (0)"
+
+
+def test_the_table_of_line_searches_tells_each_seed_and_the_shares_of_all(tmp_path):
+    path = tmp_path / "line_search.json"
+    assert mechanism.searches(path) == []
+    seeds = [{"refused": {"KL": 8, "surrogate": 2}, "short": [0.0002], "smooth": 0.0001},
+             {"refused": {"surrogate and KL": 10}, "short": [0.0041], "smooth": 0.0001}]  # fmt: skip
+    none = {"refused": {}, "short": [0.0001, 0.0123], "smooth": 0.0001}
+    content = {"commit": "0", "nm_hard/1": seeds[0], "nm_hard/2": seeds[1], "nm_hard_credit/1": none}
+    path.write_text(json.dumps(content), encoding="utf-8")
+    assert mechanism.searches(path)[2:-1] == [
+        "| B | hard gates | 10; 10 | 0.40 | 0.10 | 0.50 | 0.0002; 0.0041 |  | 0.0001 |",
+        "| I | hard gates, credit for exploration | 0 | 0.00 | 0.00 | 0.00 | 0.0001 | 0.0123 | 0.0001 |",
+    ]
