@@ -149,6 +149,12 @@ class Config:
         choices=OUTER_STEPS,
     )
     max_kl: float = option(1e-2, "trust region: bound on the mean KL divergence of an outer step", above=0.0)
+    pre_update_kl: float = option(
+        1.0,
+        "weight of the pre-update policy's KL divergence in that bound, where the outer objective credits how it "
+        "explores",
+        at_least=0.0,
+    )
     cg_iters: int = option(10, "conjugate-gradient iterations of an outer step", at_least=1)
     cg_damping: float = option(1e-5, "damping added to the curvature", at_least=0.0)
     ls_max_steps: int = option(15, "the most steps that the line search tries", at_least=1)
@@ -412,6 +418,8 @@ def without_effect(given: Collection[str], config: Config, gpu: bool = False) ->
         ("nm_without_context", config.maml and config.neuromodulation, "with --maml, which has no context"),
         ("exploration_credit", config.meta_batch_size == 1,
          "with --meta-batch-size 1, over whose tasks returns are standardised"),
+        ("pre_update_kl", not (config.pre_update_return or config.exploration_credit or config.entropy_bonus),
+         "without --pre-update-return, --exploration-credit or --entropy-bonus"),
         ("halve_test_lr", config.num_test_steps == 1, "with --num-test-steps 1: the first update has the whole rate"),
         ("worker_timeout", config.num_workers == 0, "with --num-workers 0, which is no worker"),
         ("tf32", on_cpu, "on the CPU"),

@@ -42,6 +42,7 @@ ARMS = (
     Arm("F", FIVE, "nm_hard_blind", "hard gates that do not read φ"),
     Arm("H", FIVE, "cavia_matched_credit", "plain, credit for exploration"),
     Arm("I", FIVE, "nm_hard_credit", "hard gates, credit for exploration"),
+    Arm("K", FIVE, "nm_hard_credit_loose", "hard gates, credit for exploration, pre-update-kl 0.2"),
     Arm("E2", FIVE, "cavia_matched_kl002", "plain, max-kl 0.002"),
     Arm("E2'", FIVE, "nm_hard_kl002", "hard gates, max-kl 0.002"),
     Arm("G", FIVE, "cavia", "plain, 300 units"),
@@ -71,6 +72,11 @@ SECONDARY = (
     ("large step, hard gates, against plain as published (J − A)", "J", "A"),
     ("gates that do not read φ, against those that do (F − B)", "F", "B"),
     ("gates that do not read φ, against none (F − A)", "F", "A"),
+)
+# Those of the arm that was added last, when one run of it had been seen.
+ADDED = (
+    ("credit, hard gates, with the looser bound (K − I)", "K", "I"),
+    ("credit with the looser bound, hard gates (K − B)", "K", "B"),
 )
 # The arms of the picture: a row each for plain policies and hard gates, coloured by what is changed.
 KINDS = (
@@ -103,12 +109,13 @@ def blocks(found: Table, kept: Mapping[str, Found], folder: Path) -> dict[str, l
         folder: results/.
     """
     if not measured(kept):
-        return {"measures": [], "contrasts": [], "rivals": [], "steps": [], "searches": [], "made": []}
+        return {"measures": [], "contrasts": [], "rivals": [], "added": [], "steps": [], "searches": [], "made": []}
     every = {f"{name}/{method}": some for name in (TEN, FIVE, LONG) for method, some in kept[name].items()}
     return {
         "measures": measures(found, kept),
         "contrasts": contrasts(kept, CONTRASTS),
         "rivals": contrasts(kept, SECONDARY),
+        "added": contrasts(kept, ADDED),
         "steps": steps(found, kept),
         "searches": searches(folder / "line_search.json"),
         "made": [made(every)],

@@ -146,6 +146,8 @@ def test_limits_that_are_allowed(line):
          ["--num-context-params: no effect with --maml, which adapts all weights"]),
         (["--exploration-credit", "1", "--meta-batch-size", "1"],
          ["--exploration-credit: no effect with --meta-batch-size 1, over whose tasks returns are standardised"]),
+        (["--pre-update-kl", "0.2"],
+         ["--pre-update-kl: no effect without --pre-update-return, --exploration-credit or --entropy-bonus"]),
         (["--maml", "--neuromodulation"], []),
         (["--maml", "--neuromodulation", "--nm-without-context"],
          ["--nm-without-context: no effect with --maml, which has no context"]),

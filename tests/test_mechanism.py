@@ -32,7 +32,7 @@ def test_every_run_that_is_measured_exactly_is_an_arm_of_the_page():
     letters = {arm.letter for arm in mechanism.ARMS}
     named = [
         *mechanism.DRAWN.values(),
-        *(part for _, *parts in (*mechanism.CONTRASTS, *mechanism.SECONDARY) for part in parts),
+        *(part for _, *parts in (*mechanism.CONTRASTS, *mechanism.SECONDARY, *mechanism.ADDED) for part in parts),
     ]
     assert {letter for part in named for letter in part} <= letters
     # Arms that are compared differ in what they are named for alone.

@@ -15,7 +15,18 @@ GRAPH = str(ROOT / "rl" / "envs" / "ctgraph" / "ctgraph_d2.json")
 RUN = [*TINY, "--num-workers", "0", "--test-freq", "2", "--save-freq", "1", "--neuromodulation", "--nm-size", "3"]
 OPTIONS = [
     ["--outer-step", "ppo", "--inner-objective", "ratio", "--num-updates", "2", "--num-ppo-steps", "2"],
-    ["--pre-update-return", "1", "--exploration-credit", "0.5", "--entropy-bonus", "0.1", "--explore", "0.4"],
+    [
+        "--pre-update-return",
+        "1",
+        "--exploration-credit",
+        "0.5",
+        "--entropy-bonus",
+        "0.1",
+        "--explore",
+        "0.4",
+        "--pre-update-kl",
+        "0.2",
+    ],
     ["--nm-without-context", "--nm-gate", "soft", "--outer-step", "ppo", "--maml"],
 ]
 
@@ -43,6 +54,8 @@ def test_a_run_ends_with_the_same_bytes_at_once_and_resumed_and_in_blocks_of_wor
         (["--explore", "0.2", "--env-name", "2DNavigation-v0", "--env-config-path", ""], "2DNavigation-v0"),
         (["--clip-eps", "0.2"], "--outer-step ppo"),
         (["--outer-step", "ppo", "--max-kl", "0.5"], "--outer-step trpo"),
+        (["--pre-update-return", "1", "--pre-update-kl", "-1"], "--pre-update-kl"),
+        (["--pre-update-return", "1", "--outer-step", "ppo", "--pre-update-kl", "0.5"], "--outer-step trpo"),
         (["--outer-step", "ppo", "--fvp-subsample", "0.5"], "--outer-step trpo"),
         (["--num-updates", "0"], "--num-updates"),
     ],

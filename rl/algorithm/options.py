@@ -15,6 +15,7 @@ class Options(NamedTuple):
     pre_update_return: float = 0.0
     exploration_credit: float = 0.0
     entropy_bonus: float = 0.0
+    pre_update_kl: float = 1.0
     clip_eps: float = 0.0
     inner_kl_penalty: float = 0.0
 

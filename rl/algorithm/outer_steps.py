@@ -23,6 +23,6 @@ class Row(NamedTuple):
 
 
 OUTER_STEPS = {
-    "trpo": Row(trpo.TRPO, trpo.Options, ("fvp_subsample",)),
+    "trpo": Row(trpo.TRPO, trpo.Options, ("fvp_subsample", "pre_update_kl")),
     "ppo": Row(ppo.PPO, ppo.Options, ("clip_eps", "inner_kl_penalty")),
 }

@@ -146,7 +146,8 @@ class Objectives:
                 gains = options.pre_update_return * before.advantages + options.exploration_credit * credit
                 shaped = options.inner_kl_penalty * old[0].kl(new) - options.entropy_bonus * new.entropy()
                 losses[-1] = losses[-1] + self.surrogate(before, new, gains) + (before.weights * shaped).sum()
-                divergences[-1] = divergences[-1] + (before.weights * new.kl(old[0])).sum()
+                kl = (before.weights * new.kl(old[0])).sum()
+                divergences[-1] = divergences[-1] + options.pre_update_kl * kl
         return torch.stack(losses).mean(), torch.stack(divergences).mean()
 
     def surrogate(self, batch: Batch, new: Distribution, gains: Float[Tensor, "1 N"]) -> Float[Tensor, ""]:

@@ -74,7 +74,7 @@ class Term(abc.ABC):
 
     def __init__(self, policy: MLPPolicy, theta: Vector, batch: Batch, options: Options, products: int, budget: Budget):
         self.policy, self.theta, self.batch, self.options, self.products = policy, theta, batch, options, products
-        self.weights = batch.observation_weights
+        self.kl_weights = self.weights_of_divergence(batch)
         jacobian = self.jacobian(theta, 1.0, products if options.fvp_subsample >= 1 else 0)
         self.old = jacobian.distribution
         self.old_log_prob = batch.log_prob(self.old)
@@ -94,6 +94,10 @@ class Term(abc.ABC):
     def loss_of(self, distribution: Distribution) -> Float[Tensor, ""]:
         """The loss of a distribution at the episodes."""
 
+    def weights_of_divergence(self, batch: Batch) -> Float[Tensor, "K U"]:
+        """How much each distinct observation of some of the episodes counts in the divergence."""
+        return batch.observation_weights
+
     def loss_and_gradient(self, theta: Vector) -> tuple[Float[Tensor, ""], Vector]:
         """At any θ."""
         return self._loss_and_gradient(self.jacobian(theta, 1.0))
@@ -106,7 +110,7 @@ class Term(abc.ABC):
         """The loss and KL(π_θ ‖ π_old) at any θ."""
         distribution = self.distribution(theta)
         with torch.no_grad():
-            return self.loss_of(distribution), (self.weights * distribution.kl(self.old)).sum()
+            return self.loss_of(distribution), (self.kl_weights * distribution.kl(self.old)).sum()
 
     def surrogate(self, distribution: Distribution, advantages: Float[Tensor, "K N"]) -> Float[Tensor, ""]:
         """−Σ w A ρ,  ρ = π(a|s)/π_old(a|s); clipped −Σ w min(A ρ, A clip(ρ, 1 − ε, 1 + ε)) (PPO, arXiv 1707.06347,
@@ -135,11 +139,11 @@ class Term(abc.ABC):
         """`Curvature` on the given Jacobian, or on a new one on the share of steps that products use. The new one is
         the same whether it is kept or made for one product: memory decides no bytes.
         """
-        weights = self.weights
+        weights = self.kl_weights
         if jacobian is None:
             fraction = self.options.fvp_subsample
             jacobian = self.jacobian(self.theta, fraction, max(self.products, 1))
-            weights = self.batch.subsample(fraction).observation_weights
+            weights = self.weights_of_divergence(self.batch.subsample(fraction))
         old = jacobian.distribution
         _, leaves, gradient = at_outputs(old, lambda distribution: (weights * distribution.kl(old)).sum(-1))
         return Curvature(jacobian, leaves, gradient)
@@ -201,7 +205,7 @@ class Unadapted(Term):
 
     w₁ is `--pre-update-return` with the inner loss's advantages A; w₂ `--exploration-credit` with each task's
     standardised post-update return R′ (E-MAML, arXiv 1803.01118, section 3); β `--entropy-bonus`; η
-    `--inner-kl-penalty` (ProMP, arXiv 1810.06784, equation 13).
+    `--inner-kl-penalty` (ProMP, arXiv 1810.06784, equation 13). The divergence counts `--pre-update-kl` times.
 
     Args:
         credit: R′ [K].
@@ -218,6 +222,7 @@ class Unadapted(Term):
         budget: Budget,
     ):
         credit = credit.to(batch.advantages)[:, None]
+        self.weights = batch.observation_weights
         self.gains = options.pre_update_return * batch.advantages + options.exploration_credit * credit
         super().__init__(policy, theta, batch, options, products, budget)
 
@@ -238,6 +243,10 @@ class Unadapted(Term):
         start = inner_loop.unadapted(self.policy, unflatten(self.policy, theta), len(self.batch.weights))
         with torch.no_grad():
             return self.policy(*start, self.batch.observations)
+
+    def weights_of_divergence(self, batch: Batch) -> Float[Tensor, "K U"]:
+        """As `Term.weights_of_divergence`."""
+        return self.options.pre_update_kl * batch.observation_weights
 
     def loss_of(self, distribution: Distribution) -> Float[Tensor, ""]:
         """As above."""

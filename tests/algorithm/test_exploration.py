@@ -16,14 +16,15 @@ from tests.support.chunks import DOUBLE, GraphChunk, assert_gradient_of_evaluate
 from tests.support.helpers import COMBINATIONS, FAST, literal_forward, made_up_episodes, random_params, small_policy
 
 CREDIT = {"pre_update_return": 0.7, "exploration_credit": 1.3, "entropy_bonus": 0.2}
+WEIGHED = CREDIT | {"pre_update_kl": 0.3}
 PROMP = {"clip_eps": 0.1, "inner_kl_penalty": 0.6, "inner_objective": "ratio"}
 KINDS = [(Chunk, *made) for made in COMBINATIONS] + [(GraphChunk, "normal", "soft", "cavia")]
 SOME = [(Chunk, "categorical", "hard", "cavia"), (Chunk, "normal", "soft", "maml"), KINDS[-1]]
 GATED = [kind for kind in KINDS if kind[2] != "plain"]
 
 
-ALL_AT_ONCE = [(kind, 2, CREDIT | PROMP) for kind in KINDS]
-EACH = itertools.product(SOME, (1, 3), ({}, CREDIT, PROMP))
+ALL_AT_ONCE = [(kind, 2, WEIGHED | PROMP) for kind in KINDS]
+EACH = itertools.product(SOME, (1, 3), ({}, CREDIT, WEIGHED, PROMP))
 
 
 @pytest.mark.parametrize("kind, updates, options", [*ALL_AT_ONCE, *EACH])
@@ -99,6 +100,26 @@ def test_the_gradient_of_each_loss_equals_finite_differences(kind, head, layer, 
         loss, gradient = chunk.loss_and_gradient(vector)
         assert_gradient_of_evaluate(policy, chunk, vector, gradient)
     assert not torch.equal(loss, plain.loss_and_gradient(vector)[0])  # away from θ_old each option matters
+
+
+@pytest.mark.parametrize("kind, head, layer, adaptation", SOME)
+def test_the_divergence_before_the_update_counts_as_often_as_its_weight_says(kind, head, layer, adaptation):
+    policy = small_policy(head, layer, adaptation)
+    theta = flatten(random_params(policy))
+    episodes = [made_up_episodes(policy, seed=seed) for seed in (0, 1)]
+    elsewhere = theta + 0.05 * flatten(random_params(policy, seed=4))
+    losses, divergences, products = [], [], []
+    for weight in (0.0, 1.0, 0.3):
+        options = Options(**FAST, fast_lr=0.3, entropy_bonus=0.2, pre_update_kl=weight)
+        chunk = kind(policy, theta, episodes, options, 5, dtype=DOUBLE)
+        loss, divergence = chunk.evaluate(elsewhere)
+        for found, value in zip(
+            (losses, divergences, products), (loss, divergence, chunk.kl_hessian_product(elsewhere)), strict=True
+        ):
+            found.append(value)
+    assert losses[0] == losses[1] == losses[2] and divergences[0] < divergences[1]
+    for after, sum_of_both, weighed in (divergences, products):
+        torch.testing.assert_close(weighed, 0.7 * after + 0.3 * sum_of_both, rtol=1e-10, atol=1e-13)
 
 
 @pytest.mark.parametrize("block", [1, 2, None])
