@@ -70,11 +70,14 @@ class Term(abc.ABC):
     Attributes:
         loss, gradient: at θ_old.
         inner_losses: of the first inner update, [K]; zero where there is none.
+        kl_weight: how many times the term's divergence counts.
     """
+
+    kl_weight: float = 1.0
 
     def __init__(self, policy: MLPPolicy, theta: Vector, batch: Batch, options: Options, products: int, budget: Budget):
         self.policy, self.theta, self.batch, self.options, self.products = policy, theta, batch, options, products
-        self.kl_weights = self.weights_of_divergence(batch)
+        self.weights = batch.observation_weights
         jacobian = self.jacobian(theta, 1.0, products if options.fvp_subsample >= 1 else 0)
         self.old = jacobian.distribution
         self.old_log_prob = batch.log_prob(self.old)
@@ -94,10 +97,6 @@ class Term(abc.ABC):
     def loss_of(self, distribution: Distribution) -> Float[Tensor, ""]:
         """The loss of a distribution at the episodes."""
 
-    def weights_of_divergence(self, batch: Batch) -> Float[Tensor, "K U"]:
-        """How much each distinct observation of some of the episodes counts in the divergence."""
-        return batch.observation_weights
-
     def loss_and_gradient(self, theta: Vector) -> tuple[Float[Tensor, ""], Vector]:
         """At any θ."""
         return self._loss_and_gradient(self.jacobian(theta, 1.0))
@@ -110,7 +109,7 @@ class Term(abc.ABC):
         """The loss and KL(π_θ ‖ π_old) at any θ."""
         distribution = self.distribution(theta)
         with torch.no_grad():
-            return self.loss_of(distribution), (self.kl_weights * distribution.kl(self.old)).sum()
+            return self.loss_of(distribution), self.kl_weight * (self.weights * distribution.kl(self.old)).sum()
 
     def surrogate(self, distribution: Distribution, advantages: Float[Tensor, "K N"]) -> Float[Tensor, ""]:
         """−Σ w A ρ,  ρ = π(a|s)/π_old(a|s); clipped −Σ w min(A ρ, A clip(ρ, 1 − ε, 1 + ε)) (PPO, arXiv 1707.06347,
@@ -139,12 +138,12 @@ class Term(abc.ABC):
         """`Curvature` on the given Jacobian, or on a new one on the share of steps that products use. The new one is
         the same whether it is kept or made for one product: memory decides no bytes.
         """
-        weights = self.kl_weights
+        weights = self.weights
         if jacobian is None:
             fraction = self.options.fvp_subsample
             jacobian = self.jacobian(self.theta, fraction, max(self.products, 1))
-            weights = self.weights_of_divergence(self.batch.subsample(fraction))
-        old = jacobian.distribution
+            weights = self.batch.subsample(fraction).observation_weights
+        old, weights = jacobian.distribution, self.kl_weight * weights
         _, leaves, gradient = at_outputs(old, lambda distribution: (weights * distribution.kl(old)).sum(-1))
         return Curvature(jacobian, leaves, gradient)
 
@@ -222,7 +221,7 @@ class Unadapted(Term):
         budget: Budget,
     ):
         credit = credit.to(batch.advantages)[:, None]
-        self.weights = batch.observation_weights
+        self.kl_weight = options.pre_update_kl
         self.gains = options.pre_update_return * batch.advantages + options.exploration_credit * credit
         super().__init__(policy, theta, batch, options, products, budget)
 
@@ -243,10 +242,6 @@ class Unadapted(Term):
         start = inner_loop.unadapted(self.policy, unflatten(self.policy, theta), len(self.batch.weights))
         with torch.no_grad():
             return self.policy(*start, self.batch.observations)
-
-    def weights_of_divergence(self, batch: Batch) -> Float[Tensor, "K U"]:
-        """As `Term.weights_of_divergence`."""
-        return self.options.pre_update_kl * batch.observation_weights
 
     def loss_of(self, distribution: Distribution) -> Float[Tensor, ""]:
         """As above."""
