@@ -37,13 +37,16 @@ def test_every_run_has_options_that_main_takes(experiment, method):
     assert config.neuromodulation == method.startswith("nm_")
     assert (config.outer_step, config.maml) == ("ppo" if method.endswith("_ppo") else "trpo", method == "maml")
     if method.startswith("nm_"):
-        gate, _, bias = re.sub(r"_(ppo|credit|explore|blind|kl\d+)$", "", method.removeprefix("nm_")).partition("_")
+        gate, _, bias = re.sub(r"_(ppo|credit|explore|blind|kl\d+).*", "", method[3:]).partition("_")
         assert (config.nm_gate, config.nm_gate_bias) == (gate, float(bias or 0))
     assert config.match_params == ("matched" in method)
     small = re.search(r"_kl0(\d+)$", method)
     assert config.max_kl == (float(f"0.0{small[1]}") if small else Config.max_kl)
-    named = {"explore": config.explore > 0, "credit": config.exploration_credit > 0, "blind": config.nm_without_context}
-    assert named == {name: method.endswith(f"_{name}") for name in named}
+    named = {
+        "explore": config.explore > 0, "credit": config.exploration_credit > 0, "blind": config.nm_without_context,
+        "loose": config.pre_update_kl < 1,
+    }  # fmt: skip
+    assert named == {name: name in method.split("_") for name in named}
     assert TABLE.experiments[experiment].baseline in TABLE.experiments[experiment].methods
 
 
