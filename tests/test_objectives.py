@@ -15,20 +15,10 @@ GRAPH = str(ROOT / "rl" / "envs" / "ctgraph" / "ctgraph_d2.json")
 RUN = [*TINY, "--num-workers", "0", "--test-freq", "2", "--save-freq", "1", "--neuromodulation", "--nm-size", "3"]
 OPTIONS = [
     ["--outer-step", "ppo", "--inner-objective", "ratio", "--num-updates", "2", "--num-ppo-steps", "2"],
-    [
-        "--pre-update-return",
-        "1",
-        "--exploration-credit",
-        "0.5",
-        "--entropy-bonus",
-        "0.1",
-        "--explore",
-        "0.4",
-        "--pre-update-kl",
-        "0.2",
-    ],
+    ["--pre-update-return", "1", "--exploration-credit", "0.5", "--entropy-bonus", "0.1", "--explore", "0.4",
+     "--pre-update-kl", "0.2"],
     ["--nm-without-context", "--nm-gate", "soft", "--outer-step", "ppo", "--maml"],
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=["promp", "credit", "maml"])

@@ -37,7 +37,7 @@ def test_every_run_has_options_that_main_takes(experiment, method):
     assert config.neuromodulation == method.startswith("nm_")
     assert (config.outer_step, config.maml) == ("ppo" if method.endswith("_ppo") else "trpo", method == "maml")
     if method.startswith("nm_"):
-        gate, _, bias = re.sub(r"_(ppo|credit|explore|blind|kl\d+).*", "", method[3:]).partition("_")
+        gate, _, bias = re.sub(r"(_(ppo|credit|explore|blind|loose|kl\d+))+$", "", method[3:]).partition("_")
         assert (config.nm_gate, config.nm_gate_bias) == (gate, float(bias or 0))
     assert config.match_params == ("matched" in method)
     small = re.search(r"_kl0(\d+)$", method)
