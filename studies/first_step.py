@@ -10,10 +10,10 @@ from typing import Any
 
 import table
 import torch
+from checkpoints import sampled
 from evaluate import ROOT
 from kept import rounded, write_keys
 
-from rl import streams
 from rl.algorithm.jacobian import flatten
 from rl.algorithm.meta_objective import MetaObjective
 from rl.config import Config, parse_options
@@ -37,13 +37,8 @@ def measure(config: Config) -> tuple[dict[str, Any], int]:
     setup = Setup(config)
     params, learner = setup.initial_params(), setup.learner()
 
-    def sampled(sampler, iteration):
-        tasks = setup.sample_tasks(config.meta_batch_size, "train", iteration, streams.TRAIN)
-        stream = setup.stream(iteration, streams.TRAIN)
-        return sampler.sample(params, tasks, setup.train_plan(), stream, setup.tasks_per_block)
-
     with setup.sampler() as sampler:
-        own, fresh = (sampled(sampler, iteration).episodes for iteration in (0, 1))
+        own, fresh = (sampled(setup, sampler, params, iteration) for iteration in (0, 1))
     changed, metrics = learner.step(params, *own)
     objective = MetaObjective(learner.compute, setup.options, flatten(params), fresh)
     return {

@@ -6,31 +6,22 @@ The runs lie in runs/, as `make results` leaves them with `save_freq` in their r
 tasks.
 """
 
-import dataclasses
 import sys
-from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import table
 import torch
-from evaluate import ROOT, description, trained
+from checkpoints import measure_checkpoints, sampled
+from evaluate import ROOT
 from jaxtyping import Float
-from kept import rounded, write_keys
+from kept import rounded
 from torch import Tensor
 
-from rl import streams
 from rl.algorithm import baseline
 from rl.algorithm.jacobian import flatten
 from rl.algorithm.meta_objective import MetaObjective
 from rl.algorithm.returns import discounted_returns
-from rl.config import Parser
 from rl.errors import UserError
-from rl.evaluation import runs
-from rl.files import read_json
-from rl.run.checkpoint import load_policy
-from rl.run.interrupts import exit_status
 from rl.run.setup import Setup
 from rl.sampling.episodes import Episodes
 
@@ -60,9 +51,7 @@ def measure(setup: Setup, params: dict[str, Tensor], num_tasks: int, iteration: 
             "without --exploration-credit, which compares tasks"
         )
     with setup.sampler() as sampler:
-        tasks = setup.sample_tasks(num_tasks, "train", iteration, streams.TRAIN)
-        stream = setup.stream(iteration, streams.TRAIN)
-        episodes = sampler.sample(params, tasks, setup.train_plan(), stream, setup.tasks_per_block).episodes
+        episodes = sampled(setup, sampler, params, iteration, num_tasks)
     theta = flatten(params)
     gradients = torch.stack([
         MetaObjective(learner.compute, setup.options, theta, [part.tasks(task, task + 1) for part in episodes]).gradient
@@ -118,40 +107,5 @@ def signal(gradients: Float[np.ndarray, "K P"], num_tasks: int) -> float:
     return float(expected / (expected + noise / num_tasks))
 
 
-def main(command_line: Sequence[str] | None = None) -> int:
-    """Measure, write what is new beside what is there, and turn errors into one line and an exit status."""
-    parser = Parser(prog="learning_signal.py", description="What a run's episodes have to learn from.")
-    parser.add_argument("names", nargs="+", metavar="EXPERIMENT/METHOD/SEED")
-    parser.add_argument("--checkpoints", nargs="+", type=int, required=True, help="iterations whose policies are saved")
-    parser.add_argument("--runs", type=Path, default=ROOT / "runs")
-    parser.add_argument("--num-tasks", type=int, default=40)
-
-    def run(_: Any) -> None:
-        options = parser.parse_args(command_line)
-        torch.set_num_threads(1)
-        rows = table.read()
-        content = read_json(TARGET) if TARGET.exists() else {}
-        for name in options.names:
-            experiment, _, rest = name.partition("/")
-            method = rest.partition("/")[0]
-            row = rows.row(experiment, method)
-            folder, last = trained(options.runs.resolve() / name, row.iterations)
-            made = runs.read_run(folder)
-            setup = Setup(dataclasses.replace(made.config, num_workers=0, learner_threads=1))
-            found = {}
-            for number in options.checkpoints:
-                params = load_policy(last.with_name(f"policy-{number}.pt"), setup.policy)
-                found[str(number)] = measure(setup, params, options.num_tasks, row.iterations + number)
-                print(name, number, found[str(number)], flush=True)
-            content[name] = {
-                **description(folder, rows.options(experiment, method)),
-                "num_tasks": options.num_tasks,
-                "checkpoints": found,
-            }
-            write_keys(TARGET, content)
-
-    return exit_status("learning_signal.py", run)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(measure_checkpoints("learning_signal.py", TARGET, 40, measure, None))

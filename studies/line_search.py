@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 import table
 import torch
+from checkpoints import sampled
 from evaluate import ROOT
 from kept import rounded, write_keys
 from torch import Tensor
 
-from rl import streams
 from rl.algorithm.meta_objective import MetaObjective
 from rl.algorithm.outer_step import OuterObjective
 from rl.algorithm.trpo import TRPO, Vector
@@ -80,10 +80,7 @@ def measure(config: Config, iterations: int = ITERATIONS) -> dict[str, Any]:
     learner.outer_step = watched = Watched(learner.outer_step.options)
     with setup.sampler() as sampler:
         for iteration in range(iterations):
-            tasks = setup.sample_tasks(config.meta_batch_size, "train", iteration, streams.TRAIN)
-            stream = setup.stream(iteration, streams.TRAIN)
-            sampled = sampler.sample(params, tasks, setup.train_plan(), stream, setup.tasks_per_block)
-            params, _ = learner.step(params, *sampled.episodes)
+            params, _ = learner.step(params, *sampled(setup, sampler, params, iteration))
     return {
         "refused": dict(sorted(watched.refused.items())),
         "short": rounded(np.median(watched.divergences, axis=0)),

@@ -52,6 +52,7 @@ def pages(found: Table, folder: Path = RESULTS) -> dict[str, str]:
         "gates": gates(found, kept),
         "first_step": first_steps(methods, folder),
         "learning_signal": learning_signals(found, folder),
+        "step_gain": step_gains(found, folder),
         "rest": [line for name, row in rows.items() if name not in own and kept[name] and not row.exact
                  for line in appended(row, kept[name], methods)],
         **mechanism.blocks(found, kept, Path(folder)),
@@ -195,6 +196,30 @@ def learning_signals(found: Table, folder: Path = RESULTS) -> list[str]:
     head = ["run", "iteration", "return, before → after", "success", "variance explained", "hand near, before", "after",
             "object moved, before", "after", "share of signal"]  # fmt: skip
     return grid(head, rows)
+
+
+def step_gains(found: Table, folder: Path = RESULTS) -> list[str]:
+    """What outer steps gain on the tasks that they are made from, and on others (`studies/step_gain.py`)."""
+    path = Path(folder, "step_gain.json")
+    if not path.is_file():
+        return []
+    trials: dict[str, list] = {}  # name -> the steps that were tried at a policy
+    rows = []
+    for name, run in read_json(path).items():
+        _, method, seed = name.split("/")
+        title = f"{found.methods[method].title}, seed {seed}"
+        for iteration, one in run["checkpoints"].items():
+            cells = [title, iteration, " → ".join(number(value) for value in one["returns"])]
+            for trial in list(one)[1:]:
+                trials[trial] = one[trial]
+                cells += [
+                    level([1000 * gained for gained in gains], digits=1) for gains in zip(*one[trial], strict=True)
+                ]
+            rows.append(cells)
+            title = ""
+    head = [title for trial, steps in trials.items()
+            for title in (f"{trial} ({len(steps)} steps): its own tasks", "others")]  # fmt: skip
+    return grid(["run", "iteration", "return, before → after", *head], rows)
 
 
 def front(found: Table, folder: Path = RESULTS) -> list[str]:

@@ -14,16 +14,19 @@ import numpy as np
 import pytest
 
 import rl
+from rl.algorithm.jacobian import flatten
+from rl.algorithm.meta_objective import MetaObjective
 from rl.config import Config, parse_options
 from rl.errors import UserError
 from rl.files import read_json, write_json
+from rl.run.setup import Setup
 from tests.support import documents
 from tests.support.helpers import ROOT
 
 HERE = ROOT / "studies"
 sys.path.insert(0, str(HERE))
-evaluate, first_step, line_search, table = map(
-    importlib.import_module, ("evaluate", "first_step", "line_search", "table")
+checkpoints, evaluate, first_step, line_search, step_gain, table = map(
+    importlib.import_module, ("checkpoints", "evaluate", "first_step", "line_search", "step_gain", "table")
 )
 
 TABLE = table.read()
@@ -37,14 +40,14 @@ def test_every_run_has_options_that_main_takes(experiment, method):
     assert config.neuromodulation == method.startswith("nm_")
     assert (config.outer_step, config.maml) == ("ppo" if method.endswith("_ppo") else "trpo", method == "maml")
     if method.startswith("nm_"):
-        gate, _, bias = re.sub(r"(_(ppo|credit|explore|blind|loose|kl\d+))+$", "", method[3:]).partition("_")
+        gate, _, bias = re.sub(r"(_(ppo|credit|explore|blind|loose|damping|kl\d+))+$", "", method[3:]).partition("_")
         assert (config.nm_gate, config.nm_gate_bias) == (gate, float(bias or 0))
     assert config.match_params == ("matched" in method)
     small = re.search(r"_kl0(\d+)$", method)
     assert config.max_kl == (float(f"0.0{small[1]}") if small else Config.max_kl)
     named = {
         "explore": config.explore > 0, "credit": config.exploration_credit > 0, "blind": config.nm_without_context,
-        "loose": config.pre_update_kl < 1,
+        "loose": config.pre_update_kl < 1, "damping": config.cg_damping == 1,
     }  # fmt: skip
     assert named == {name: name in method.split("_") for name in named}
     assert TABLE.experiments[experiment].baseline in TABLE.experiments[experiment].methods
@@ -149,6 +152,25 @@ def test_the_first_step_is_measured_on_its_own_episodes_and_on_fresh_ones():
     assert found["accepted"] and 0 < found["kl"] <= config.max_kl and num_params > 0
     # It is the step that improves its own episodes; what it does to others is another number.
     assert found["own"] > 0 and found["fresh"] != found["own"]
+
+
+def test_a_step_gains_on_its_own_tasks_what_it_need_not_gain_on_others():
+    config = Config(env_name="2DNavigation-v0", hidden_size=16, fast_batch_size=5, meta_batch_size=3, num_workers=0)
+    setup = Setup(config)
+    found = step_gain.measure(setup, setup.initial_params(), 12, iteration=5)
+    assert len(found["as in the run"]) == len(found["cg-damping 1"]) == 4 and len(found["twice as many tasks"]) == 2
+    own, others = np.transpose(found["as in the run"])
+    assert (own > 0).all() and (own != others).all()
+    # What the learner itself reports of the first of these steps, and of that step on the other nine tasks.
+    with setup.sampler() as sampler:
+        episodes = checkpoints.sampled(setup, sampler, setup.initial_params(), 5, 12)
+    first, rest = ([part.tasks(*tasks) for part in episodes] for tasks in ((0, 3), (3, 12)))
+    moved, metrics = setup.learner().step(setup.initial_params(), *first)
+    assert own[0] == pytest.approx(metrics["trpo/improvement"], rel=1e-3)
+    objective = MetaObjective(setup.learner().compute, setup.options, flatten(setup.initial_params()), rest)
+    assert others[0] == pytest.approx(objective.loss - objective.evaluate(flatten(moved))[0], rel=1e-2, abs=1e-6)
+    with pytest.raises(UserError, match=r"--num-tasks 11: expected at least four times .* 12"):
+        step_gain.measure(setup, setup.initial_params(), 11, iteration=5)
 
 
 @pytest.mark.parametrize(("max_kl", "weight"), [(0.01, 0.0), (30.0, 1.0)])

@@ -323,6 +323,19 @@ def test_checks_are_differences_to_the_policy_as_it_is():
     assert sections.checked(row, older, TABLE.methods) == ["Without representations and interventions: 2 runs.", ""]
 
 
+def test_the_table_of_what_steps_gain_tells_own_tasks_from_others(tmp_path):
+    assert report.step_gains(TABLE, tmp_path) == []
+    steps = [[0.008, -0.001], [0.009, 0.001], [0.01, 0.003]]
+    checkpoints = {number: {"returns": [5.0, 7.0], "as in the run": steps} for number in ("50", "100")}
+    kept = {"ml1_reach/nm_soft/2": {"checkpoints": checkpoints}}
+    (tmp_path / "step_gain.json").write_text(json.dumps(kept), encoding="utf-8")
+    head, _, first, second, _ = report.step_gains(TABLE, tmp_path)
+    assert head.endswith("| as in the run (3 steps): its own tasks | others |")
+    cells = "5.00 → 7.00 | 9.0 [6.5, 11.5] | 1.0 [−4.0, 6.0] |"  # thousandths; Student's interval of three
+    assert first == f"| soft gates, as published, seed 2 | 50 | {cells}"
+    assert second == f"|  | 100 | {cells}"
+
+
 def test_the_first_step_is_compared_with_as_many_parameters(tmp_path):
     assert report.first_steps(TABLE.methods, tmp_path) == []
     methods = {
