@@ -1,7 +1,7 @@
 """What studies of saved policies share: fresh training episodes, and a program that measures runs' checkpoints."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,6 @@ def measure_checkpoints(
     target: Path,
     num_tasks: int,
     measure: Callable[[Setup, dict[str, Tensor], int, int], dict[str, Any]],
-    command_line: Sequence[str] | None,
 ) -> int:
     """A study's program: measure runs' saved policies, write what is new beside what is there, and turn errors into one
     line and an exit status.
@@ -59,7 +58,7 @@ def measure_checkpoints(
     parser.add_argument("--num-tasks", type=int, default=num_tasks)
 
     def run(_: Any) -> None:
-        options = parser.parse_args(command_line)
+        options = parser.parse_args()
         torch.set_num_threads(1)
         rows = table.read()
         content = read_json(target) if target.exists() else {}

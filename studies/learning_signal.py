@@ -108,4 +108,4 @@ def signal(gradients: Float[np.ndarray, "K P"], num_tasks: int) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(measure_checkpoints("learning_signal.py", TARGET, 40, measure, None))
+    sys.exit(measure_checkpoints("learning_signal.py", TARGET, 40, measure))

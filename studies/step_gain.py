@@ -76,4 +76,4 @@ def gains(setup: Setup, params: dict[str, Tensor], episodes: Sequence[Episodes],
 
 
 if __name__ == "__main__":
-    sys.exit(measure_checkpoints("step_gain.py", TARGET, 60, measure, None))
+    sys.exit(measure_checkpoints("step_gain.py", TARGET, 60, measure))
