@@ -209,8 +209,8 @@ class Config:
     device: str = option("auto", "device of the outer step; sampling stays on the CPU", choices=DEVICES, neutral=True)
     tf32: bool = option(
         False,
-        "let the GPU round the factors of its matrix products to TensorFloat-32: faster, and results differ in the "
-        "third digit",
+        "let the GPU round the factors of its matrix products to TensorFloat-32: faster with wide policies; a step "
+        "differs by some 3 percent",
     )
     quiet: bool = option(
         False, "one plain line an iteration on a terminal, too, instead of a progress bar", neutral=True
@@ -444,8 +444,9 @@ def load_config(path: Path) -> tuple[Config, dict[str, Any]]:
     """Read a run's config.json.
 
     Returns:
-        (`Config`, the file's description of the run: those of `DESCRIPTION` that it has; and always "run_seed", the
-        seed of the training run, which in an evaluation's file may be another than the `Config`'s)
+        (`Config`, the file's description of the run: those of `DESCRIPTION` that it has; always "run_seed", the seed
+        of the training run, which in an evaluation's file may be another than the `Config`'s; and
+        "older_test_batch_size" where the file is of a version that took --test-batch-size for the number of tasks)
 
     Raises:
         UserError: keys missing or unknown, or impossible values.
@@ -462,6 +463,7 @@ def load_config(path: Path) -> tuple[Config, dict[str, Any]]:
     if "test_batch_size" in content and "num_test_tasks" not in content:
         # Versions before this option took --test-batch-size for the number of tasks.
         content |= {"num_test_tasks": content["test_batch_size"], "test_batch_size": content["fast_batch_size"]}
+        description["older_test_batch_size"] = True
     try:
         config = Config(**content)
         check_option(Config.__dataclass_fields__["seed"], description.setdefault("run_seed", config.seed), "run_seed")

@@ -261,8 +261,8 @@ def test_a_config_of_before_num_test_tasks_keeps_its_numbers_of_tasks_and_episod
     content.pop("num_test_tasks")
     path = tmp_path / "config.json"
     path.write_text(json.dumps(content))
-    earlier, _ = load_config(path)
-    assert (earlier.test_tasks, earlier.test_batch_size) == (30, 7)
+    earlier, description = load_config(path)
+    assert (earlier.test_tasks, earlier.test_batch_size) == (30, 7) and description["older_test_batch_size"]
     path.write_text(json.dumps(content | {"num_test_tasks": 0, "meta_batch_size": 9}))
-    now, _ = load_config(path)
-    assert (now.test_tasks, now.test_batch_size) == (9, 30)
+    now, description = load_config(path)
+    assert (now.test_tasks, now.test_batch_size) == (9, 30) and "older_test_batch_size" not in description

@@ -277,12 +277,12 @@ def in_words(first: str, second: str, difference: Difference, p: float | None) -
         first, second, low, high, count = second, first, -high, -low, found.seeds - count
         better = Interval(1 - better.mean, 1 - better.high, 1 - better.low)
     seeds = f"in {count:g} of {found.seeds} seeds"
-    chance = f"(probability of improvement {better.mean:.2f} [{better.low:.2f}, {better.high:.2f}])"
-    chance += "" if p is None else f", p = {p:.2g}"
+    share = f"(a share of {better.mean:.2f} [{better.low:.2f}, {better.high:.2f}])"
+    share += "" if p is None else f", p = {p:.2g}"
     if not significant:
         words = f"no significant difference; {first} minus {second}: {value:.4g} [{low:.4g}, {high:.4g}]"
-        return f"{words}, better {seeds} {chance}"
-    return f"{first} is better than {second} by {abs(value):.4g} [{low:.4g}, {high:.4g}], {seeds} {chance}"
+        return f"{words}, better {seeds} {share}"
+    return f"{first} is better than {second} by {abs(value):.4g} [{low:.4g}, {high:.4g}], {seeds} {share}"
 
 
 def standing(reference: Reference, name: str, drawn: Sequence[Curve]) -> list[str]:

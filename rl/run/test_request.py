@@ -60,6 +60,8 @@ def checked(options: argparse.Namespace, ranks: Ranks) -> Request:
         UserError: whatever is wrong with it, before anything is written.
     """
     run, description = load_config(options.config)
+    if description.get("older_test_batch_size"):
+        print("config.json is of a version whose --test-batch-size was the number of tasks: it keeps that", flush=True)
     tasks = written_tasks(options)
     if tasks is not None:
         options.num_tasks = len(tasks)

@@ -75,10 +75,10 @@ def test_groups_means_and_intervals(two_groups, tmp_path):
     assert ends == pytest.approx([2 - 6.573, 2 + 6.573, 5 - 11.384, 5 + 11.384], abs=2e-3)
     # Seeds 2 and 3 are shared: 1 − 0 and 5 − 6; mean 0, standard deviation √2, t(0.975, 1) = 12.71: ±12.71. Better in
     # one of two: Wilson's interval of ½ is ½ ± ½·z/√(n + z²) with z² = 3.841, 0.095 to 0.905.
-    (line,) = (line for line in lines if "probability" in line)
+    (line,) = (line for line in lines if "a share of" in line)
     assert "no significant difference; plain CAVIA, first order minus plain CAVIA: 0 [-12.71, 12.71]" in line
     assert "better in 1 of 2" in line
-    assert "(probability of improvement 0.50 [0.09, 0.91])" in line
+    assert "(a share of 0.50 [0.09, 0.91])" in line
 
 
 def test_the_comparison_says_which_group_is_better(tmp_path):
@@ -96,7 +96,7 @@ def test_the_comparison_says_which_group_is_better(tmp_path):
     # Differences −4, −4.5, −4.5: mean −4.333, standard deviation 0.2887, half-width 4.303·0.2887/√3 = 0.717. Wilson of
     # 0 of 3: 0 to z²/(n + z²) = 0.562.
     # t = 4.333/(0.2887/√3) = 26, p = 1 − t/√(2 + t²) = 0.0015.
-    words = "B is better than A by 4.333 [3.616, 5.05], in 3 of 3 seeds (probability of improvement 1.00 [0.44, 1.00])"
+    words = "B is better than A by 4.333 [3.616, 5.05], in 3 of 3 seeds (a share of 1.00 [0.44, 1.00])"
     assert curves.in_words("A", "B", found, found.p) == f"{words}, p = 0.0015"
     # The same interval is no finding where many comparisons are made.
     assert "no significant difference; A minus B: -4.333 [-5.05, -3.616]" in curves.in_words("A", "B", found, 0.06)
