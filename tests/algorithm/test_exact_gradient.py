@@ -86,14 +86,15 @@ class Enumerated:
         """The expected return [K] after the update."""
         return (later * self.returns[self.task]).sum(-1)
 
-    def estimate(self, weights, credit=0.0):
+    def estimate(self, weights, credit=0.0, inner="score"):
         """The mean, over all that can be sampled, of the gradient that the outer step follows (of the return).
 
         Args:
             weights: of the steps of single episodes, [G, W, T].
             credit: `--exploration-credit`; the return after the update is taken as it is.
+            inner: `--inner-objective`.
         """
-        options = Options(fast_lr=self.update.learning_rate, exploration_credit=credit)
+        options = Options(fast_lr=self.update.learning_rate, exploration_credit=credit, inner_objective=inner)
         prior, later = (probabilities.detach() for probabilities in self.probabilities(self.theta))
         every = self.every.expand(len(prior), -1)
         after = self.batch(self.task, every, (prior[:, None] * later)[..., None] * weights[self.task])
@@ -151,6 +152,15 @@ def test_exploration_credit_is_what_the_published_gradient_lacks(make_problem, b
         pairs = [problem.probabilities(problem.theta + step * direction) for step in (h, -h)]
     above, below = (float(prior @ problem.values(later)) for prior, later in pairs)
     assert float(exact @ direction) == pytest.approx((above - below) / (2 * h), rel=1e-6)
+
+
+@pytest.mark.parametrize("make_problem", [bandit, ct_graph])
+def test_with_the_ratio_as_inner_loss_the_credit_counts_twice(make_problem):
+    """The ratio's second derivative credits the sampling already: with the credit it is further off than without."""
+    problem = make_problem()
+    exact = problem.exact()[0]
+    alone, both = (problem.estimate(problem.mask, credit, "ratio") for credit in (0.0, float(problem.EPISODES)))
+    assert float((both - exact).norm()) > 2 * float((alone - exact).norm()) > 0.005 * float(exact.norm())
 
 
 @pytest.mark.parametrize("convention", ["gamma", "gae_lambda", "normalized", "mean_of_steps"])
