@@ -104,7 +104,7 @@ def modelled(setup, name, machines):
     blocks = math.ceil(tasks / block)
     used = min(machines, blocks)
     most = math.ceil(blocks / used)
-    compute = sum(ALONE[name]) * most * block / tasks
+    compute = sum(ALONE[name]) * min(most * block, tasks) / tasks  # the last block may be smaller
     sent = 4 * (used - 1) * most * sum(lengths(num_params))
     messages = 2 * (used - 1) * (len(lengths(num_params)) + 2)  # with the summaries' and the restarts'
     return compute + sent / BANDWIDTH + messages * LATENCY
