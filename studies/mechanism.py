@@ -212,19 +212,25 @@ def steps(found: Table, kept: Mapping[str, Found]) -> list[str]:
 
 @style.printed
 def picture(kept: Mapping[str, Found]) -> Figure:
-    """The measures over the iterations, a column each: a thick line is the mean of an arm's seeds."""
+    """The measures over the iterations, a column each: a thick line is the mean of an arm's seeds, dotted over the
+    iterations between the last two, of which no policy was measured.
+    """
     by_letter = {arm.letter: arm for arm in ARMS}
     figure, axes = style.panels(len(DRAWN), len(MEASURES), height=2.0, width=2.4, sharex=True, sharey=True)
     for panels, (title, arms) in zip(axes, DRAWN.items(), strict=True):
         for panel, measured in zip(panels, MEASURES, strict=True):
             for place, letter in enumerate(arms):
                 results = [run["exact"] for run in runs(by_letter[letter], kept).values()]
-                colour = (*style.COLOURS, style.BLACK)[place]
+                colour, marker = (*style.COLOURS, style.BLACK)[place], style.MARKERS[place]
                 for run in results:
-                    panel.plot(run["checkpoints"], run[measured], color=colour, linewidth=0.4, alpha=0.5)
+                    panel.plot(run["checkpoints"][:-1], run[measured][:-1], color=colour, linewidth=0.4, alpha=0.5)
                 if results:
-                    mean = np.mean([run[measured] for run in results], axis=0)
-                    panel.plot(results[0]["checkpoints"], mean, color=colour, linewidth=1.8, label=KINDS[place])
+                    mean, at = np.mean([run[measured] for run in results], axis=0), results[0]["checkpoints"]
+                    letters = ", ".join(arms[place] for arms in DRAWN.values() if place < len(arms))
+                    panel.plot(at[:-1], mean[:-1], color=colour, linewidth=1.8, marker=marker, markersize=4,
+                               markevery=(place, 7), label=f"{KINDS[place]} ({letters})")  # fmt: skip
+                    panel.plot(at[-2:], mean[-2:], ":", color=colour, linewidth=1.8, marker=marker, markersize=4,
+                               markevery=[1])  # fmt: skip
         panels[0].set_ylabel(title)
     for panel, heading in zip(axes[0], HEADINGS, strict=True):
         panel.set_title(heading)

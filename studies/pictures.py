@@ -33,7 +33,7 @@ class Look(NamedTuple):
 
 def looks(methods: Mapping[str, Method]) -> dict[str, Look]:
     """How each method is drawn: its kind has a colour and a marker, and every variant of a kind (which its name adds to
-    the kind's) a darker shade of the colour, a line and a marker.
+    the kind's) a darker shade of the colour, a line and, with the kind, a marker.
     """
     variants, found = [""], {}
     for name in methods:
@@ -43,7 +43,7 @@ def looks(methods: Mapping[str, Method]) -> dict[str, Look]:
             variants.append(variant)
         place, number = KINDS.index(kind), variants.index(variant)
         others = style.MARKERS[len(KINDS) :]
-        marker = others[(number - 1) % len(others)] if variant else style.MARKERS[place]
+        marker = others[(number - 1 + 2 * place) % len(others)] if variant else style.MARKERS[place]
         step = 1 + (number - 1) % 3 if variant else 0
         red, green, blue = (SHADES[step] * part for part in to_rgb(style.COLOURS[place]))
         look = style.Look(place + 3 * number, to_hex((red, green, blue)), marker)

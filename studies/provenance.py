@@ -27,8 +27,8 @@ def made(found: Found) -> str:
     episodes = {run["test_episodes"] for run in runs if "test_episodes" in run}
     evaluated = f"Evaluated on {in_order(tasks)} test tasks with {in_order(episodes)} episodes each. " * bool(episodes)
     return (
-        f"{evaluated}Made with the code of {commits}. Hours of training a run, without evaluations, with others beside "
-        f"it: {shown}."
+        f"{evaluated}Made with the code of {commits}. Hours of training of one run, without evaluations, while others "
+        f"ran on the same machine: {shown}."
     )
 
 

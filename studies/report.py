@@ -28,6 +28,7 @@ ROOT = HERE.parent
 RESULTS, PAGES, FRONT = ROOT / "results", ROOT / "docs", ROOT / "README.md"
 COMMANDS = PAGES / "experiments.md"
 BEGIN, END = "<!-- results: written by studies/report.py -->", "<!-- end of results -->"
+CAPTION = "Return after one update on the CT-graph and in 2D navigation, seed by seed"
 # In the picture of docs/results.md, in this order, where they are among the primary endpoints.
 SHOWN = ("ctgraph_d2", "ctgraph_d3", "ctgraph_d4", "navigation", "navigation_501")
 # Gates that learn: the experiments that try several biases, and what is compared there.
@@ -48,7 +49,7 @@ def pages(found: Table, folder: Path = RESULTS) -> dict[str, str]:
     blocks = {
         "verdicts": verdicts(found, primaries),
         "others": others(found, kept, primaries),
-        "picture": ["![Return after one update, seed by seed](pictures/results.png)"] * bool(shown(found, kept)),
+        "picture": [f"![{CAPTION}](pictures/results.png)"] * bool(shown(found, kept)),
         "gates": gates(found, kept),
         "first_step": first_steps(methods, folder),
         "learning_signal": learning_signals(found, folder),

@@ -26,7 +26,8 @@ from measures import (
 from provenance import made
 from table import Experiment
 
-from rl.evaluation.comparisons import LEVEL, level
+from rl.evaluation import intervals
+from rl.evaluation.comparisons import LEVEL, level, number
 
 ONCE, LAST = MEASURES["return_1"], MEASURES["return_last"]
 PICTURES = "../pictures"  # from docs/results/
@@ -61,7 +62,7 @@ def body(row: Experiment, found: Found, methods: Methods, endpoint: Family[str] 
         lines += soon(row, found, methods)
     if row.best_checkpoint:
         lines += best(row, found, methods)
-    lines += tasks_found(row, found, methods)
+    lines += [*tasks_found(row, found, methods), *run_by_run(found, methods)]
     if row.checks:
         lines += checked(row, found, methods)
     return [*lines, f"{made(found)} {row.note}".strip(), ""]
@@ -104,7 +105,7 @@ def returns(row: Experiment, found: Found, methods: Methods) -> list[str]:
     counts = [f"return after {count}" for count in range(updates)]
     lines = ["## Returns", "", *grid(["method", "seeds", *counts, "outer steps accepted", "of the last tenth"], rows)]
     more = [("Halved rate", "halved", "returns"), ("Halved rate, success", "halved", "success")]
-    if any(abs(after(run, 1, "success") - after(run, 1)) > 0.05 for run in every if "success" in run["test"]):
+    if succeeds(found):
         more.insert(0, ("Success rates", "test", "success"))
     for title, part, kind in more:
         rows = [
@@ -114,6 +115,27 @@ def returns(row: Experiment, found: Found, methods: Methods) -> list[str]:
         if rows:
             lines += [f"## {title}", "", *grid(["method", *(f"after {count}" for count in range(updates))], rows)]
     return lines
+
+
+def run_by_run(found: Found, methods: Methods) -> list[str]:
+    """The table of each run's success rates with intervals over its test tasks, where they say more than returns do."""
+    if not succeeds(found):
+        return []
+    rows = []
+    for method, runs in found.items():
+        for seed, run in ((seed, run) for seed, run in runs.items() if "success" in run["test"]):
+            ends = zip(*intervals.rate(np.transpose(run["test"]["success"])), strict=True)
+            cells = ["{} [{}, {}]".format(*map(number, map(float, each))) for each in ends]
+            rows.append([methods[method].title, str(seed), *cells])
+    words = "Each run's own success rate, with Wilson's 95% interval over its test tasks."
+    head = ["method", "seed", *(f"after {count}" for count in range(len(rows[0]) - 2))]
+    return ["## Success rates, run by run", "", words, "", *grid(head, rows)]
+
+
+def succeeds(found: Found) -> bool:
+    """Whether success rates say more than returns do."""
+    tests = [run["test"] for runs in found.values() for run in runs.values()]
+    return any(abs(np.mean(one["success"][1]) - np.mean(one["returns"][1])) > 0.05 for one in tests if "success" in one)
 
 
 def levels(runs: Collection[Run], part: str, kind: str) -> list[str]:
@@ -128,6 +150,14 @@ def family(row: Experiment, found: Found, measure: Measure, but: str = "") -> Fa
         method: difference(found, method, row.baseline, measure)
         for method in found if row.baseline in found and method not in (row.baseline, but)
     })  # fmt: skip
+
+
+def changed_later(row: Experiment, found: Found) -> Family[str]:
+    """Every method's return after the last update minus the baseline's, where it differs, in the digits shown, from
+    that after one update: the same numbers are not tested twice.
+    """
+    once = family(row, found, ONCE)
+    return Family({name: last for name, last in family(row, found, LAST).items() if str(last) != str(once[name])})
 
 
 def rivals(row: Experiment, found: Found) -> Family[str]:
@@ -145,11 +175,10 @@ def compared(row: Experiment, found: Found, methods: Methods, endpoint: Family[s
     apart = {method: difference(found, method, row.baseline, ONCE) for method in found if method != row.baseline}
     if not any(one.values for one in apart.values()):
         return []
-    once, last = family(row, found, ONCE, but=row.proposed), family(row, found, LAST)
+    once, last, later = family(row, found, ONCE, but=row.proposed), family(row, found, LAST), changed_later(row, found)
     ours = rivals(row, found)
-    same = all(str(last[method]) == str(apart[method]) for method in last)
     baseline, proposed = methods[row.baseline].title, methods[row.proposed].title
-    head = [f"minus {baseline}", "after 1 update", "p", "seeds in which it is better", "after the last update", "p",
+    head = [f"minus {baseline}", "after 1 update", "p", "seeds in which it is higher", "after the last update", "p",
             f"{proposed}, minus it: after 1 update", "p"]  # fmt: skip
     rows = []
     for method in apart:
@@ -162,14 +191,13 @@ def compared(row: Experiment, found: Found, methods: Methods, endpoint: Family[s
         wins = f"{apart[method].compared.better:g} of {seeds}" if seeds > 1 else ""
         rows.append([
             methods[method].title, text, p, wins,
-            str(last[method]) if same else last.text(method), "" if same else last.shown_p(method),
+            later.text(method) or str(last[method]), later.shown_p(method),
             ours.text(method), ours.shown_p(method),
         ])  # fmt: skip
-    families = {"the other methods after 1 update": once, "all methods after the last update": last,
+    families = {"the other methods after 1 update": once, "differences after the last update": later,
                 f"{proposed}, minus each of the other methods, after 1 update": ours}  # fmt: skip
-    tested = {title: one for title, one in families.items() if not (same and one is last)}
-    again = ["After the last update the differences are the same to the digits shown: they are not tested again.", ""]
-    return ["## Differences", "", *secondary(tested), *again * bool(same and last.tests), *grid(head, rows)]
+    again = "A difference that is the same after the last update, to the digits shown, is not tested again."
+    return ["## Differences", "", *secondary(families), *[again, ""] * (later.tests < last.tests), *grid(head, rows)]
 
 
 def soon(row: Experiment, found: Found, methods: Methods) -> list[str]:
@@ -181,7 +209,7 @@ def soon(row: Experiment, found: Found, methods: Methods) -> list[str]:
                  for times in (1, pace.get(method)) if times]  # fmt: skip
         rows.append([methods[method].title, *cells, *[""] * (1 + bool(pace) - len(cells))])
     on_idle_cores = (
-        " Seconds are so many times what an iteration takes on two idle cores, where that was measured: "
+        " Seconds are that many iterations on two idle cores, where the time of one was measured: "
         f"{'; '.join(f'{methods[method].title} {seconds:g} s' for method, seconds in pace.items())}."
     )
     return [

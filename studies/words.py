@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from estimates import Family, count, p_value
 from measures import MEASURES, Found, Run, difference, effect
-from sections import family, rivals
+from sections import changed_later, family, rivals
 from table import Experiment
 
 from rl.evaluation.comparisons import LEVEL, level, number
@@ -22,7 +22,7 @@ class NotRun(LookupError):
 def _tested(family: Family[str], name: str) -> str:
     if name not in family.p:
         raise NotRun
-    return f"{family[name]} ({p_value(family.p[name])})"
+    return f"{family[name]} (secondary {p_value(family.p[name])})"
 
 
 def _in_training(run: Run, first: str, last: str) -> float:
@@ -106,8 +106,11 @@ class Figures:
     def secondary(self, experiment: str, method: str, measure: str) -> str:
         """A method's measure minus the baseline's, with its p-value in the family of the page's table."""
         row = self.rows[experiment]
+        found = self.kept[experiment]
+        if measure == "return_last":
+            return _tested(changed_later(row, found), method)
         but = row.proposed if measure == "return_1" else ""  # as in the page's table: it is the primary endpoint
-        return _tested(family(row, self.kept[experiment], MEASURES[measure], but), method)
+        return _tested(family(row, found, MEASURES[measure], but), method)
 
     def rival(self, experiment: str, method: str) -> str:
         """The proposed method's return after one update minus another's, with its p-value in the family of them all."""

@@ -185,7 +185,7 @@ def test_the_primary_endpoint_is_in_no_other_family():
     family = estimates.Family({row.name: measures.primary(row, found), "other": comparisons.Difference((1, -1, 0))})
     text = "\n".join(sections.page(row, found, TABLE.methods, family))
     assert "minus plain CAVIA: 1.01 [0.99, 1.03], p < 0.001 (Holm's correction over 2 experiments): better." in text
-    assert "*Secondary families*: the other methods after 1 update (1 test); all methods after the last update" in text
+    assert "*Secondary families*: the other methods after 1 update (1 test); differences after the last update" in text
     assert "; hard gates, as published, minus each of the other methods, after 1 update (1 test)." in text
     lines = [line for line in text.partition("## Differences")[2].splitlines() if line.startswith("| ")]
     assert lines[-2].split(" | ")[1:6] == [
@@ -195,7 +195,10 @@ def test_the_primary_endpoint_is_in_no_other_family():
     same = {method: runs([run["test"]["returns"][1][0] for run in some.values()] , [
         run["test"]["returns"][1][0] + 1e-4 for run in some.values()]) for method, some in found.items()}  # fmt: skip
     text = "\n".join(sections.compared(row, same, TABLE.methods))
-    assert "are not tested again" in text and "all methods after the last update" not in text
+    assert "is not tested again" in text and "differences after the last update" not in text
+    # Nor is one of them, where another method's changes.
+    same["nm_soft_2"] = found["nm_soft_2"]
+    assert list(sections.changed_later(row, same)) == ["nm_soft_2"]
     # A row that a longer one stands in for has no primary endpoint.
     assert "| hard gates, as published | 1.01 [0.99, 1.03] | not tested | 3 of 3 |" in text
 
@@ -370,8 +373,8 @@ def test_what_was_not_run_says_so():
     assert "2D navigation (201 iterations)" in report.others(TABLE, {name: {} for name in TABLE.experiments}, {})[0]
     # 3 iterations of 600 s.
     assert (
-        "Made with the code of 0123456. Hours of training a run, without evaluations, with others beside it: 0.50 on a "
-        "processor." in lines
+        "Made with the code of 0123456. Hours of training of one run, without evaluations, while others ran on the "
+        "same machine: 0.50 on a processor." in lines
     )
 
 
@@ -383,9 +386,9 @@ def test_what_runs_were_made_and_continued_with_is_named():
     kept = {1: run, 2: run | {"continued": [later]}, 3: run | unknown, 4: longer | {"test_episodes": 20}}
     assert provenance.made({"cavia": kept}) == (
         "Evaluated on 2 test tasks with 20 episodes each. "
-        "Made with the code of 0123456, an unknown commit, 0123456+, abcdefa+. Hours of training a run, without "
-        "evaluations, with others beside it: 0.50 to 1.00 on a processor; 0.50 on a processor and then another with "
-        "a GPU; 0.50 on an unknown processor."
+        "Made with the code of 0123456, an unknown commit, 0123456+, abcdefa+. Hours of training of one run, "
+        "without evaluations, while others ran on the same machine: 0.50 to 1.00 on a processor; 0.50 on a processor "
+        "and then another with a GPU; 0.50 on an unknown processor."
     )
 
 
@@ -410,3 +413,5 @@ def test_a_method_has_one_look_in_all_pictures():
     expected = {TABLE.methods[method].title: looks[method].look for method in row.methods}
     assert drawn == {title: {(look.colour, look.marker)} for title, look in expected.items()}
     assert len({(look.colour, look.marker) for look, _ in looks.values()}) == len(looks)
+    for row in TABLE.compared():  # none of a picture's methods differs from another in colour alone
+        assert len({(looks[method].look.marker, str(looks[method].line)) for method in row.methods}) == len(row.methods)
