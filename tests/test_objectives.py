@@ -26,7 +26,8 @@ def test_a_run_ends_with_the_same_bytes_at_once_and_resumed_and_in_blocks_of_wor
     line = [*RUN, *options, "--tasks-per-block", "2"]
     folders = [tmp_path / name for name in ("at once", "resumed")]
     assert main.program([*line, "--num-batches", "4", *into(folders[0])]) == 0
-    assert main.program([*line, "--num-batches", "3", "--learner-threads", "2", *into(folders[1])]) == 0
+    others = ["--learner-threads", "2", "--num-workers", "2"]
+    assert main.program([*line, "--num-batches", "3", *others, *into(folders[1])]) == 0
     assert main.program([*line, "--num-batches", "4", "--resume", "auto", *into(folders[1])]) == 0
     at_once, resumed = map(record, folders)
     assert at_once == resumed

@@ -95,8 +95,26 @@ def test_other_ranks_write_nothing_and_choose_how_they_compute(tmp_path, alone):
         (3, SHORT),
         # The last block is smaller.
         (2, [*SMALL, *GRAPH, "--num-batches", "2", "--meta-batch-size", "7", "--tasks-per-block", "4"]),
+        (2, [*SMALL, *GRAPH, "--num-batches", "2", "--outer-step", "ppo", "--inner-objective", "ratio"]),
+        (
+            2,
+            [
+                *SMALL,
+                *GRAPH,
+                "--num-batches",
+                "2",
+                "--pre-update-return",
+                "1",
+                "--exploration-credit",
+                "1",
+                "--entropy-bonus",
+                "0.01",
+                "--explore",
+                "0.5",
+            ],
+        ),
     ],
-    ids=["MAML", "three", "unequal blocks"],
+    ids=["MAML", "three", "unequal blocks", "ProMP", "credit"],
 )
 def test_other_shares_too(tmp_path, size, line):
     ranks = RankPrograms(tmp_path / "ranks", [[*line, *into(tmp_path / "ranks")]] * size)
