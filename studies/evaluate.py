@@ -88,7 +88,7 @@ def on_test_tasks(row: table.Experiment, run: runs.Run, policy: Path, evaluation
         checks = CHECKS | (CHECKS_OF_GATES if run.config.neuromodulation else {})
         found["similarity"] = alike(evaluated)
         found["checks"] = {
-            name: measured(test(folder, policy, evaluations / name.replace(" ", "_"), False, [*tasks, *options]))
+            name: mean(measured(test(folder, policy, evaluations / name.replace(" ", "_"), False, [*tasks, *options])))
             for name, options in checks.items()
         }
     if row.halved:
@@ -159,6 +159,11 @@ def measured(evaluation: runs.Evaluation) -> dict[str, Any]:
         if success is not None:
             found["success"] = rounded(success.mean(axis=1).T)
     return found
+
+
+def mean(found: dict[str, Any]) -> dict[str, Any]:
+    """The same, means over the tasks: all that is read of a check, and a hundredth of the bytes."""
+    return {name: rounded(np.mean(values, axis=1)) for name, values in found.items()}
 
 
 def alike(evaluation: runs.Evaluation) -> dict[str, dict[str, Any]]:
