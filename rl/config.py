@@ -412,6 +412,9 @@ def without_effect(given: Collection[str], config: Config, gpu: bool = False) ->
             f"--nm-gate-bias {config.nm_gate_bias:g}: beyond ±1 ste passes no gradient, so such gates stay; "
             "expected a bias within ±1"
         )
+    foreign = frozenset().union(*(row.own for row in OUTER_STEPS.values())) - OUTER_STEPS[config.outer_step].own
+    if others := [flag_of(field) for field in fields if field.name in foreign]:  # at their defaults: else refused
+        yield f"{', '.join(others)}: no effect with --outer-step {config.outer_step}"
     on_cpu = config.device == "cpu" or (config.device == "auto" and not gpu)
     for name, is_vain, why in (
         ("num_context_params", config.maml, "with --maml, which adapts all weights"),
