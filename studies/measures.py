@@ -117,6 +117,7 @@ MEASURES: dict[str, Measure] = {
     "return_last": after,
     "success_1": lambda run: after(run, 1, "success"),
     "success_2": lambda run: after(run, 2, "success"),
+    "success_last": lambda run: after(run, -1, "success"),
     "halved_2": halved(2),
     "halved_last": halved(-1),
     "halved_success_2": halved(2, "success"),
