@@ -42,8 +42,8 @@ def looks(methods: Mapping[str, Method]) -> dict[str, Look]:
         if variant not in variants:
             variants.append(variant)
         place, number = KINDS.index(kind), variants.index(variant)
-        others = style.MARKERS[len(KINDS) :]
-        marker = others[(number - 1 + 2 * place) % len(others)] if variant else style.MARKERS[place]
+        others = style.MARKERS[len(KINDS) : -1]  # the last one is too thin
+        marker = others[(number - 1 + place) % len(others)] if variant else style.MARKERS[place]
         step = 1 + (number - 1) % 3 if variant else 0
         red, green, blue = (SHADES[step] * part for part in to_rgb(style.COLOURS[place]))
         look = style.Look(place + 3 * number, to_hex((red, green, blue)), marker)
