@@ -55,11 +55,11 @@ def evaluate(experiment: str, method: str, seed: int, runs_folder: Path, results
         "iterations": row.iterations,
         "seconds": {name: rounded(run.curve(f"time/{name}")[1].mean()) for name in ("sampling", "learning")},
         "curves": {
-            name: rounded(run.progress[tag])
-            for name, tag in (
-                ("before_update", "running_returns/before_update"),
-                ("after_update", "running_returns/after_update"),
-                ("kl", f"{run.config.outer_step}/kl"),
+            name: rounded(run.progress[tag], digits)
+            for name, tag, digits in (
+                ("before_update", "running_returns/before_update", 4),
+                ("after_update", "running_returns/after_update", 4),
+                ("kl", f"{run.config.outer_step}/kl", 2),
             )
         },
     }

@@ -10,14 +10,15 @@ from rl.files import write_text
 
 
 def write_keys(path: Path, content: dict[str, Any]) -> None:
-    """Write a dict as JSON, a line a key: readable, and a tenth of the lines that an indented list of numbers has."""
-    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in content.items())
+    """Write a dict as JSON, a line a key: readable, and as small as numbers in text can be."""
+    written = {name: json.dumps(value, separators=(",", ":")) for name, value in content.items()}
+    lines = ",\n".join(f"{json.dumps(name)}: {value}" for name, value in written.items())
     write_text(path, f"{{\n{lines}\n}}\n")
 
 
-def rounded(values: Any) -> Any:
-    """Numbers with five significant digits, for JSON; None of None and of NaN."""
+def rounded(values: Any, digits: int = 5) -> Any:
+    """Numbers with so many significant digits, for JSON; None of None and of NaN."""
     values = np.asarray(values, np.float64)
     if values.ndim:
-        return [rounded(value) for value in values]
-    return None if np.isnan(values) else float(f"{values:.5g}")
+        return [rounded(value, digits) for value in values]
+    return None if np.isnan(values) else float(f"{values:.{digits}g}")
