@@ -11,7 +11,7 @@ from typing import Any, NoReturn, no_type_check
 
 from rl import machine, streams
 from rl.algorithm.inner_objective import INNER_OBJECTIVES
-from rl.algorithm.outer_steps import OUTER_STEPS
+from rl.algorithm.outer_steps import OUTER_STEPS, of_others
 from rl.errors import UserError
 from rl.files import is_of_run, read_json
 from rl.policies.elementwise import GATES, NONLINEARITIES
@@ -232,14 +232,13 @@ class Config:
                 f"--tasks-per-block: expected a multiple of --tasks-per-group ({self.tasks_per_group}), got "
                 f"{self.tasks_per_block}"
             )
-        chosen = OUTER_STEPS[self.outer_step]
-        for name, row in OUTER_STEPS.items():
-            for field in dataclasses.fields(self):
-                if field.name in row.own - chosen.own and getattr(self, field.name) != field.default:
-                    raise UserError(
-                        f"{flag_of(field)}: is of --outer-step {name}; expected no such option with --outer-step "
-                        f"{self.outer_step}"
-                    )
+        foreign = of_others(self.outer_step)
+        for field in dataclasses.fields(self):
+            if field.name in foreign and getattr(self, field.name) != field.default:
+                raise UserError(
+                    f"{flag_of(field)}: is of --outer-step {foreign[field.name]}; expected no such option with "
+                    f"--outer-step {self.outer_step}"
+                )
         if self.match_params and self.neuromodulation:
             raise UserError("--match-params: widens plain policies; expected a command without --neuromodulation")
         if self.explore and self.explore * self.fast_batch_size < 0.5:
@@ -412,7 +411,7 @@ def without_effect(given: Collection[str], config: Config, gpu: bool = False) ->
             f"--nm-gate-bias {config.nm_gate_bias:g}: beyond ±1 ste passes no gradient, so such gates stay; "
             "expected a bias within ±1"
         )
-    foreign = frozenset().union(*(row.own for row in OUTER_STEPS.values())) - OUTER_STEPS[config.outer_step].own
+    foreign = of_others(config.outer_step)
     if others := [flag_of(field) for field in fields if field.name in foreign]:  # at their defaults: else refused
         yield f"{', '.join(others)}: no effect with --outer-step {config.outer_step}"
     on_cpu = config.device == "cpu" or (config.device == "auto" and not gpu)

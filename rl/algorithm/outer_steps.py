@@ -26,3 +26,8 @@ OUTER_STEPS = {
     "trpo": Row(trpo.TRPO, trpo.Options, ("fvp_subsample", "pre_update_kl")),
     "ppo": Row(ppo.PPO, ppo.Options, ("clip_eps", "inner_kl_penalty")),
 }
+
+
+def of_others(chosen: str) -> dict[str, str]:
+    """The options that serve other outer steps and not the chosen one -> such a step."""
+    return {option: name for name, row in OUTER_STEPS.items() for option in row.own - OUTER_STEPS[chosen].own}
