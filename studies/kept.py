@@ -17,8 +17,11 @@ def write_keys(path: Path, content: dict[str, Any]) -> None:
 
 
 def rounded(values: Any, digits: int = 5) -> Any:
-    """Numbers with so many significant digits, for JSON; None of None and of NaN."""
+    """Numbers with so many significant digits, for JSON, whole ones as integers; None of None and of NaN."""
     values = np.asarray(values, np.float64)
     if values.ndim:
         return [rounded(value, digits) for value in values]
-    return None if np.isnan(values) else float(f"{values:.{digits}g}")
+    if np.isnan(values):
+        return None
+    number = float(f"{values:.{digits}g}")
+    return int(number) if number.is_integer() else number
