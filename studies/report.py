@@ -1,4 +1,4 @@
-"""results/ -> docs/results.md, its pages in docs/results/, docs/mechanism.md, their pictures, and README's table.
+"""results/ -> docs/results.md, its pages in docs/results/, docs/mechanism.md, their pictures, and README's results.
 
 python studies/report.py
 """
@@ -224,9 +224,11 @@ def step_gains(found: Table, folder: Path = RESULTS) -> list[str]:
 
 
 def front(found: Table, folder: Path = RESULTS) -> list[str]:
-    """README's table: the primary endpoints."""
+    """README's results, with the table of primary endpoints."""
     kept = {row.name: load(row, folder) for row in found.compared()}
-    return verdicts(found, endpoints(found, kept), front=True)
+    primaries = endpoints(found, kept)
+    figures = Figures(found.experiments, kept, primaries, {"verdicts": verdicts(found, primaries, front=True)})
+    return figures.filled((HERE / "front.md").read_text(encoding="utf-8")).strip("\n").splitlines()
 
 
 def policies(results: Path = RESULTS) -> list[str]:
