@@ -82,6 +82,8 @@ def on_test_tasks(row: table.Experiment, run: runs.Run, policy: Path, evaluation
         UserError: test.py failed.
     """
     folder, tasks = run.path, ["--num-tasks", str(row.tasks)]
+    if row.test_episodes:
+        tasks += ["--test-batch-size", str(row.test_episodes)]
     evaluated = test(folder, policy, evaluations / "normal", row.checks, tasks)
     found: dict[str, Any] = {"test_episodes": evaluated.returns.shape[2], "test": measured(evaluated)}
     if row.checks:

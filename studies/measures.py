@@ -18,6 +18,7 @@ Methods = dict[str, Method]
 Measure = Callable[[Run], float | None]
 
 WINDOW = 10  # iterations that a point of a learning curve is the mean of
+LONG = 20  # those of which the best and the last are compared
 CHECKPOINTS = 10  # the published code evaluates every tenth iteration, and its scripts name policies of such ones
 
 
@@ -39,6 +40,16 @@ def load(row: Experiment, folder: Path) -> Found:
 def after(run: Run, updates: int = -1, kind: str = "returns", part: str = "test") -> float:
     """A run's mean over test tasks after a number of updates."""
     return float(np.mean(run[part][kind][updates]))
+
+
+def episodes(runs: dict[int, Run]) -> set[int | None]:
+    """From how many episodes of a test task a method's policies were evaluated."""
+    return {run.get("test_episodes") for run in runs.values()}
+
+
+def comparable(found: Found, one: str, other: str) -> bool:
+    """Whether two methods were evaluated alike: from more episodes, more tasks are found, whatever the policy."""
+    return episodes(found[one]) == episodes(found[other])
 
 
 def found_before(run: Run) -> Bool[np.ndarray, " K"]:
@@ -110,11 +121,28 @@ def reached(run: Run, milestone: float) -> int | None:
     return int(high[0]) + WINDOW - 1 if len(high) else None
 
 
+def training(run: Run) -> float:
+    """The mean return after the update in the last tenth of training: of all methods from as many episodes."""
+    curve = run["curves"]["after_update"]
+    return float(np.mean(curve[-max(1, round(0.1 * len(curve))) :]))
+
+
+def kept(run: Run) -> float:
+    """The return after the update, the mean of `LONG` iterations, at the end of training: the share that it is of the
+    highest such mean.
+    """
+    means = np.convolve(np.array(run["curves"]["after_update"], np.float64), np.full(LONG, 1 / LONG), "valid")
+    return float(means[-1] / means.max())
+
+
 # By the names that hand-written text has for them (studies/words.py).
 MEASURES: dict[str, Measure] = {
     "return_1": lambda run: after(run, 1),
     "return_2": lambda run: after(run, 2),
     "return_last": after,
+    "training": training,
+    "kept": kept,
+    "success_0": lambda run: after(run, 0, "success"),
     "success_1": lambda run: after(run, 1, "success"),
     "success_2": lambda run: after(run, 2, "success"),
     "success_last": lambda run: after(run, -1, "success"),

@@ -11,7 +11,8 @@ from estimates import Family, grid
 from exact import MEASURES, lost
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from measures import Found, Run
+from measures import Found, Run, accepted
+from pictures import KINDS as KINDS_OF_METHODS
 from provenance import made
 from table import Table
 
@@ -73,8 +74,9 @@ SECONDARY = (
     ("gates that do not read φ, against those that do (F − B)", "F", "B"),
     ("gates that do not read φ, against none (F − A)", "F", "A"),
 )
-# Those of the arm that was added last, when one run of it had been seen.
+# Those of the arm that was added last, when one run of it had been seen, and a prediction that was long left untested.
 ADDED = (
+    ("a smooth step as short, plain, against hard gates (E2 − B)", ["E2"], "B"),
     ("credit, hard gates, with the looser bound (K − I)", "K", "I"),
     ("credit with the looser bound, hard gates (K − B)", "K", "B"),
 )
@@ -86,6 +88,7 @@ KINDS = (
 DRAWN = {"plain": ["A", "E2", "E", "C", "H"], "hard gates": ["B", "E2'", "E'", "D", "I", "F", "J"]}
 # Why a trial is refused, as studies/line_search.py names it.
 REASONS = ("KL", "surrogate", "surrogate and KL")
+MARKERS = style.MARKERS[len(KINDS_OF_METHODS) :]  # no look stands for a method in the other pictures
 HEADINGS = ("success on its own episodes", "coverage", "success after a visit handed over")
 
 Contrast = tuple[str, Sequence[str], Sequence[str]]
@@ -205,8 +208,10 @@ def steps(found: Table, kept: Mapping[str, Found]) -> list[str]:
             bound = parse_options(found.options(arm.experiment, arm.method)).max_kl
             cells = [level([step["kl"] for step in taken], 4), level([step["part"] for step in taken])]
             cells.append(level([bound * step["square"] for step in taken], 4))
+            cells += [level([accepted(run, share) for run in runs(arm, kept).values()]) for share in (1, 0.1)]
             rows.append([arm.letter, arm.title, f"{bound:g}", *cells])
-    head = ["", "arm", "max-kl", "KL of an outer step", "accepted fraction of the full step", "max-kl × fraction²"]
+    head = ["", "arm", "max-kl", "KL of an outer step", "accepted fraction of the full step", "max-kl × fraction²",
+            "steps accepted", "of the last tenth"]  # fmt: skip
     return grid(head, rows)
 
 
@@ -221,7 +226,7 @@ def picture(kept: Mapping[str, Found]) -> Figure:
         for panel, measured in zip(panels, MEASURES, strict=True):
             for place, letter in enumerate(arms):
                 results = [run["exact"] for run in runs(by_letter[letter], kept).values()]
-                colour, marker = (*style.COLOURS, style.BLACK)[place], style.MARKERS[place]
+                colour, marker = (*style.COLOURS, style.BLACK)[place], MARKERS[place]
                 for run in results:
                     panel.plot(run["checkpoints"][:-1], run[measured][:-1], color=colour, linewidth=0.4, alpha=0.5)
                 if results:

@@ -83,7 +83,7 @@ def endpoints(found: Table, kept: Mapping[str, Found]) -> dict[str, Family[str]]
     rows = [row for row in found.compared() if row.proposed != row.baseline]
     apart = {row.name: primary(row, kept[row.name]) for row in rows}
     rows.sort(key=lambda row: (apart[row.name].p is not None, row.iterations))
-    longest = {(row.options, row.nm_size, row.baseline, row.proposed): row.name for row in rows}
+    longest = {(row.options, row.nm_size, row.baseline, row.proposed, *row.seeds): row.name for row in rows}
     apart = {name: one for name, one in apart.items() if name in longest.values()}
     papers = Family({name: one for name, one in apart.items() if found.experiments[name].paper_iterations})
     return {name: papers if name in papers else Family({name: one}) for name, one in apart.items()}
@@ -189,9 +189,10 @@ def learning_signals(found: Table, folder: Path = RESULTS) -> list[str]:
     for name, run in read_json(path).items():
         experiment, method, _ = name.split("/")
         title = f"{found.experiments[experiment].title}: {found.methods[method].title}"
+        handled = "ML1Reach" not in found.experiments[experiment].options  # there the object plays no part
         for iteration, one in run["checkpoints"].items():
             cells = [" → ".join(number(value) for value in one[part]) for part in ("returns", "success", "explained")]
-            moves = [number(value) for part in ("near", "moved") for value in one[part]]
+            moves = [number(value) if handled else "" for part in ("near", "moved") for value in one[part]]
             rows.append([title, iteration, *cells, *moves, number(one["signal"])])
             title = ""
     head = ["run", "iteration", "return, before → after", "success", "variance explained", "hand near, before", "after",

@@ -17,8 +17,10 @@ from measures import (
     after_the_best,
     best_checkpoint,
     changed,
+    comparable,
     difference,
     effect,
+    episodes,
     reached,
     share_found,
     success,
@@ -56,6 +58,7 @@ def page(
 
 def body(row: Experiment, found: Found, methods: Methods, endpoint: Family[str] | None = None) -> list[str]:
     """The picture and the tables of an experiment; `endpoint` is the family of its primary endpoint, if it has one."""
+    methods = labelled(row, found, methods)
     lines = [f"![{row.title}: learning curves]({PICTURES}/results_{row.name}.png)", ""]
     lines += [*returns(row, found, methods), *compared(row, found, methods, endpoint)]
     if row.milestone:
@@ -66,6 +69,23 @@ def body(row: Experiment, found: Found, methods: Methods, endpoint: Family[str] 
     if row.checks:
         lines += checked(row, found, methods)
     return [*lines, f"{made(found)} {row.note}".strip(), ""]
+
+
+def labelled(row: Experiment, found: Found, methods: Methods) -> Methods:
+    """The methods, with titles that say where one was evaluated from another number of episodes than the baseline."""
+    others = unlike(row.baseline, found)
+    return {
+        name: method._replace(title=f"{method.title} ({'/'.join(map(str, others[name]))} episodes)") if name in others
+        else method for name, method in methods.items()
+    }  # fmt: skip
+
+
+def unlike(reference: str, found: Found) -> dict[str, list[int | None]]:
+    """The methods that were not evaluated from as many episodes as a method, and from how many they were."""
+    return {
+        method: sorted(episodes(runs)) for method, runs in found.items()
+        if reference in found and not comparable(found, method, reference)
+    }  # fmt: skip
 
 
 def asked(row: Experiment) -> str:
@@ -145,10 +165,10 @@ def levels(runs: Collection[Run], part: str, kind: str) -> list[str]:
 
 
 def family(row: Experiment, found: Found, measure: Measure, but: str = "") -> Family[str]:
-    """Every method's measure minus the baseline's; `but` is left out."""
+    """Every method's measure minus the baseline's, of those that were evaluated alike; `but` is left out."""
     return Family({
         method: difference(found, method, row.baseline, measure)
-        for method in found if row.baseline in found and method not in (row.baseline, but)
+        for method in found if row.baseline in found and method not in (row.baseline, but, *unlike(row.baseline, found))
     })  # fmt: skip
 
 
@@ -161,10 +181,11 @@ def changed_later(row: Experiment, found: Found) -> Family[str]:
 
 
 def rivals(row: Experiment, found: Found) -> Family[str]:
-    """The proposed method's return after one update minus that of every method but the baseline."""
+    """The proposed method's return after one update minus that of every method, evaluated alike, but the baseline."""
+    skipped = {row.baseline, row.proposed, *unlike(row.proposed, found)}
     return Family({
         method: difference(found, row.proposed, method, ONCE)
-        for method in found if row.proposed in found and method not in (row.baseline, row.proposed)
+        for method in found if row.proposed in found and method not in skipped
     })  # fmt: skip
 
 
@@ -172,7 +193,11 @@ def compared(row: Experiment, found: Found, methods: Methods, endpoint: Family[s
     """The differences of returns: from the baseline after one update and after the last, and from the proposed method
     after one update. The primary endpoint is in none of these families; a row that has none leaves it untested.
     """
-    apart = {method: difference(found, method, row.baseline, ONCE) for method in found if method != row.baseline}
+    others = unlike(row.baseline, found)
+    apart = {
+        method: difference(found, method, row.baseline, ONCE)
+        for method in found if method != row.baseline and method not in others
+    }  # fmt: skip
     if not any(one.values for one in apart.values()):
         return []
     once, last, later = family(row, found, ONCE, but=row.proposed), family(row, found, LAST), changed_later(row, found)
@@ -197,7 +222,13 @@ def compared(row: Experiment, found: Found, methods: Methods, endpoint: Family[s
     families = {"the other methods after 1 update": once, "differences after the last update": later,
                 f"{proposed}, minus each of the other methods, after 1 update": ours}  # fmt: skip
     again = "A difference that is the same after the last update, to the digits shown, is not tested again."
-    return ["## Differences", "", *secondary(families), *[again, ""] * (later.tests < last.tests), *grid(head, rows)]
+    names = "; ".join(methods[method].title for method in others)
+    left_out = (
+        f"Not compared, because {baseline} was evaluated from another number of episodes "
+        f"({'/'.join(map(str, episodes(found.get(row.baseline, {}))))}), and more of them find more: {names}."
+    )
+    return ["## Differences", "", *secondary(families), *[again, ""] * (later.tests < last.tests),
+            *grid(head, rows), *[left_out, ""] * bool(others)]  # fmt: skip
 
 
 def soon(row: Experiment, found: Found, methods: Methods) -> list[str]:

@@ -32,6 +32,7 @@ class Experiment(NamedTuple):
     keep_policy: int  # of how many seeds, the first ones, policies are kept in results/ (under 20 MB in all)
     overnight: bool  # whether two cores run it, with the others that are so, in some nights; else it is run when named
     tasks: int = 200  # test tasks of the evaluation
+    test_episodes: int = 0  # of a test task, if not as --test-batch-size says: all methods must adapt from as many
     halved: bool = False  # whether the last policy is also evaluated with --halve-test-lr
     note: str = ""  # how the runs kept in results/ were made, if not as the table says
     best_checkpoint: bool = False  # whether the paper's figures are of the best checkpoint: then both are shown

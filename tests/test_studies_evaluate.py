@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -61,6 +62,25 @@ def test_an_evaluation_that_fails_is_reported_with_its_status(tmp_path, monkeypa
     monkeypatch.setattr(evaluate, "ROOT", tmp_path)
     with pytest.raises(UserError, match=r"policy-1\.pt: test\.py ended with exit status 3;"):
         evaluate.test(tmp_path / "run", tmp_path / "policy-1.pt", tmp_path / "evaluations", recorded=False, options=())
+
+
+def test_all_methods_of_an_experiment_adapt_from_as_many_episodes(tmp_path, monkeypatch):
+    row = evaluate.table.read().experiments["ctgraph_d2"]
+    asked = []
+
+    class Asked(Exception):
+        pass
+
+    def test(folder, policy, logdir, recorded, options):
+        asked.append(options)
+        raise Asked
+
+    monkeypatch.setattr(evaluate, "test", test)
+    run = SimpleNamespace(path=tmp_path)
+    for one in (row, row._replace(test_episodes=0)):
+        with pytest.raises(Asked):
+            evaluate.on_test_tasks(one, run, tmp_path / "policy.pt", tmp_path)
+    assert asked == [["--num-tasks", "200", "--test-batch-size", "20"], ["--num-tasks", "200"]]
 
 
 def test_what_a_run_was_made_with_is_kept_if_it_is_known(tmp_path):

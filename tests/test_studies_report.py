@@ -9,14 +9,15 @@ import sys
 import pytest
 
 from rl.evaluation import comparisons
+from rl.plots import style
 from tests.support import documents
 from tests.support.helpers import ROOT
 
 HERE = ROOT / "studies"
 sys.path.insert(0, str(HERE))
-estimates, measures, pictures, provenance, report, sections, table, words = map(
+estimates, measures, mechanism, pictures, provenance, report, sections, table, words = map(
     importlib.import_module,
-    ("estimates", "measures", "pictures", "provenance", "report", "sections", "table", "words"),
+    ("estimates", "measures", "mechanism", "pictures", "provenance", "report", "sections", "table", "words"),
 )
 
 TABLE = table.read()
@@ -200,6 +201,21 @@ def test_the_primary_endpoint_is_in_no_other_family():
     assert list(sections.changed_later(row, same)) == ["nm_soft_2"]
     # A row that a longer one stands in for has no primary endpoint.
     assert "| hard gates, as published | 1.01 [0.99, 1.03] | not tested | 3 of 3 |" in text
+
+
+def test_methods_that_adapted_from_other_numbers_of_episodes_are_not_compared():
+    row, ones = TABLE.experiments["navigation"], [1.0, 1.0, 1.0]
+    found = {
+        "cavia": runs(ones, ones, test_episodes=20),
+        "nm_hard": runs([2.0, 2.1, 2.2], ones, test_episodes=20),
+        "nm_soft_2": runs([5.0, 5.1, 5.2], ones, test_episodes=40),
+    }
+    assert list(sections.family(row, found, measures.after)) == ["nm_hard"] and not sections.rivals(row, found)
+    text = "\n".join(sections.body(row, found, TABLE.methods))
+    assert "| soft gates, bias 2 (40 episodes) | 3 of 5 | 0.00 | 5.10 [" in text
+    differences = text.partition("## Differences")[2]
+    assert differences.count("soft gates, bias 2") == 1
+    assert "number of episodes (20), and more of them find more: soft gates, bias 2 (40 episodes)." in differences
 
 
 def test_the_papers_experiments_are_one_family_each_with_its_longest_row():
@@ -412,6 +428,9 @@ def test_a_method_has_one_look_in_all_pictures():
     expected = {TABLE.methods[method].title: looks[method].look for method in row.methods}
     assert drawn == {title: {(look.colour, look.marker)} for title, look in expected.items()}
     assert len({(look.colour, look.marker) for look, _ in looks.values()}) == len(looks)
+    # The picture of what gates buy shows changes, not methods: nothing there looks like a method.
+    changes = {*zip((*style.COLOURS, style.BLACK), mechanism.MARKERS, strict=False)}
+    assert not changes & {(look.colour, look.marker) for look, _ in looks.values()}
     # In a panel, no method differs from another in colour alone, nor do single points.
     for methods in (methods for row in TABLE.compared() for methods in pictures.split(row, dict.fromkeys(row.methods))):
         assert len({looks[method].look.marker for method in methods}) == len(methods)
