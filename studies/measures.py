@@ -1,6 +1,6 @@
 """What is measured of the runs in results/, which studies/evaluate.py writes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,11 +47,6 @@ def episodes(runs: dict[int, Run]) -> set[int | None]:
     return {run.get("test_episodes") for run in runs.values()}
 
 
-def comparable(found: Found, one: str, other: str) -> bool:
-    """Whether two methods were evaluated alike: from more episodes, more tasks are found, whatever the policy."""
-    return episodes(found[one]) == episodes(found[other])
-
-
 def found_before(run: Run) -> Bool[np.ndarray, " K"]:
     """Whether an episode before any update, from which alone the update is made, solves a test task."""
     return np.array(run["test"]["success"][0]) > 0
@@ -72,8 +67,7 @@ def accepted(run: Run, share: float = 1) -> float:
     """The share of outer steps that the line search accepted (the others leave the policy as it was), in the last
     `share` of a run's iterations, at least in one.
     """
-    steps = run["curves"]["kl"]
-    return float(np.mean([bool(kl) for kl in steps[-max(1, round(share * len(steps))) :]]))
+    return float(np.mean([bool(kl) for kl in _last(run["curves"]["kl"], share)]))
 
 
 def changed(check: str) -> Measure:
@@ -115,24 +109,33 @@ def after_the_best(run: Run) -> float:
 
 def reached(run: Run, milestone: float) -> int | None:
     """The first iteration up to which the return after the update, the mean of `WINDOW` iterations, is so high."""
-    curve = np.array(run["curves"]["after_update"], np.float64)
-    means = np.convolve(curve, np.full(WINDOW, 1 / WINDOW), "valid") if len(curve) >= WINDOW else curve[:0]
+    means = _means(run, WINDOW)
     high = np.flatnonzero(means >= milestone)
     return int(high[0]) + WINDOW - 1 if len(high) else None
 
 
 def training(run: Run) -> float:
     """The mean return after the update in the last tenth of training: of all methods from as many episodes."""
-    curve = run["curves"]["after_update"]
-    return float(np.mean(curve[-max(1, round(0.1 * len(curve))) :]))
+    return float(np.mean(_last(run["curves"]["after_update"], 0.1)))
 
 
 def kept(run: Run) -> float:
     """The return after the update, the mean of `LONG` iterations, at the end of training: the share that it is of the
     highest such mean.
     """
-    means = np.convolve(np.array(run["curves"]["after_update"], np.float64), np.full(LONG, 1 / LONG), "valid")
+    means = _means(run, LONG)
     return float(means[-1] / means.max())
+
+
+def _last(curve: Sequence[float], share: float) -> Sequence[float]:
+    """The last share of a curve's iterations, at least one."""
+    return curve[-max(1, round(share * len(curve))) :]
+
+
+def _means(run: Run, window: int) -> Float[np.ndarray, " means"]:
+    """The means of the return after the update over all so many successive iterations; none where there are fewer."""
+    curve = np.array(run["curves"]["after_update"], np.float64)
+    return np.convolve(curve, np.full(window, 1 / window), "valid") if len(curve) >= window else curve[:0]
 
 
 # By the names that hand-written text has for them (studies/words.py).

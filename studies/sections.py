@@ -17,7 +17,6 @@ from measures import (
     after_the_best,
     best_checkpoint,
     changed,
-    comparable,
     difference,
     effect,
     episodes,
@@ -81,10 +80,12 @@ def labelled(row: Experiment, found: Found, methods: Methods) -> Methods:
 
 
 def unlike(reference: str, found: Found) -> dict[str, list[int | None]]:
-    """The methods that were not evaluated from as many episodes as a method, and from how many they were."""
+    """The methods that were not evaluated from as many episodes as a method, and from how many they were: from more,
+    more tasks are found, whatever the policy.
+    """
     return {
         method: sorted(episodes(runs)) for method, runs in found.items()
-        if reference in found and not comparable(found, method, reference)
+        if reference in found and episodes(runs) != episodes(found[reference])
     }  # fmt: skip
 
 
@@ -166,9 +167,10 @@ def levels(runs: Collection[Run], part: str, kind: str) -> list[str]:
 
 def family(row: Experiment, found: Found, measure: Measure, but: str = "") -> Family[str]:
     """Every method's measure minus the baseline's, of those that were evaluated alike; `but` is left out."""
+    skipped = {row.baseline, but, *unlike(row.baseline, found)}
     return Family({
         method: difference(found, method, row.baseline, measure)
-        for method in found if row.baseline in found and method not in (row.baseline, but, *unlike(row.baseline, found))
+        for method in found if row.baseline in found and method not in skipped
     })  # fmt: skip
 
 
