@@ -21,7 +21,7 @@ from rl.evaluation.comparisons import Difference, level, number
 from rl.files import read_json
 from rl.plots import style
 
-TEN, FIVE, LONG = "mechanism_d3", "mechanism_d3_five", "mechanism_d3_1001"
+TEN, FIVE, TEN_LONG, FIVE_LONG = "mechanism_d3", "mechanism_d3_five", "mechanism_d3_1001", "mechanism_d3_five_1001"
 
 
 class Arm(NamedTuple):
@@ -49,10 +49,11 @@ ARMS = (
     Arm("G", FIVE, "cavia", "plain, 300 units"),
     Arm("J", FIVE, "nm_hard_kl05", "hard gates, max-kl 0.05"),
 )
+# Arms that were still rising at 401 iterations, run on: a letter with a dagger is the arm of 1001.
 LONGER = (
-    Arm("E", LONG, "cavia_matched_kl0005", "plain, max-kl 0.0005, 1001 iterations"),
-    Arm("E'", LONG, "nm_hard_kl0005", "hard gates, max-kl 0.0005, 1001 iterations"),
-    Arm("E2'", LONG, "nm_hard_kl002", "hard gates, max-kl 0.002, 1001 iterations"),
+    Arm("E†", TEN_LONG, "cavia_matched_kl0005", "plain, max-kl 0.0005, 1001 iterations"),
+    Arm("E'†", TEN_LONG, "nm_hard_kl0005", "hard gates, max-kl 0.0005, 1001 iterations"),
+    Arm("E2'†", FIVE_LONG, "nm_hard_kl002", "hard gates, max-kl 0.002, 1001 iterations"),
 )
 # (title, arms that are added, arms that are subtracted): the differences that Holm's correction covers.
 CONTRASTS = (
@@ -79,6 +80,12 @@ ADDED = (
     ("a smooth step as short, plain, against hard gates (E2 − B)", ["E2"], "B"),
     ("credit, hard gates, with the looser bound (K − I)", "K", "I"),
     ("credit with the looser bound, hard gates (K − B)", "K", "B"),
+)
+# What 600 more iterations add: declared when three seeds of each had run.
+MORE = (
+    ("small step, plain (E† − E)", ["E†"], "E"),
+    ("small step, hard gates (E'† − E')", ["E'†"], ["E'"]),
+    ("max-kl 0.002, hard gates (E2'† − E2')", ["E2'†"], ["E2'"]),
 )
 # The arms of the picture: a row each for plain policies and hard gates, coloured by what is changed.
 KINDS = (
@@ -112,13 +119,16 @@ def blocks(found: Table, kept: Mapping[str, Found], folder: Path) -> dict[str, l
         folder: results/.
     """
     if not measured(kept):
-        return {"measures": [], "contrasts": [], "rivals": [], "added": [], "steps": [], "searches": [], "made": []}
-    every = {f"{name}/{method}": some for name in (TEN, FIVE, LONG) for method, some in kept[name].items()}
+        names = ("measures", "contrasts", "rivals", "added", "more", "steps", "searches", "made")
+        return {name: [] for name in names}
+    names = (TEN, FIVE, TEN_LONG, FIVE_LONG)
+    every = {f"{name}/{method}": some for name in names for method, some in kept[name].items()}
     return {
         "measures": measures(found, kept),
         "contrasts": contrasts(kept, CONTRASTS),
         "rivals": contrasts(kept, SECONDARY),
         "added": contrasts(kept, ADDED),
+        "more": contrasts(kept, MORE),
         "steps": steps(found, kept),
         "searches": searches(folder / "line_search.json"),
         "made": [made(every)],
@@ -177,8 +187,8 @@ def _fates(results: Sequence[Mapping[str, Any]], measured: str) -> str:
 def tested(kept: Mapping[str, Found], wanted: Sequence[Contrast]) -> Family[str]:
     """Some differences of the primary measure, paired by seed."""
     values = {
-        arm.letter: {seed: run["exact"]["own"][-1] for seed, run in runs(arm, kept).items()} for arm in ARMS
-    }  # fmt: skip
+        arm.letter: {seed: run["exact"]["own"][-1] for seed, run in runs(arm, kept).items()} for arm in (*ARMS, *LONGER)
+    }
     differences = {}
     for title, added, taken in wanted:
         seeds = set.intersection(*(set(values[letter]) for letter in (*added, *taken)))
@@ -202,7 +212,7 @@ def contrasts(kept: Mapping[str, Found], wanted: Sequence[Contrast]) -> list[str
 def steps(found: Table, kept: Mapping[str, Found]) -> list[str]:
     """The table of outer steps."""
     rows = []
-    for arm in ARMS:
+    for arm in (*ARMS, *LONGER):
         taken = [run["exact"]["steps"] for run in runs(arm, kept).values()]
         if taken:
             bound = parse_options(found.options(arm.experiment, arm.method)).max_kl

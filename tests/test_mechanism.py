@@ -29,10 +29,12 @@ def test_every_run_that_is_measured_exactly_is_an_arm_of_the_page():
     arms = [(arm.experiment, arm.method) for arm in (*mechanism.ARMS, *mechanism.LONGER)]
     rows = [row for row in TABLE.experiments.values() if row.exact]
     assert sorted(arms) == sorted((row.name, method) for row in rows for method in row.methods)
-    letters = {arm.letter for arm in mechanism.ARMS}
+    letters = {arm.letter for arm in (*mechanism.ARMS, *mechanism.LONGER)}
+    assert len(letters) == len(arms)
+    families = (mechanism.CONTRASTS, mechanism.SECONDARY, mechanism.ADDED, mechanism.MORE)
     named = [
         *mechanism.DRAWN.values(),
-        *(part for _, *parts in (*mechanism.CONTRASTS, *mechanism.SECONDARY, *mechanism.ADDED) for part in parts),
+        *(part for family in families for _, *parts in family for part in parts),
     ]
     assert {letter for part in named for letter in part} <= letters
     # Arms that are compared differ in what they are named for alone.
