@@ -49,8 +49,10 @@ ARMS = (
     Arm("G", FIVE, "cavia", "plain, 300 units"),
     Arm("J", FIVE, "nm_hard_kl05", "hard gates, max-kl 0.05"),
 )
-# Arms that were still rising at 401 iterations, run on: a letter with a dagger is the arm of 1001.
+# Arms that were still rising at 401 iterations, run on, and hard gates as published to compare them with: a letter with
+# a dagger is the arm of 1001.
 LONGER = (
+    Arm("B†", FIVE_LONG, "nm_hard", "hard gates, 1001 iterations"),
     Arm("E†", TEN_LONG, "cavia_matched_kl0005", "plain, max-kl 0.0005, 1001 iterations"),
     Arm("E'†", TEN_LONG, "nm_hard_kl0005", "hard gates, max-kl 0.0005, 1001 iterations"),
     Arm("E2'†", FIVE_LONG, "nm_hard_kl002", "hard gates, max-kl 0.002, 1001 iterations"),
@@ -81,11 +83,13 @@ ADDED = (
     ("credit, hard gates, with the looser bound (K − I)", "K", "I"),
     ("credit with the looser bound, hard gates (K − B)", "K", "B"),
 )
-# What 600 more iterations add: declared when three seeds of each had run.
+# What 600 more iterations add: declared when three seeds of each had run, four of E'† and E2'†, none of B†.
 MORE = (
+    ("hard gates (B† − B)", ["B†"], "B"),
     ("small step, plain (E† − E)", ["E†"], "E"),
     ("small step, hard gates (E'† − E')", ["E'†"], ["E'"]),
     ("max-kl 0.002, hard gates (E2'† − E2')", ["E2'†"], ["E2'"]),
+    ("small step, plain, against hard gates (E† − B†)", ["E†"], ["B†"]),
 )
 # The arms of the picture: a row each for plain policies and hard gates, coloured by what is changed.
 KINDS = (
