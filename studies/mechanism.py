@@ -166,16 +166,11 @@ def measures(found: Table, kept: Mapping[str, Found]) -> list[str]:
     rows = []
     for arm in (*ARMS, *LONGER):
         results = [run["exact"] for run in runs(arm, kept).values()]
-        cells = [_level([result[measured][-1] for result in results]) for measured in MEASURES]
+        cells = [level([result[measured][-1] for result in results]) for measured in MEASURES]
         fates = [_fates(results, measured) for measured in ("coverage", "handed")]
         seeds = f"{len(results)} of {len(found.experiments[arm.experiment].seeds)}"
         rows.append([arm.letter, arm.title, seeds, *cells, *fates])
     return grid(["", "arm", "seeds", *MEASURES.values(), "leaves not covered", "leaves not adapted to"], rows)
-
-
-def _level(values: Sequence[float]) -> str:
-    """A level over seeds; up to three seeds one by one, of which Student's interval could leave what is possible."""
-    return level(values) if len(values) > 3 else "; ".join(map(number, values))
 
 
 def _fates(results: Sequence[Mapping[str, Any]], measured: str) -> str:
