@@ -14,7 +14,9 @@ import pictures
 import sections
 import table
 from estimates import Family, grid, secondary
+from matplotlib.figure import Figure
 from measures import MEASURES, Found, Methods, after, difference, load, primary
+from PIL import Image
 from table import Experiment, Table
 from words import Figures
 
@@ -245,6 +247,15 @@ def policies(results: Path = RESULTS) -> list[str]:
     return grid(["folder", "kept seed: its return", "median of all seeds"], rows)
 
 
+def draw(figure: Figure, name: str) -> None:
+    """Write a figure to docs/pictures, as a PDF and as a PNG of 256 colours, which is a third as large."""
+    for file in style.save(figure, PAGES / "pictures" / name):
+        if file.suffix == ".png":
+            with Image.open(file) as picture:
+                few = picture.convert("RGB").quantize(256, dither=Image.Dither.NONE)
+            few.save(file, optimize=True)
+
+
 def write(results: Path = RESULTS) -> None:
     """Write the pages, the pictures of what is there, and README's part and that of docs/experiments.md.
 
@@ -257,11 +268,11 @@ def write(results: Path = RESULTS) -> None:
     kept = {name: load(row, results) for name, row in found.experiments.items()}
     for name, row in found.experiments.items():
         if kept[name] and not row.exact:
-            style.save(pictures.learning(row, kept[name], found.methods), PAGES / f"pictures/results_{name}")
+            draw(pictures.learning(row, kept[name], found.methods), f"results_{name}")
     if mechanism.measured(kept):
-        style.save(mechanism.picture(kept), PAGES / "pictures/mechanism")
+        draw(mechanism.picture(kept), "mechanism")
     if some := shown(found, kept):
-        style.save(pictures.verdicts(some, found.methods), PAGES / "pictures/results")
+        draw(pictures.verdicts(some, found.methods), "results")
     for path, text in pages(found, results).items():
         write_text(PAGES / path, text)
     for path, lines in ((FRONT, front(found, results)), (COMMANDS, policies(results))):
