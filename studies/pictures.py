@@ -14,7 +14,7 @@ from table import Experiment, Method
 from rl.evaluation import statistics
 from rl.plots import curves, style
 
-CROWD = 6  # methods that one panel can show; more are split by kinds of gates
+CROWD = 6  # methods that one panel can show; more are split by kinds
 KINDS = ("cavia", "cavia_matched", "nm_hard", "nm_soft", "nm_ste", "maml")
 SHADES = (1.0, 0.75, 0.55, 0.35)
 START = 0.1  # of a learning curve, which may lie outside the panel: it would hide by how much methods differ
@@ -31,13 +31,18 @@ class Look(NamedTuple):
     line: Any
 
 
+def kind_of(name: str) -> str:
+    """The kind of a method, of which it is a variant."""
+    return max((kind for kind in KINDS if f"{name}_".startswith(f"{kind}_")), key=len)
+
+
 def looks(methods: Mapping[str, Method]) -> dict[str, Look]:
     """How each method is drawn: its kind has a colour and a marker, and every variant of a kind (which its name adds to
     the kind's) a darker shade of the colour, a line and, with the kind, a marker.
     """
     variants, found = [""], {}
     for name in methods:
-        kind = max((kind for kind in KINDS if f"{name}_".startswith(f"{kind}_")), key=len)
+        kind = kind_of(name)
         variant = name.removeprefix(kind)
         if variant not in variants:
             variants.append(variant)
@@ -63,17 +68,21 @@ def curve(row: Experiment, method: Method, runs: dict[int, dict], name: str) -> 
 
 
 def split(row: Experiment, found: Found) -> list[list[str]]:
-    """The methods in rows of panels: all in one or, where they are many, each kind of gates with its biases in one of
-    its own, and the baseline in every one.
+    """The methods in rows of panels: all in one or, where they are many, each kind with its variants in the first row
+    that has space for all of them, and the baseline in every one.
     """
     if len(found) <= CROWD:
         return [list(found)]
-    kinds: dict[str, list[str]] = {}
-    for method in found:
-        if method != row.baseline:
-            kinds.setdefault(method.rstrip("_0123456789"), []).append(method)
-    alone = [members[0] for members in kinds.values() if len(members) == 1]
-    rows = [alone] * bool(alone) + [members for members in kinds.values() if len(members) > 1]
+    others = [method for method in found if method != row.baseline]
+    rows: list[list[str]] = []
+    for kind in dict.fromkeys(map(kind_of, others)):
+        members = [method for method in others if kind_of(method) == kind]
+        for one in rows:
+            if len(one) + len(members) < CROWD:
+                one += members
+                break
+        else:
+            rows.append(members)
     return [[row.baseline] * (row.baseline in found) + members for members in rows]
 
 
