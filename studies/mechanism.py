@@ -57,6 +57,7 @@ LONGER = (
     Arm("E'†", TEN_LONG, "nm_hard_kl0005", "hard gates, max-kl 0.0005, 1001 iterations"),
     Arm("E2'†", FIVE_LONG, "nm_hard_kl002", "hard gates, max-kl 0.002, 1001 iterations"),
 )
+EVERY = (*ARMS, *LONGER)
 # (title, arms that are added, arms that are subtracted): the differences that Holm's correction covers.
 CONTRASTS = (
     ("hard gates (B − A)", "B", "A"),
@@ -122,12 +123,7 @@ def blocks(found: Table, kept: Mapping[str, Found], folder: Path) -> dict[str, l
     Args:
         folder: results/.
     """
-    if not measured(kept):
-        names = ("measures", "contrasts", "rivals", "added", "more", "steps", "searches", "made")
-        return {name: [] for name in names}
-    names = (TEN, FIVE, TEN_LONG, FIVE_LONG)
-    every = {f"{name}/{method}": some for name in names for method, some in kept[name].items()}
-    return {
+    tables = {
         "measures": measures(found, kept),
         "contrasts": contrasts(kept, CONTRASTS),
         "rivals": contrasts(kept, SECONDARY),
@@ -135,8 +131,9 @@ def blocks(found: Table, kept: Mapping[str, Found], folder: Path) -> dict[str, l
         "more": contrasts(kept, MORE),
         "steps": steps(found, kept),
         "searches": searches(folder / "line_search.json"),
-        "made": [made(every)],
+        "made": [made({arm.letter: runs(arm, kept) for arm in EVERY})],
     }
+    return tables if measured(kept) else {name: [] for name in tables}
 
 
 def searches(path: Path) -> list[str]:
@@ -164,7 +161,7 @@ def searches(path: Path) -> list[str]:
 def measures(found: Table, kept: Mapping[str, Found]) -> list[str]:
     """The table of measures of the last policies, and of what became of the leaves."""
     rows = []
-    for arm in (*ARMS, *LONGER):
+    for arm in EVERY:
         results = [run["exact"] for run in runs(arm, kept).values()]
         cells = [level([result[measured][-1] for result in results]) for measured in MEASURES]
         fates = [_fates(results, measured) for measured in ("coverage", "handed")]
@@ -186,8 +183,8 @@ def _fates(results: Sequence[Mapping[str, Any]], measured: str) -> str:
 def tested(kept: Mapping[str, Found], wanted: Sequence[Contrast]) -> Family[str]:
     """Some differences of the primary measure, paired by seed."""
     values = {
-        arm.letter: {seed: run["exact"]["own"][-1] for seed, run in runs(arm, kept).items()} for arm in (*ARMS, *LONGER)
-    }
+        arm.letter: {seed: run["exact"]["own"][-1] for seed, run in runs(arm, kept).items()} for arm in EVERY
+    }  # fmt: skip
     differences = {}
     for title, added, taken in wanted:
         seeds = set.intersection(*(set(values[letter]) for letter in (*added, *taken)))
@@ -211,7 +208,7 @@ def contrasts(kept: Mapping[str, Found], wanted: Sequence[Contrast]) -> list[str
 def steps(found: Table, kept: Mapping[str, Found]) -> list[str]:
     """The table of outer steps."""
     rows = []
-    for arm in (*ARMS, *LONGER):
+    for arm in EVERY:
         taken = [run["exact"]["steps"] for run in runs(arm, kept).values()]
         if taken:
             bound = parse_options(found.options(arm.experiment, arm.method)).max_kl

@@ -73,10 +73,12 @@ def split(row: Experiment, found: Found) -> list[list[str]]:
     """
     if len(found) <= CROWD:
         return [list(found)]
-    others = [method for method in found if method != row.baseline]
+    kinds: dict[str, list[str]] = {}
+    for method in found:
+        if method != row.baseline:
+            kinds.setdefault(kind_of(method), []).append(method)
     rows: list[list[str]] = []
-    for kind in dict.fromkeys(map(kind_of, others)):
-        members = [method for method in others if kind_of(method) == kind]
+    for members in kinds.values():
         for one in rows:
             if len(one) + len(members) < CROWD:
                 one += members

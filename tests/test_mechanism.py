@@ -26,10 +26,10 @@ def graph():
 
 
 def test_every_run_that_is_measured_exactly_is_an_arm_of_the_page():
-    arms = [(arm.experiment, arm.method) for arm in (*mechanism.ARMS, *mechanism.LONGER)]
+    arms = [(arm.experiment, arm.method) for arm in mechanism.EVERY]
     rows = [row for row in TABLE.experiments.values() if row.exact]
     assert sorted(arms) == sorted((row.name, method) for row in rows for method in row.methods)
-    letters = {arm.letter for arm in (*mechanism.ARMS, *mechanism.LONGER)}
+    letters = {arm.letter for arm in mechanism.EVERY}
     assert len(letters) == len(arms)
     families = (mechanism.CONTRASTS, mechanism.SECONDARY, mechanism.ADDED, mechanism.MORE)
     named = [
